@@ -1,0 +1,1 @@
+"""r1: the DeepSeek-R1 recipe as shell commands."""

@@ -1,0 +1,121 @@
+"""The row: the one record that flows between commands.
+
+A row is a JSON object. Field names and rules are those of the design page:
+
+    prompt row      id, prompt (string or list of messages), answer?, tests?, choices?, language?, domain?, source?, ...any other field
+    completion row  the prompt row + sample, completion, finish_reason, num_tokens, model, seed, rewards {name: float}, reward
+    sft row         messages: [...]   or   prompt + completion
+    preference row  prompt, chosen, rejected   or   prompt, completion, label (0|1)
+
+Rows are never changed in place: a step that adds something makes a new row with `with_fields`. That is why a row read from a file
+can keep its original line (`raw`) and be written back byte for byte when nothing touched it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+from r1cli.errors import Exit, R1Error
+
+Message = dict[str, Any]
+Prompt = str | list[Message]
+
+
+class Row(dict[str, Any]):
+    """A JSON object that remembers where it came from.
+
+    where: `file:line` for messages ("problems.jsonl:7"), or "" for a row made in memory.
+    raw:   the line it was read from, without the newline; None once any field differs from that line.
+    """
+
+    __slots__ = ("raw", "where")
+
+    def __init__(self, fields: Any = (), *, where: str = "", raw: str | None = None) -> None:
+        super().__init__(fields)
+        self.where = where
+        self.raw = raw
+
+    def __reduce__(self) -> tuple:  # keeps `where` when a row travels to a reward worker
+        return _rebuild, (dict(self), self.where, self.raw)
+
+    def with_fields(self, **fields: Any) -> "Row":
+        """A copy with these fields set; fields that exist keep their place, new ones go to the end."""
+        return Row({**self, **fields}, where=self.where)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.raw = None
+        super().__setitem__(key, value)
+
+
+def _rebuild(fields: dict[str, Any], where: str, raw: str | None) -> Row:
+    return Row(fields, where=where, raw=raw)
+
+
+def parse(line: str, where: str = "") -> Row:
+    """One JSON line as a row. Raises `R1Error` (exit 2) naming `where` when it is not a JSON object."""
+    try:
+        value = json.loads(line, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise R1Error(f"{where}: not valid JSON ({error})", hint="mend the line, or pass --skip-bad to count and leave out bad lines",
+                      code=Exit.USAGE) from None
+    if not isinstance(value, dict):
+        raise R1Error(f"{where}: a row must be a JSON object, found {type(value).__name__}",
+                      hint="one object a line; `jq -c '.[]'` turns an array into lines", code=Exit.USAGE)
+    return Row(value, where=where, raw=line)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def dump(row: dict[str, Any]) -> str:
+    """A row as one line of JSON without the newline; NaN and infinity are refused, text stays UTF-8."""
+    raw = row.raw if isinstance(row, Row) else None
+    return raw if raw is not None else json.dumps(row, ensure_ascii=False, allow_nan=False)
+
+
+def stable_id(prompt: Prompt) -> str:
+    """The id of a row that has none: 16 hex digits of blake2b over the prompt's canonical JSON."""
+    text = prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False, sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def with_id(row: Row) -> Row:
+    """The row with an `id`: its own, or a stable hash of its prompt (of the whole row when it has no prompt)."""
+    if "id" in row:
+        return row
+    key = row["prompt"] if "prompt" in row else json.dumps(row, ensure_ascii=False, sort_keys=True)
+    return Row({"id": stable_id(key), **row}, where=row.where)
+
+
+def seed_of(seed: int, row_id: Any, sample: int) -> int:
+    """The seed of one completion: a stable hash of (seed, id, sample), below 2**53 so that every JSON reader keeps it exactly."""
+    digest = hashlib.blake2b(f"{seed}/{row_id}/{sample}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 11
+
+
+def require(row: Row, field: str, *kinds: type) -> Any:
+    """The value of a field, or an `R1Error` (exit 2) that names the row, the line, the expected type and the keys present."""
+    if field in row and (not kinds or isinstance(row[field], kinds)):
+        return row[field]
+    name = f"{row.where}: " if row.where else ""
+    label = f"row `{row['id']}`" if "id" in row else "row"
+    expected = " or ".join("null" if k is type(None) else {"str": "string", "dict": "object"}.get(k.__name__, k.__name__) for k in kinds)
+    if field not in row:
+        what = f"{name}{label} has no field `{field}`" + (f" ({expected})" if expected else "") + f"; it has {', '.join(row) or 'no fields'}"
+        raise R1Error(what, hint=f"rename a column with --map {field}=COLUMN", code=Exit.USAGE)
+    raise R1Error(f"{name}{label}: field `{field}` must be {expected}, found {type(row[field]).__name__}",
+                  hint=f"mend the field, or take another column with --map {field}=COLUMN", code=Exit.USAGE)
+
+
+def messages_of(prompt: Prompt) -> list[Message]:
+    """A prompt as a list of chat messages: a plain string is one user message."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+
+
+def groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Consecutive rows with the same `id`, one list a group: what one prompt gave."""
+    for _, group in groupby(rows, key=lambda row: row.get("id")):
+        yield list(group)
