@@ -50,7 +50,7 @@ def tiny_model(
     max_length: int = 512,
     chat_template: str | None = CHAT_TEMPLATE,
 ) -> Path:
-    """Write model and tokenizer to `path` (made when missing) and return it. float32 safetensors, heads of 32 (vLLM's smallest on a CPU)."""
+    """Write model and tokenizer to `path` (made when missing) and return it. float32 safetensors; heads of 32, vLLM's smallest on a CPU."""
     path = Path(path)
     tokenizer = tiny_tokenizer(vocab, chat_template=chat_template)
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
