@@ -1,0 +1,114 @@
+r"""The names of the rewards, and how `--rewards` is read.
+
+    NAME[=WEIGHT][=WORD][:OPTION=VALUE]...      entries are separated by commas
+
+    accuracy,format=0.5              weights are numbers
+    code=fraction                    a word sets the reward's main option (here `score=fraction`)
+    code=fraction=0.5                both
+    format=0.5:style=r1              further options follow colons
+    path/to/file.py:function=2       a user's own; module:function likewise
+
+A reward module is imported when its name is used, and none of them imports anything heavy at the top.
+"""
+
+import math
+import re
+from importlib import import_module
+from typing import Any
+
+from r1cli.errors import Exit, R1Error, nearest
+from r1cli.rewards.reward import Option, Reward, RewardKind, RewardSpec
+
+KINDS = {
+    "accuracy": "r1cli.rewards.accuracy:ACCURACY",
+    "math": "r1cli.rewards.accuracy:MATH",
+    "format": "r1cli.rewards.format:FORMAT",
+}
+"""Every built-in reward: name -> module:attribute of its `RewardKind`."""
+
+HINT = "`r1 rewards` lists every reward with its options"
+WEIGHT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+TRUTH = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+
+
+def kind_of(name: str) -> RewardKind:
+    """The registered reward of this name. Raises `R1Error` (exit 2) when there is none."""
+    if name not in KINDS:
+        raise R1Error(f"unknown reward `{name}`", hint=f"{nearest(name, KINDS)}; {HINT}", code=Exit.USAGE)
+    module, attribute = KINDS[name].split(":")
+    return getattr(import_module(module), attribute)
+
+
+def kinds() -> list[RewardKind]:
+    """Every registered reward, in the order of the list."""
+    return [kind_of(name) for name in KINDS]
+
+
+def parse_specs(text: str) -> list[RewardSpec]:
+    """`--rewards` as a list. Raises `R1Error` (exit 2) for an unknown name, a bad weight or option, or a name given twice."""
+    specs: list[RewardSpec] = []
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        spec = _parse_entry(entry)
+        if any(spec.name == other.name for other in specs):
+            raise R1Error(f"reward `{spec.name}` is named twice in `{text}`", hint="name each reward once, with one weight", code=Exit.USAGE)
+        specs.append(spec)
+    if not specs:
+        raise R1Error("no rewards are named", hint=HINT, code=Exit.USAGE)
+    return specs
+
+
+def make(spec: RewardSpec) -> Reward:
+    """The reward of a spec, ready to score. Users' files are imported by `make`, in the worker and (to check them) once in the caller."""
+    reward = _kind_for(spec.source or spec.name).make({"source": spec.source or spec.name, **spec.options})
+    reward.name = spec.name
+    return reward
+
+
+def _parse_entry(entry: str) -> RewardSpec:
+    head, *rest = entry.split(":")
+    name, *values = head.split("=")
+    source = name
+    if name not in KINDS and rest and not values:  # path/to/file.py:function or module:function
+        function, *values = rest.pop(0).split("=")
+        source, name = f"{name}:{function}", function
+    kind = _kind_for(source)
+    options = {option.name: option.default for option in kind.options}
+    weight: float | None = None
+    for value in values:
+        if WEIGHT.fullmatch(value):
+            if weight is not None:
+                raise R1Error(f"reward `{source}` has two weights in `{entry}`", hint=HINT, code=Exit.USAGE)
+            weight = float(value)
+        elif kind.mode is not None:
+            options[kind.mode] = _read(kind, kind.mode, value)
+        else:
+            raise R1Error(f"`{value}` is not a weight for reward `{source}`", hint=f"write {source}=0.5, or {source}:option=value", code=Exit.USAGE)
+    for part in rest:
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise R1Error(f"`{part}` in `{entry}` is not an option", hint=f"write {source}:option=value", code=Exit.USAGE)
+        options[key] = _read(kind, key, value)
+    return RewardSpec(name, 1.0 if weight is None else weight, options, source, kind.maximum)
+
+
+def _kind_for(source: str) -> RewardKind:
+    if source in KINDS or ":" not in source:
+        return kind_of(source)
+    return getattr(import_module("r1cli.rewards.user"), "USER")
+
+
+def _read(kind: RewardKind, key: str, text: str) -> Any:
+    option: Option | None = next((o for o in kind.options if o.name == key), None)
+    if option is None:
+        known = [o.name for o in kind.options]
+        hint = nearest(key, known) if known else "it takes a weight only"
+        raise R1Error(f"reward `{kind.name}` has no option `{key}`", hint=f"{hint}; {HINT}", code=Exit.USAGE)
+    if option.choices and text not in option.choices:
+        raise R1Error(f"option `{key}` of reward `{kind.name}` cannot be `{text}`", hint=nearest(text, option.choices), code=Exit.USAGE)
+    try:
+        value: Any = TRUTH[text.lower()] if option.kind is bool else option.kind(text)
+    except (KeyError, ValueError):
+        value = math.nan
+    if isinstance(value, float) and not math.isfinite(value):
+        raise R1Error(f"option `{key}` of reward `{kind.name}` must be {option.kind.__name__}, not `{text}`", hint=HINT, code=Exit.USAGE)
+    return value
