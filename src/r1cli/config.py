@@ -1,0 +1,180 @@
+"""Where the value of each setting comes from: flag > `R1_*` variable > config file > preset > default.
+
+    r1 grpo -c runs/first/config.json -o runs/second        the settings of a run, once more
+    r1 grpo -c recipe.toml --lr 1e-6                        table [grpo], or keys at the top level
+    R1_GRPO_LR=1e-6 r1 grpo ...                             one command; R1_LR is for all of them
+    r1 grpo --preset r1-zero                                the numbers of a paper, src/r1cli/presets/
+
+Every layer is checked by the same `flags.convert`. A key that no field has is refused, so that a typing error never turns into a default.
+"""
+
+import json
+import os
+import tomllib
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Any
+
+from r1cli.errors import Exit, R1Error, nearest
+from r1cli.flags import Param, convert, params_of, unknown
+from r1cli.settings import COMMANDS, RUN, Flag
+
+CONFIG = Param("config", Flag("TOML file, run directory, or the config.json of a run", RUN, short="c", metavar="FILE"), str, True, None)
+PRESET = Param("preset", Flag("numbers of a paper: `r1-zero`, `dapo`, ... (see docs/presets.md)", RUN, metavar="NAME"), str, True, None)
+PRESET_COMMANDS = ("sample", "reject", "mix", "sft", "grpo", "distill", "eval")
+PRESETS = Path(__file__).parent / "presets"
+# What a run did once and what a repetition must not do again by itself: `force` in a repeated run would delete what it repeats.
+ONCE = ("force", "resume", "dry_run", "debug", "quiet", "verbose", "progress")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The settings of one call, and which layer set each field: "flag", "env", "config", "preset" or "default"."""
+
+    settings: Any
+    sources: dict[str, str]
+
+
+def extra_params(command: str) -> tuple[Param, ...]:
+    """The options that every command has besides its fields."""
+    return (CONFIG, PRESET) if command in PRESET_COMMANDS else (CONFIG,)
+
+
+def resolve(command: str, given: dict[str, Any], environ: dict[str, str] | None = None) -> Resolved:
+    """The settings of `r1 COMMAND` from the flags in `given` and the layers below them. A bad value is an `R1Error` (exit 2)."""
+    given = dict(given)
+    config, preset = given.pop("config", None), given.pop("preset", None)
+    params = {param.name: param for param in params_of(COMMANDS[command])}
+    layers = [
+        ("flag", {name: convert(params[name], value, f"`{params[name].option}`") for name, value in given.items()}),
+        ("env", from_env(command, os.environ if environ is None else environ)),
+        ("config", from_file(command, Path(config)) if config else {}),
+        ("preset", from_preset(command, preset) if preset else {}),
+    ]
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name, param in params.items():
+        source, layer = next(((source, layer) for source, layer in layers if name in layer), ("default", {}))
+        values[name] = layer[name] if name in layer else _default(param)
+        sources[name] = source
+    missing = [param.option for param in params.values() if values[param.name] is MISSING]
+    if missing:
+        raise R1Error(f"`r1 {command}` needs {' and '.join(f'`{option}`' for option in missing)}",
+                      hint=f"`r1 {command} --help` begins with two examples", code=Exit.USAGE)
+    return Resolved(COMMANDS[command](**values), sources)
+
+
+def _default(param: Param) -> Any:
+    if isinstance(param.default, list):
+        return list(param.default)
+    return [] if param.flag.positional else param.default
+
+
+def from_env(command: str, environ: Any) -> dict[str, Any]:
+    """The fields that `R1_COMMAND_FIELD` or `R1_FIELD` set (the first one wins); `R1_NO_FIELD=1` turns a switch off.
+
+    A list is one text, or a JSON array of texts.
+    """
+    params = {param.name: param for param in params_of(COMMANDS[command])}
+    prefix = f"R1_{command.upper()}_"
+    known = [f"{prefix}{name.upper()}" for name in params] + [f"{prefix}NO_{p.name.upper()}" for p in params.values() if p.negatable]
+    for variable in environ:
+        if variable.startswith(prefix) and variable not in known:
+            raise R1Error(f"`{variable}`: `r1 {command}` has no such setting", hint=nearest(variable, known) if _close(variable, known)
+                          else f"`r1 {command} --help` lists what it takes", code=Exit.USAGE)
+    values = {}
+    for name, param in params.items():
+        for head in (prefix, "R1_"):
+            variable, negative = f"{head}{name.upper()}", f"{head}NO_{name.upper()}"
+            if variable in environ:
+                values[name] = convert(param, _env_value(param, environ[variable]), f"`{variable}`")
+                break
+            if param.negatable and negative in environ:
+                values[name] = not convert(param, environ[negative], f"`{negative}`")
+                break
+    return values
+
+
+def _close(name: str, known: list[str]) -> bool:
+    return nearest(name, known).startswith("did")
+
+
+def _env_value(param: Param, text: str) -> Any:
+    if param.kind is list and text.startswith("["):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def from_file(command: str, path: Path) -> dict[str, Any]:
+    """The fields that a TOML file or a run's config.json sets for `command`."""
+    if path.is_dir():
+        path = path / "config.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise R1Error(f"cannot read the configuration `{path}` ({error.strerror})",
+                      hint="give a TOML file or the config.json of a run to -c", code=Exit.USAGE) from None
+    if path.suffix == ".json":
+        return _from_run(command, path, text)
+    return _from_toml(command, str(path), _parse_toml(str(path), text))
+
+
+def _parse_toml(name: str, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise R1Error(f"`{name}` is not valid TOML ({error})", hint="a key looks like `lr = 1e-6` or `rewards = \"accuracy\"`",
+                      code=Exit.USAGE) from None
+
+
+def _from_toml(command: str, name: str, table: dict[str, Any]) -> dict[str, Any]:
+    """Keys at the top level are for every command that reads the file; [command] holds those of one, and wins."""
+    top = {key: value for key, value in table.items() if not isinstance(value, dict)}
+    for key, value in table.items():
+        if isinstance(value, dict) and key not in COMMANDS:
+            raise R1Error(f"`{name}`: no command is called `{key}`", hint=nearest(key, COMMANDS), code=Exit.USAGE)
+    return _checked(command, name, top) | _checked(command, name, table.get(command, {}))
+
+
+def _from_run(command: str, path: Path, text: str) -> dict[str, Any]:
+    """The settings that a run wrote down, without what belongs to that one call (`ONCE`)."""
+    try:
+        document = json.loads(text)
+        settings, writer = document["settings"], document["command"]
+    except (ValueError, TypeError, KeyError):
+        raise R1Error(f"`{path}` is not the config.json of a run", hint="a run directory of r1 has one; a file by hand is TOML",
+                      code=Exit.USAGE) from None
+    if writer != command:
+        raise R1Error(f"`{path}` was written by `r1 {writer}`, not by `r1 {command}`", hint=f"r1 {writer} -c {path}", code=Exit.USAGE)
+    return _checked(command, str(path), {key: value for key, value in settings.items() if key not in ONCE})
+
+
+def from_preset(command: str, name: str) -> dict[str, Any]:
+    """The fields that src/r1cli/presets/NAME.toml sets for `command`."""
+    path = PRESETS / f"{name}.toml"
+    if not path.is_file():
+        raise R1Error(f"unknown preset `{name}`", hint=nearest(name, preset_names()), code=Exit.USAGE)
+    table = _parse_toml(name, path.read_text(encoding="utf-8"))
+    if command not in table:
+        raise R1Error(f"preset `{name}` says nothing about `r1 {command}`", hint="it is for " + ", ".join(f"`r1 {key}`" for key in table),
+                      code=Exit.USAGE)
+    return _from_toml(command, f"preset {name}", table)
+
+
+def preset_names() -> list[str]:
+    """The presets that come with r1."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def _checked(command: str, where: str, table: dict[str, Any]) -> dict[str, Any]:
+    params = {param.name: param for param in params_of(COMMANDS[command])}
+    values = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in params:
+            raise unknown(key, list(params), f"`{where}`", command)
+        values[name] = convert(params[name], value, f"`{key}` in `{where}`")
+    return values

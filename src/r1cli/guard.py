@@ -1,0 +1,150 @@
+"""The guard around a command: rows own stdout, errors and signals become one or two lines and an exit code.
+
+    r1 sample ... | head -1      a reader that leaves is no failure: exit 0, silence
+    Ctrl-C                       what is finished is kept, the command that continues is named, exit 130; a second one kills
+    SIGTERM                      the same without a hint, exit 143
+    R1Error                      `error:` and `hint:`, its exit code
+    anything else                a bug in r1: one line, exit 1; --debug or R1_DEBUG=1 shows the traceback
+"""
+
+import importlib
+import os
+import shlex
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from r1cli.errors import Exit, R1Error
+from r1cli.io.stdout import claim_stdout, reader_left
+from r1cli.report.console import Console
+from r1cli.report.logs import quiet_libraries
+
+MODULES = {"rewards": "rewards_list"}  # commands whose module has another name
+INSTALL = {"vllm": "r1cli[vllm]", "matplotlib": "r1cli[bench]", "reasoning_gym": "r1cli[demo]", "gguf": "r1cli[demo]"}
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. A BaseException, so that `finally` blocks run and nothing takes it for a failure of its own."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a command gets besides its settings: its name, which layer set each field, and where it speaks."""
+
+    command: str
+    sources: dict[str, str]
+    console: Console
+    _resume: list[str] = field(default_factory=list)
+
+    def on_interrupt(self, resume: str | None = None) -> None:
+        """Name the command that continues after Ctrl-C; without one it is this call with --resume."""
+        self._resume[:] = [resume or again("--resume", without=("--force",))]
+
+
+def again(*extra: str, without: tuple[str, ...] = ()) -> str:
+    """This call as a line to paste, with `extra` flags it does not have yet and without others."""
+    words = [word for word in sys.argv[1:] if word not in without]
+    return shlex.join(["r1", *words, *(word for word in extra if word not in words)])
+
+
+def run(command: str, settings: Any, sources: dict[str, str]) -> int:
+    """Run `r1cli.commands.COMMAND` under the guard; its exit code."""
+    console = Console(quiet=settings.quiet, verbose=settings.verbose, progress=settings.progress)
+    context = Context(command, sources, console)
+
+    def work() -> None:
+        claim_stdout()
+        quiet_libraries(verbose=settings.verbose)
+        module = importlib.import_module(f"r1cli.commands.{MODULES.get(command, command)}")
+        module.run(settings, context)
+
+    return exit_code(work, console, debug=settings.debug, resume=context._resume)
+
+
+def exit_code(work: Callable[[], None], console: Console, *, debug: bool = False, resume: list[str] | None = None) -> int:
+    """Call `work` and turn whatever ends it into an exit code, saying what people need to know."""
+    try:
+        with signals_raise():
+            work()
+            console.close()
+        return Exit.OK
+    except KeyboardInterrupt:
+        console.close()
+        if resume:
+            console.error("interrupted", hint=resume[0])
+        return Exit.INTERRUPTED
+    except Terminated:
+        console.close()
+        return Exit.TERMINATED
+    except BrokenPipeError as error:
+        if reader_left():
+            return Exit.OK
+        return failed(error, console, debug)
+    except Exception as error:  # the last stop: every failure of a command ends here
+        return failed(error, console, debug)
+
+
+def failed(error: Exception, console: Console, debug: bool) -> int:
+    """Say what went wrong, with its traceback if asked; the exit code."""
+    if debug:
+        traceback.print_exception(error, file=console.stream)
+    console.close()
+    known = error if isinstance(error, R1Error) else explain(error)
+    console.error(known.message, hint=known.hint)
+    return known.code
+
+
+def explain(error: Exception) -> R1Error:
+    """What a library raised, as an error with the flag or the package to change; a bug of r1 when nothing else fits."""
+    name, text = type(error).__name__, " ".join(str(error).split())
+    if isinstance(error, ImportError):
+        package = (error.name or "").partition(".")[0]
+        if package and package != "r1cli":
+            return R1Error(f"this needs the package `{package}`, which cannot be imported ({text})",
+                           hint=f"pip install '{INSTALL.get(package, package)}'", code=Exit.ENVIRONMENT)
+    if name == "OutOfMemoryError" or isinstance(error, MemoryError):
+        return R1Error(f"out of memory ({text.partition('. ')[0] or name})",
+                       hint="lower --microbatch-tokens, --batch-size or --gpu-memory, or add --gradient-checkpointing")
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return R1Error(f"`{error.filename}`: {error.strerror[0].lower()}{error.strerror[1:]}", hint="check the path and its permissions",
+                       code=Exit.USAGE)
+    return R1Error(f"unexpected {name}: {text}: this is a bug" if text else f"unexpected {name}: this is a bug",
+                   hint="run it again with --debug and report the traceback")
+
+
+@contextmanager
+def signals_raise() -> Iterator[None]:
+    """Ctrl-C and SIGTERM become exceptions in the main thread, once: the next one ends the process by itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != owner:  # a child made by fork dies as if it had no handler
+            os.kill(os.getpid(), number)
+            return
+        if number == signal.SIGTERM:
+            raise Terminated
+        _say_now("interrupted: ending, what is finished is kept; Ctrl-C again kills")
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _say_now(text: str) -> None:
+    """One line on stderr from inside a signal handler, past every buffer and bar."""
+    lead = "\n" if os.isatty(2) else ""
+    os.write(2, f"{lead}{text}\n".encode())
