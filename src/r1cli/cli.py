@@ -115,7 +115,7 @@ def rewritten(error: typer.TyperException, words: list[str]) -> R1Error:
     option = getattr(error, "option_name", None)
     if context is not None and hasattr(error, "possibilities"):
         known = [name for param in context.command.params for name in (*param.opts, *param.secondary_opts) if name.startswith("-")]
-        hint = nearest(option, known)
+        hint = nearest(str(option), known)
         return R1Error(f"`{path}` has no flag `{option}`", hint=hint if hint.startswith("did") else f"{path} --help", code=Exit.USAGE)
     if option:
         what = "needs a value" if "requires" in error.message else "is a switch: it takes no value"

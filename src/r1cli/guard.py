@@ -90,7 +90,7 @@ def exit_code(work: Callable[[], None], console: Console, *, debug: bool = False
         return failed(error, console, debug)
 
 
-def failed(error: Exception, console: Console, debug: bool) -> int:
+def failed(error: Exception, console: Console, debug: bool = False) -> int:
     """Say what went wrong, with its traceback if asked; the exit code."""
     if debug:
         traceback.print_exception(error, file=console.stream)

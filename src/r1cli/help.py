@@ -105,7 +105,7 @@ def short_help() -> str:
 def root_help(width: int | None = None) -> str:
     """What `r1 --help` says."""
     options = [("    --version", "the versions of r1 and of what it runs on"), ("-h, --help", "show this text"),
-               ("    --install-completion", "complete commands and flags in this shell"), ("    --show-completion", "print that completion")]
+               ("    --install-completion", "complete commands and flags in this shell"), ("    --show-completion", "print it")]
     about = "The DeepSeek-R1 recipe as shell commands: rows flow through pipes, models live in run directories."
     return "\n\n".join([about, short_help(), _section("Options", options, width), TAIL])
 

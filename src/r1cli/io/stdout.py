@@ -10,7 +10,6 @@ import sys
 from typing import TextIO
 
 _claimed: TextIO | None = None
-_silenced = False
 
 
 def claim_stdout() -> TextIO:
@@ -37,3 +36,21 @@ def _is_real(stream: TextIO | None) -> bool:
         return stream is not None and stream.fileno() == 1
     except (OSError, ValueError):  # io.UnsupportedOperation is both
         return False
+
+
+def reader_left() -> bool:
+    """True when nobody reads stdout any more (`| head`). Then it is pointed at nothing, so that closing it at exit cannot fail again.
+
+    The guard asks this after a BrokenPipeError, which may as well come from a pipe to a process of our own.
+    """
+    stream = _claimed or sys.stdout
+    if stream is None or (stream is not _claimed and not _is_real(stream)):
+        return False
+    poll = select.poll()
+    poll.register(stream.fileno(), select.POLLOUT)
+    left = any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+    if left:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    return left

@@ -86,7 +86,7 @@ class Console:
             self.stream.write(text + "\n")
             self.stream.flush()
         except BrokenPipeError:  # nobody listens (2>&1 | head): the rows go on
-            self._stream = Path(os.devnull).open("w")
+            self._stream = Path(os.devnull).open("w")  # noqa: SIM115
 
 
 class Progress:
