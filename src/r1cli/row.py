@@ -13,6 +13,7 @@ can keep its original line (`raw`) and be written back byte for byte when nothin
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
@@ -48,6 +49,10 @@ class Row(dict[str, Any]):
         self.raw = None
         super().__setitem__(key, value)
 
+    def __delitem__(self, key: str) -> None:
+        self.raw = None
+        super().__delitem__(key)
+
 
 def _rebuild(fields: dict[str, Any], where: str, raw: str | None) -> Row:
     return Row(fields, where=where, raw=raw)
@@ -56,9 +61,10 @@ def _rebuild(fields: dict[str, Any], where: str, raw: str | None) -> Row:
 def parse(line: str, where: str = "") -> Row:
     """One JSON line as a row. Raises `R1Error` (exit 2) naming `where` when it is not a JSON object."""
     try:
-        value = json.loads(line, parse_constant=_refuse_constant)
-    except ValueError as error:
-        raise R1Error(f"{where}: not valid JSON ({error})", hint="mend the line, or pass --skip-bad to count and leave out bad lines",
+        value = _DECODER.decode(line)
+    except (ValueError, RecursionError) as error:
+        reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise R1Error(f"{where}: not valid JSON ({reason})", hint="mend the line, or pass --skip-bad to count and leave out bad lines",
                       code=Exit.USAGE) from None
     if not isinstance(value, dict):
         raise R1Error(f"{where}: a row must be a JSON object, found {type(value).__name__}",
@@ -70,10 +76,30 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):  # 1e999 would be written back as Infinity
+        raise ValueError(f"{digits} is beyond the range of a number")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+
+
 def dump(row: dict[str, Any]) -> str:
-    """A row as one line of JSON without the newline; NaN and infinity are refused, text stays UTF-8."""
+    """A row as one line of JSON without the newline; NaN and infinity are refused (`ValueError`), text stays UTF-8.
+
+    A row with half a surrogate pair, which JSON may hold and UTF-8 may not, is written with \\u escapes.
+    """
     raw = row.raw if isinstance(row, Row) else None
-    return raw if raw is not None else json.dumps(row, ensure_ascii=False, allow_nan=False)
+    if raw is not None:
+        return raw
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(row, allow_nan=False)
+    return line
 
 
 def stable_id(prompt: Prompt) -> str:
@@ -104,7 +130,8 @@ def require(row: Row, field: str, *kinds: type) -> Any:
     label = f"row `{row['id']}`" if "id" in row else "row"
     expected = " or ".join("null" if k is type(None) else {"str": "string", "dict": "object"}.get(k.__name__, k.__name__) for k in kinds)
     if field not in row:
-        what = f"{name}{label} has no field `{field}`" + (f" ({expected})" if expected else "") + f"; it has {', '.join(row) or 'no fields'}"
+        wanted = f" ({expected})" if expected else ""
+        what = f"{name}{label} has no field `{field}`{wanted}; it has {', '.join(row) or 'no fields'}"
         raise R1Error(what, hint=f"rename a column with --map {field}=COLUMN", code=Exit.USAGE)
     raise R1Error(f"{name}{label}: field `{field}` must be {expected}, found {type(row[field]).__name__}",
                   hint=f"mend the field, or take another column with --map {field}=COLUMN", code=Exit.USAGE)
