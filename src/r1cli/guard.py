@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
-from r1cli.io.stdout import claim_stdout, reader_left
+from r1cli.io.stdout import ReaderLeft, claim_stdout, reader_left
 from r1cli.report.console import Console
 from r1cli.report.logs import quiet_libraries
 
@@ -82,6 +82,8 @@ def exit_code(work: Callable[[], None], console: Console, *, debug: bool = False
     except Terminated:
         console.close()
         return Exit.TERMINATED
+    except ReaderLeft:
+        return Exit.OK
     except BrokenPipeError as error:
         if reader_left():
             return Exit.OK
