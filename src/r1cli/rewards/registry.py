@@ -23,6 +23,7 @@ KINDS = {
     "accuracy": "r1cli.rewards.accuracy:ACCURACY",
     "math": "r1cli.rewards.accuracy:MATH",
     "format": "r1cli.rewards.format:FORMAT",
+    "language": "r1cli.rewards.language:LANGUAGE",
 }
 """Every built-in reward: name -> module:attribute of its `RewardKind`."""
 
