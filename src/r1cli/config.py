@@ -19,12 +19,20 @@ from r1cli.errors import Exit, R1Error, nearest
 from r1cli.flags import Param, convert, params_of, unknown
 from r1cli.settings import COMMANDS, RUN, Flag
 
-CONFIG = Param("config", Flag("TOML file, run directory, or the config.json of a run", RUN, short="c", metavar="FILE"), str, True, None)
-PRESET = Param("preset", Flag("numbers of a paper: `r1-zero`, `dapo`, ... (see docs/presets.md)", RUN, metavar="NAME"), str, True, None)
-PRESET_COMMANDS = ("sample", "reject", "mix", "sft", "grpo", "distill", "eval")
 PRESETS = Path(__file__).parent / "presets"
+PRESET_COMMANDS = ("sample", "reject", "sft", "grpo", "distill")
 # What a run did once and what a repetition must not do again by itself: `force` in a repeated run would delete what it repeats.
 ONCE = ("force", "resume", "dry_run", "debug", "quiet", "verbose", "progress")
+
+
+def preset_names() -> list[str]:
+    """The presets that come with r1."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+CONFIG = Param("config", Flag("TOML file, run directory, or the config.json of a run", RUN, short="c", metavar="FILE"), str, True, None)
+PRESET = Param("preset", Flag("start from a paper's numbers, such as r1-zero (docs/cli.md lists all)", RUN, metavar="NAME",
+                              choices=tuple(preset_names())), str, True, None)
 
 
 @dataclass(frozen=True)
@@ -143,8 +151,8 @@ def _from_run(command: str, path: Path, text: str) -> dict[str, Any]:
     """The settings that a run wrote down, without what belongs to that one call (`ONCE`)."""
     try:
         document = json.loads(text)
-        settings, writer = document["settings"], document["command"]
-    except (ValueError, TypeError, KeyError):
+        settings, writer = {name: entry["value"] for name, entry in document["settings"].items()}, document["command"]
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise R1Error(f"`{path}` is not the config.json of a run", hint="a run directory of r1 has one; a file by hand is TOML",
                       code=Exit.USAGE) from None
     if writer != command:
@@ -162,11 +170,6 @@ def from_preset(command: str, name: str) -> dict[str, Any]:
         raise R1Error(f"preset `{name}` says nothing about `r1 {command}`", hint="it is for " + ", ".join(f"`r1 {key}`" for key in table),
                       code=Exit.USAGE)
     return _from_toml(command, f"preset {name}", table)
-
-
-def preset_names() -> list[str]:
-    """The presets that come with r1."""
-    return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
 def _checked(command: str, where: str, table: dict[str, Any]) -> dict[str, Any]:
