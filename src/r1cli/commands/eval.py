@@ -1,0 +1,170 @@
+"""r1 eval: completions in (or drawn from a model), scores with intervals out.
+
+The one object it computes is printed as a table for people or with --json, and goes to --out; --rows keeps every scored completion, row by
+row, so that an interrupted evaluation can be scored from what there is. Rewards are those of `reject` and `grpo`, through the same scorer.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from r1cli.benchmarks import benchmark as benchmarks
+from r1cli.commands.evaluation import Tally
+from r1cli.errors import Exit, R1Error, nearest
+from r1cli.guard import Context
+from r1cli.io import manifest
+from r1cli.io.stream import RowReader, RowWriter, claim_stdout, read_rows
+from r1cli.io.whole import check_new
+from r1cli.report.tables import figure, percent, span, text_table
+from r1cli.rewards.registry import parse_specs
+from r1cli.rewards.reward import RewardSpec
+from r1cli.rewards.scorer import Scorer
+from r1cli.row import Row, require
+from r1cli.settings import EvalSettings
+
+
+def run(settings: EvalSettings, context: Context) -> None:
+    """Evaluate, print, and fail (exit 1) when a score that --min names is not reached."""
+    if settings.list_benchmarks:
+        claim_stdout().write(_benchmark_list() + "\n")
+        return
+    started = time.monotonic()
+    if settings.benchmark:
+        settings = benchmarks.apply(benchmarks.load(settings.benchmark), settings, context.sources)
+    specs = parse_specs(settings.rewards)
+    floors = [_floor(text, specs) for text in settings.min]
+    out = None if settings.out is None else check_new(settings.out, force=settings.force)
+    rows = RowWriter(settings.rows or os.devnull, force=settings.force, append=True)
+    if settings.rows:
+        context.on_interrupt(f"r1 eval --rewards {settings.rewards} {settings.rows}")
+    reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
+
+    tally = Tally(specs, answer_of)
+    with rows as writer, Scorer(specs, settings.reward_workers, settings.reward_timeout) as scorer:
+        for row in scorer.score(_completions(settings, reader, context)):
+            writer.write(row)
+            tally.add(row)
+        for line in scorer.warnings():
+            context.console.warn(line)
+        scores = _described(settings, tally) | tally.scores(lambda pairs: same_answers(pairs, settings)) | {"timeouts": scorer.timeouts}
+    scores["seconds"] = round(time.monotonic() - started, 3)
+    _warn(tally, reader, context)
+
+    text = json.dumps(scores, ensure_ascii=False, allow_nan=False)
+    claim_stdout().write((text if settings.json else table(scores)) + "\n")
+    if out is not None:
+        manifest.write_json(out, scores)
+    for name, value in floors:
+        check_floor(scores, name, value)
+
+
+def _completions(settings: EvalSettings, reader: RowReader, context: Context) -> Iterable[Row]:
+    if settings.model is None:
+        return _existing(reader)
+    from r1cli.commands.sampling import draw  # torch lives behind it
+
+    return draw(_prompts(reader), settings, context)
+
+
+def _existing(reader: RowReader) -> Iterator[Row]:
+    for row in reader:
+        if "completion" not in row and "prompt" in row:
+            name = f"{row.where}: " if row.where else ""
+            raise R1Error(f"{name}row `{row['id']}` has no `completion`, and no `--model` is given", code=Exit.USAGE,
+                          hint="r1 eval --model MODEL draws completions for prompt rows")
+        require(row, "completion", str)
+        yield row
+
+
+def _prompts(reader: RowReader) -> Iterator[Row]:
+    for row in reader:
+        if "completion" in row:
+            name = f"{row.where}: " if row.where else ""
+            raise R1Error(f"{name}row `{row['id']}` has a `completion` already, and `--model` would draw another", code=Exit.USAGE,
+                          hint="leave out --model to score the rows as they are, or give prompt rows")
+        yield row
+
+
+def answer_of(row: Row) -> str | None:
+    """The answer a completion commits to, as the accuracy reward reads it; None without one."""
+    from r1cli.text.answers import last_answer
+
+    return last_answer(row["completion"])
+
+
+def same_answers(pairs: list[tuple[str, str]], settings: EvalSettings) -> set[tuple[str, str]]:
+    """Of these pairs of answers, those that mean the same to the accuracy reward, either one taken as the gold of the other.
+
+    Right and wrong answers are merged by the same rule: were only right ones merged (all equal the gold), votes for a wrong answer
+    in two spellings would be split and cons@k would come out too high.
+    """
+    rows = [Row({"id": str(i), "answer": gold, "completion": f"\\boxed{{{other}}}"}) for i, (gold, other) in enumerate(pairs)]
+    with Scorer(parse_specs("accuracy"), settings.reward_workers, settings.reward_timeout) as scorer:
+        return {pair for pair, row in zip(pairs, scorer.score(rows), strict=True) if row["reward"] == 1.0}
+
+
+def _described(settings: EvalSettings, tally: Tally) -> dict[str, Any]:
+    about: dict[str, Any] = {"model": settings.model or ", ".join(tally.models) or None}
+    if settings.benchmark:
+        about["benchmark"] = settings.benchmark
+    return about
+
+
+def _warn(tally: Tally, reader: RowReader, context: Context) -> None:
+    fewest, most = tally.sizes()
+    if fewest != most:
+        context.console.warn(f"problems have between {fewest} and {most} completions: pass@k goes up to {fewest}")
+    if tally.unscored:
+        context.console.warn(f"{tally.unscored} rows have no answer to score by and count nothing")
+    if reader.bad:
+        context.console.warn(f"{reader.bad} bad lines left out, the first: {reader.first_bad}")
+    if len(tally.models) > 1:
+        context.console.warn(f"the rows are of {len(tally.models)} models: {', '.join(tally.models)}")
+
+
+def _floor(text: str, specs: list[RewardSpec]) -> tuple[str, float]:
+    """`pass@1=0.5` as a pair. Raises `R1Error` (exit 2), before anything is drawn, for a name that no evaluation can have."""
+    name, equals, value = text.partition("=")
+    try:
+        floor = float(value)
+    except ValueError:
+        equals = ""
+    known = ["pass@1", "low", "cons@k", "cons_low", *(spec.name for spec in specs)]
+    if not equals:
+        raise R1Error(f"`--min {text}` is not a score and a number", hint="for example --min pass@1=0.5", code=Exit.USAGE)
+    if name not in known and not (name.startswith("pass@") and name[5:].isdigit()):
+        raise R1Error(f"`--min {text}`: there is no score `{name}`", hint=nearest(name, known), code=Exit.USAGE)
+    return name, floor
+
+
+def check_floor(scores: dict[str, Any], name: str, floor: float) -> None:
+    """Raise `R1Error` (exit 1) when a score is below its floor, (exit 2) when these rows do not give it."""
+    value = scores.get(name, scores["rewards"].get(name))
+    if value is None:
+        what = f"`--min {name}={floor:g}`: with {scores['k']} completions a problem there is no `{name}`"
+        raise R1Error(what, hint="draw more completions with -k", code=Exit.USAGE)
+    if value < floor:
+        raise R1Error(f"{name} is {value:.4f}, below {floor:g}", code=Exit.FAILED)
+
+
+def table(scores: dict[str, Any]) -> str:
+    """The scores for people: one a line, with its interval."""
+    rows = [["pass@1", percent(scores["pass@1"]), span(scores, "low", "high") or ""]]
+    rows += [[key, percent(value), ""] for key, value in scores.items() if key.startswith("pass@") and key != "pass@1"]
+    if scores.get("cons@k") is not None:
+        rows.append([f"cons@{scores['k']}", percent(scores["cons@k"]), span(scores, "cons_low", "cons_high") or ""])
+    if scores["truncated"] is not None:
+        rows.append(["truncated", percent(scores["truncated"]), ""])
+    if scores["mean_tokens"] is not None:
+        rows.append(["mean tokens", figure(round(scores["mean_tokens"], 1)), ""])
+    rows += [[f"reward {name}", f"{value:.3f}", ""] for name, value in scores["rewards"].items()]
+    title = f"{scores['model'] or 'completions'}: {scores['problems']} problems, {scores['samples']} completions"
+    return f"{title}\n\n{text_table(['score', 'value', '95% interval'], rows)}"
+
+
+def _benchmark_list() -> str:
+    found = [benchmarks.load(name) for name in benchmarks.names()]
+    rows = [[b.name, str(b.settings["samples"]), b.settings["rewards"], b.about] for b in found]
+    return text_table(["name", "k", "rewards", "about"], rows, left=4)

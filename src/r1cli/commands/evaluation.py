@@ -1,0 +1,93 @@
+"""Scored completion rows become problems, and problems become scores: what lies between `r1 eval` and `metrics`.
+
+What makes a result silently wrong is refused here: the same completion twice, rows of which none can be judged.
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import combinations
+from typing import Any
+
+from r1cli.errors import Exit, R1Error
+from r1cli.metrics.scores import Problem, summarise
+from r1cli.rewards.reward import RewardSpec
+from r1cli.row import Row
+
+UNCOMPARABLE = ("code",)  # what a completion answers under these rewards is a program: no majority vote
+
+
+Judged = tuple[bool, str | None, bool | None, int | None]
+"""What is kept of a completion: right?, its answer, cut at the length limit?, tokens."""
+
+
+class Tally:
+    """Collects scored rows in any order; keeps of each only what the scores need.
+
+    specs: the rewards; the first decides what is correct (its maximum reached; 1 where it has none). answer_of: row -> its answer or None.
+    unscored: rows for which the first reward is null (they declare that no rule can judge them); they count nothing.
+    """
+
+    def __init__(self, specs: list[RewardSpec], answer_of: Callable[[Row], str | None]) -> None:
+        self._specs = specs
+        self._answer_of = answer_of
+        self._comparable = specs[0].name not in UNCOMPARABLE
+        self._problems: dict[Any, dict[int, Judged]] = {}  # id -> sample number -> verdict
+        self._sums = dict.fromkeys([spec.name for spec in specs], 0.0)
+        self._counts = dict.fromkeys(self._sums, 0)
+        self.models: dict[str, None] = {}
+        self.unscored = 0
+
+    def add(self, row: Row) -> None:
+        """Take one scored row. A second row with the same id and sample is an `R1Error` (exit 2)."""
+        for name, value in row["rewards"].items():
+            if value is not None:
+                self._sums[name] += value
+                self._counts[name] += 1
+        verdict = row["rewards"][self._specs[0].name]
+        if verdict is None:
+            self.unscored += 1
+            return
+        problem = self._problems.setdefault(row["id"], {})
+        number = row.get("sample", len(problem))
+        if number in problem:
+            where = f"{row.where}: " if row.where else ""
+            raise R1Error(f"{where}row `{row['id']}`, sample {number} is there twice", code=Exit.USAGE,
+                          hint="give each file once, and rows of one model at a time; `id` must differ between problems")
+        maximum = self._specs[0].maximum
+        correct = verdict >= (1.0 if maximum is None else maximum)
+        reason = row.get("finish_reason")
+        answer = self._answer_of(row) if self._comparable else None
+        problem[number] = (correct, answer, None if reason is None else reason == "length", row.get("num_tokens"))
+        if row.get("model") is not None:
+            self.models[str(row["model"])] = None
+
+    def scores(self, same_pairs: Callable[[list[tuple[str, str]]], set[tuple[str, str]]]) -> dict[str, Any]:
+        """The scores of `metrics.scores.summarise` and the mean of every reward.
+
+        same_pairs: which of these pairs of answers, spelled differently, mean the same. Raises `R1Error` (exit 2) when no row counts.
+        """
+        problems = [self._problem(judged) for judged in self._problems.values()]
+        if not problems:
+            why = f"{self.unscored} rows declare that they have no answer" if self.unscored else "there are no rows"
+            raise R1Error(f"nothing to evaluate: {why}", hint="give rows with an `answer`", code=Exit.USAGE)
+        equal = same_pairs(list(pairs(problems)))
+        scores = summarise(problems, lambda a, b: a == b or (a, b) in equal or (b, a) in equal)
+        scores["rewards"] = {name: self._sums[name] / count for name, count in self._counts.items() if count}
+        return scores
+
+    def sizes(self) -> tuple[int, int]:
+        """The smallest and the largest number of completions a problem has."""
+        sizes = [len(judged) for judged in self._problems.values()]
+        return min(sizes), max(sizes)
+
+    def _problem(self, judged: dict[int, Judged]) -> Problem:
+        correct, answers, truncated, tokens = zip(*(judged[number] for number in sorted(judged)), strict=True)
+        return Problem(correct=correct, answers=answers if self._comparable else None, truncated=truncated, tokens=tokens)
+
+
+def pairs(problems: Iterable[Problem]) -> set[tuple[str, str]]:
+    """Every two answers of one problem that are spelled differently, each pair once over all problems."""
+    found: set[tuple[str, str]] = set()
+    for problem in problems:
+        spelled = sorted({answer for answer in problem.answers or () if answer is not None})
+        found.update(combinations(spelled, 2))
+    return found

@@ -1,0 +1,142 @@
+"""`r1 eval` as a process: what is on stdout, which exit code, which files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def r1(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED" and not name.startswith("R1_")}
+    return subprocess.run([sys.executable, "-m", "r1cli", *words], input=stdin, capture_output=True, text=True, env=environ)
+
+
+def completion(problem: int, sample: int, answer: str, **more: Any) -> dict[str, Any]:
+    return {"id": f"p{problem}", "prompt": "1 + 1", "answer": "2", "sample": sample, "finish_reason": "stop", "num_tokens": 5, "model": "m",
+            "completion": f"<think>\nhm\n</think>\n<answer>{answer}</answer>", **more}
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """Four problems x 4 completions: all right; one right in four, a wrong majority; none right; two cut short."""
+    answers = ["2222", "2333", "4567", "2299"]
+    path = tmp_path / "completions.jsonl"
+    found = [completion(p, s, a, finish_reason="length" if p == 3 and s > 1 else "stop") for p, text in enumerate(answers) for s, a in enumerate(text)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in reversed(found)))  # order does not matter
+    return path
+
+
+def test_json_is_one_object_with_the_scores(rows: Path, tmp_path: Path) -> None:
+    done = r1("eval", str(rows), "--json", "-o", str(tmp_path / "scores.json"))
+    assert (done.returncode, done.stderr) == (0, "")
+    scores = json.loads(done.stdout)
+    assert (scores["model"], scores["problems"], scores["samples"], scores["k"]) == ("m", 4, 16, 4)
+    assert scores["pass@1"] == pytest.approx((1 + 0.25 + 0 + 0.5) / 4)
+    assert scores["pass@2"] == pytest.approx((1 + 0.5 + 0 + 5 / 6) / 4)
+    assert scores["pass@4"] == pytest.approx(3 / 4)
+    assert scores["cons@k"] == pytest.approx(2 / 4)
+    assert 0 < scores["low"] < scores["pass@1"] < scores["high"] < 1
+    assert (scores["truncated"], scores["mean_tokens"], scores["tokens"]) == (2 / 16, 5, 80)
+    assert scores["rewards"] == {"accuracy": pytest.approx(scores["pass@1"])}
+    assert json.loads((tmp_path / "scores.json").read_text()) == scores
+
+
+def test_people_get_a_table_and_stderr_stays_quiet(rows: Path) -> None:
+    done = r1("eval", str(rows))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("m: 4 problems, 16 completions\n")
+    assert [line.split()[:2] for line in done.stdout.splitlines()[3:7]] == [["pass@1", "43.8%"], ["pass@2", "58.3%"], ["pass@4", "75.0%"], ["cons@4", "50.0%"]]
+
+
+def test_stdin_and_scored_rows(rows: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "scored.jsonl"
+    done = r1("eval", "--json", "--rewards", "accuracy,format=0.5", "--rows", str(kept), stdin=rows.read_text())
+    assert done.returncode == 0, done.stderr
+    scored = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert len(scored) == 16 and scored[0]["rewards"] == {"accuracy": 0.0, "format": 0.0} and scored[-1]["reward"] == 1.5
+    again = json.loads(r1("eval", "--json", str(kept)).stdout)
+    assert again["pass@1"] == json.loads(done.stdout)["pass@1"]
+
+
+def test_answers_vote_by_value(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(completion(0, s, a)) + "\n" for s, a in enumerate(["2", "2", "0.5", "1/2", "\\frac{1}{2}"])))
+    assert json.loads(r1("eval", "--json", str(path)).stdout)["cons@k"] == 0
+
+
+@pytest.mark.parametrize(("floor", "code"), [("pass@1=0.4", 0), ("pass@1=0.5", 1), ("pass@4=0.75", 0), ("accuracy=0.9", 1), ("cons@k=0.6", 1)])
+def test_a_floor_decides_the_exit_code_after_the_scores_are_out(rows: Path, floor: str, code: int) -> None:
+    done = r1("eval", str(rows), "--json", "--min", floor)
+    assert done.returncode == code
+    assert json.loads(done.stdout)["problems"] == 4
+    assert done.stderr.startswith("error: ") == bool(code)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("--min", "pass@1"), "is not a score and a number"),
+        (("--min", "pas@1=0.5"), "did you mean `pass@1`?"),
+        (("--min", "pass@64=0.5"), "there is no `pass@64`"),
+        (("--rewards", "acuracy"), "did you mean `accuracy`?"),
+        (("--benchmark", "math50"), "did you mean `math500`?"),
+        (("--map", "answer=gold"), "no column `gold`"),
+        (("--model", "somewhere"), "has a `completion` already"),
+        (("nothing.jsonl",), "no such file: `nothing.jsonl`"),
+    ],
+)
+def test_what_is_asked_wrongly_is_one_error_one_hint_and_exit_2(rows: Path, words: tuple[str, ...], what: str) -> None:
+    done = r1("eval", str(rows), *words)
+    assert done.returncode == 2
+    assert what in done.stderr and "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("error: ") and lines[1] == "" and lines[2].startswith("hint: ") and len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ({"id": "a", "prompt": "?", "answer": "1"}, "stdin:1: row `a` has no `completion`, and no `--model` is given"),
+        ({"id": "a", "completion": "1"}, "stdin:1: row `a` has no field `answer`"),
+        ({"id": "a", "completion": 1, "answer": "1"}, "field `completion` must be string"),
+    ],
+)
+def test_a_row_that_cannot_be_scored_is_named(row: dict[str, Any], what: str) -> None:
+    done = r1("eval", stdin=json.dumps(row) + "\n")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert what in done.stderr
+
+
+def test_the_same_completion_twice_is_refused(rows: Path) -> None:
+    done = r1("eval", str(rows), str(rows))
+    assert done.returncode == 2 and "sample 3 is there twice" in done.stderr
+
+
+def test_rows_without_a_checkable_answer_count_nothing(rows: Path) -> None:
+    none = json.dumps(completion(9, 0, "2") | {"answer": None}) + "\n"
+    done = r1("eval", "--json", stdin=rows.read_text() + none)
+    assert json.loads(done.stdout)["problems"] == 4 and "1 rows have no answer" in done.stderr
+    assert r1("eval", stdin=none).returncode == 2
+
+
+def test_uneven_problems_are_said(rows: Path) -> None:
+    done = r1("eval", "--json", "-n", "15", str(rows))
+    assert json.loads(done.stdout)["k"] == 3 and "between 3 and 4 completions" in done.stderr
+
+
+def test_used_outputs_are_refused_before_anything_is_read(rows: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.json"
+    out.write_text("mine")
+    for flag in ("-o", "--rows"):
+        assert r1("eval", str(rows), flag, str(out if flag == "-o" else rows)).returncode == 2
+    assert out.read_text() == "mine"
+    assert r1("eval", str(rows), "-o", str(out), "--force").returncode == 0
+
+
+def test_the_list_of_benchmarks_needs_no_rows() -> None:
+    done = r1("eval", "--list-benchmarks")
+    assert done.returncode == 0 and "math500" in done.stdout and done.stderr == ""
