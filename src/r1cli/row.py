@@ -42,7 +42,12 @@ class Row(dict[str, Any]):
         return _rebuild, (dict(self), self.where, self.raw)
 
     def with_fields(self, **fields: Any) -> "Row":
-        """A copy with these fields set; fields that exist keep their place, new ones go to the end."""
+        """A copy with these fields set; fields that exist keep their place, new ones go to the end.
+
+        When it has exactly these values already it is returned as it is, so that it can still be written back byte for byte.
+        """
+        if all(name in self and _same(self[name], value) for name, value in fields.items()):
+            return self
         return Row({**self, **fields}, where=self.where)
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -52,6 +57,13 @@ class Row(dict[str, Any]):
     def __delitem__(self, key: str) -> None:
         self.raw = None
         super().__delitem__(key)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal as JSON: unlike `==`, this tells 1, 1.0 and true apart."""
+    if type(one) is not type(other) or one != other:
+        return False
+    return not isinstance(one, dict | list) or json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _rebuild(fields: dict[str, Any], where: str, raw: str | None) -> Row:
@@ -109,11 +121,15 @@ def stable_id(prompt: Prompt) -> str:
 
 
 def with_id(row: Row) -> Row:
-    """The row with an `id`: its own, or a stable hash of its prompt (of the whole row when it has no prompt)."""
-    if "id" in row:
+    """The row with an `id`: its own, or a stable hash of its prompt (of the whole row when it has no prompt).
+
+    An id is a string or a number; a null one counts as missing. Anything else is an `R1Error` (exit 2).
+    """
+    if row.get("id") is not None:
+        require(row, "id", str, int, float)
         return row
     key = row["prompt"] if "prompt" in row else json.dumps(row, ensure_ascii=False, sort_keys=True)
-    return Row({"id": stable_id(key), **row}, where=row.where)
+    return Row({"id": None, **row, **{"id": stable_id(key)}}, where=row.where)
 
 
 def seed_of(seed: int, row_id: Any, sample: int) -> int:

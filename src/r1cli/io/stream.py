@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from r1cli.errors import Exit, R1Error
 from r1cli.io import compress, jsonl
@@ -132,7 +133,16 @@ def _stdin() -> Source:
         raise R1Error("no input: stdin is closed", hint="name a file of rows", code=Exit.USAGE)
     if sys.stdin.isatty():
         raise R1Error("no input: stdin is a terminal", hint="name a file of rows, or pipe rows in; --help shows examples", code=Exit.USAGE)
-    return Source("stdin", lambda: jsonl.read_pipe(sys.stdin.buffer, "stdin"))
+    return Source("stdin", _read_stdin)
+
+
+def _read_stdin() -> Iterator[Item]:
+    """Rows of stdin. The buffer is our own: a reader thread that still waits in Python's at exit would abort the process."""
+    try:
+        raw: IO[bytes] = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115  a descriptor
+    except (OSError, ValueError):  # a test's stdin has none
+        raw = sys.stdin.buffer
+    yield from jsonl.read_pipe(raw, "stdin")
 
 
 def _read_device(path: Path, name: str) -> Iterator[Item]:
@@ -179,7 +189,7 @@ def missing(name: str, path: Path) -> R1Error:
     if folder != path.parent:
         return R1Error(f"no such file: `{name}`", hint=f"there is no folder `{path.parent}`; look with: ls {folder}", code=Exit.USAGE)
     names = sorted(entry.name for entry in folder.iterdir())
-    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.65)
     if close:
         return R1Error(f"no such file: `{name}`", hint=f"did you mean `{path.with_name(close[0])}`?", code=Exit.USAGE)
     return R1Error(f"no such file: `{name}`", hint=f"look with: ls {folder}", code=Exit.USAGE)

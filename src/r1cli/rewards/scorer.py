@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -73,13 +73,14 @@ class Scorer:
             said.append(f"{self.crashes} scores are 0 because a reward's worker crashed or ran out of memory")
         return said + [line for reward in self._rewards for line in reward.complaints()]
 
-    def score(self, rows: Iterable[Row], read_ahead: bool = True) -> Iterator[Row]:
+    def score(self, rows: Iterable[Row], read_ahead: bool = True, on_bad: Callable[[R1Error], None] | None = None) -> Iterator[Row]:
         """Each row with `rewards` {name: number or null} and `reward`, their weighted sum (null counts 0), in input order.
 
         A field that a reward needs and a row lacks is an `R1Error` (exit 2), raised after the rows before it have come out. Fields `rewards` and `reward`
         that the row had are replaced. read_ahead: pull the input in a thread of its own (a list never needs one).
+        on_bad: told of a row that lacks a field instead of raising; the row is left out.
         """
-        flow = _Flow(self)
+        flow = _Flow(self, on_bad)
         threaded = read_ahead and not isinstance(rows, Sequence)
         source = _read_ahead(rows, flow.events) if threaded else None
         try:
@@ -97,8 +98,9 @@ class Scorer:
 class _Flow:
     """One pass of `Scorer.score`: rows wait in order in `pending`, events (rows read, outcomes) arrive in one queue."""
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer, on_bad: Callable[[R1Error], None] | None) -> None:
         self.scorer = scorer
+        self.on_bad = on_bad
         self.events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.pending: deque[_Pending] = deque()
         self.batches: dict[int, list[_Pending]] = {}
@@ -159,7 +161,10 @@ class _Flow:
                 else:
                     item.scores[reward.name] = score
         except R1Error as error:
-            self.failure, self.ended = error, True
+            if self.on_bad is not None:
+                self.on_bad(error)
+            else:
+                self.failure, self.ended = error, True
             return
         self.pending.append(item)
 
