@@ -24,6 +24,7 @@ KINDS = {
     "math": "r1cli.rewards.accuracy:MATH",
     "format": "r1cli.rewards.format:FORMAT",
     "language": "r1cli.rewards.language:LANGUAGE",
+    "choice": "r1cli.rewards.choice:CHOICE",
 }
 """Every built-in reward: name -> module:attribute of its `RewardKind`."""
 
