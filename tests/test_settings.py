@@ -119,8 +119,8 @@ def test_the_configuration_of_another_command_is_refused(tmp_path: Path) -> None
 RL = {"lr": 3e-6, "beta": 0.001, "group_size": 16, "prompts_per_step": 512, "updates_per_rollout": 16, "epochs_per_rollout": 1,
       "reference_every": 25, "max_completion_length": 32768, "loss": "grpo", "advantage": "group", "lr_schedule": "constant"}
 CLIP_10 = {"clip_low": 10.0, "clip_high": 10.0, "rewards": "accuracy,format,language", "template": "chat"}
-SFT = {"lr": 5e-5, "lr_schedule": "cosine", "lr_floor": 0.1, "epochs": 2.0, "batch_rows": 128, "max_length": 32768}
-NUMBERS = {
+SFT: dict[str, Any] = {"lr": 5e-5, "lr_schedule": "cosine", "lr_floor": 0.1, "epochs": 2.0, "batch_rows": 128, "max_length": 32768}
+NUMBERS: dict[tuple[str, str], dict[str, Any]] = {
     ("r1-zero", "grpo"): {**RL, "temperature": 1.0, "template": "r1-zero", "rewards": "accuracy,format", "steps": 650},
     ("r1-cold-start", "sft"): SFT,
     ("r1-reasoning-rl", "grpo"): {**RL, **CLIP_10, "temperature": 1.0},

@@ -22,7 +22,7 @@ from typing import Any
 
 from r1cli.errors import Exit, R1Error
 from r1cli.io.stdout import ReaderLeft, claim_stdout, reader_left
-from r1cli.report.console import Console
+from r1cli.report.console import Console, point_at_nothing
 from r1cli.report.logs import quiet_libraries
 
 MODULES = {"rewards": "rewards_list"}  # commands whose module has another name
@@ -77,19 +77,27 @@ def exit_code(work: Callable[[], None], console: Console, *, debug: bool = False
     except KeyboardInterrupt:
         console.close()
         if resume:
-            console.error("interrupted", hint=resume[0])
+            console.hint(resume[0])
         return Exit.INTERRUPTED
     except Terminated:
         console.close()
         return Exit.TERMINATED
     except ReaderLeft:
-        return Exit.OK
+        return _leave_quietly()
     except BrokenPipeError as error:
-        if reader_left():
-            return Exit.OK
-        return failed(error, console, debug)
+        return _leave_quietly() if reader_left() else failed(error, console, debug)
     except Exception as error:  # the last stop: every failure of a command ends here
         return failed(error, console, debug)
+
+
+def _leave_quietly() -> int:
+    """stderr may have lost its reader too (2>&1 | head): what it still holds must not fail at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            point_at_nothing(stream)
+    return Exit.OK
 
 
 def failed(error: Exception, console: Console, debug: bool = False) -> int:

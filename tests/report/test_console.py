@@ -94,10 +94,10 @@ def test_plain_progress_of_unknown_length_and_of_hours() -> None:
     assert stream.getvalue() == "5000 rows, 250 rows/s\ngrpo 5/10000 steps, 0.5 steps/s, 5:33:10 left\n"
 
 
-@pytest.mark.parametrize("silent", [{"quiet": 1}, {"progress": False}])
-def test_progress_can_be_silent(silent: dict[str, int]) -> None:
+@pytest.mark.parametrize(("quiet", "shown"), [(1, True), (0, False)])
+def test_progress_can_be_silent(quiet: int, shown: bool) -> None:
     stream, clock = io.StringIO(), Clock()
-    with Console(stream=stream, environ={}, clock=clock, **silent).progress(10, "rows") as progress:
+    with Console(stream=stream, environ={}, clock=clock, quiet=quiet, progress=shown).progress(10, "rows") as progress:
         clock.now = 100.0
         progress.advance(5)
     assert (stream.getvalue(), progress.done) == ("", 5)

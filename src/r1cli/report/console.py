@@ -4,12 +4,11 @@ On a terminal, long work shows a bar with its rate and remaining time; elsewhere
 every ten seconds. Plain output holds no colours and no carriage returns. NO_COLOR and FORCE_COLOR are honoured.
 """
 
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -56,7 +55,12 @@ class Console:
         """`error: text`, an empty line, `hint: ...`; one line each, whatever the text holds."""
         self._line(f"{self._styled('error')} {_one_line(text)}")
         if hint:
-            self._line(f"\n{self._styled('hint')} {_one_line(hint)}")
+            self._line("")
+            self.hint(hint)
+
+    def hint(self, text: str) -> None:
+        """`hint: text`: the command or flag to try next."""
+        self._line(f"{self._styled('hint')} {_one_line(text)}")
 
     def summary(self, lines: list[str]) -> None:
         """What was done, in at most a few lines, at the end; hidden by -q."""
@@ -70,7 +74,7 @@ class Console:
                 self._line(f"{self._styled('warning')} {text} ({count} times)")
         self._warned.clear()
 
-    @contextmanager
+    @contextlib.contextmanager
     def progress(self, total: int | None, unit: str, label: str = "") -> Iterator["Progress"]:
         """Show how far `total` units have come (None: not known). The block calls `.advance(n)`, and `.set(text)` for figures beside it."""
         shown = self._progress and self.quiet < 1
@@ -86,7 +90,7 @@ class Console:
             self.stream.write(text + "\n")
             self.stream.flush()
         except BrokenPipeError:  # nobody listens (2>&1 | head): the rows go on
-            self._stream = Path(os.devnull).open("w")  # noqa: SIM115
+            point_at_nothing(self.stream)
 
 
 class Progress:
@@ -181,6 +185,14 @@ class Bar(Progress):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
+
+
+def point_at_nothing(stream: TextIO) -> None:
+    """Later writes, and the flush at exit, of a stream whose reader has left vanish instead of failing."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _one_line(text: str) -> str:
