@@ -1,0 +1,117 @@
+"""Prompt templates: the exact text and tokens a model sees, and what they have opened."""
+
+import pytest
+
+from r1cli.errors import R1Error
+from r1cli.text.prompts import BOXED, PromptRenderer, opened
+from tests.tiny import tiny_tokenizer
+
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny_tokenizer()
+
+
+def test_chat_is_the_tokenizers_own_template(tokenizer):
+    text = PromptRenderer(tokenizer).text("2+2?")
+    assert text == "<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n"
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    assert PromptRenderer(tokenizer, system="S").text(messages).startswith("<|im_start|>system\nS<|im_end|>\n<|im_start|>user\na")
+
+
+def test_chat_tokens_are_those_of_the_library(tokenizer):
+    messages = [{"role": "user", "content": "What is 12 + 30?"}]
+    theirs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert PromptRenderer(tokenizer).ids(messages) == theirs
+
+
+def test_boxed_follows_the_last_user_message(tokenizer):
+    text = PromptRenderer(tokenizer, template="boxed").text([{"role": "user", "content": "a"}])
+    assert f"user\na\n{BOXED}<|im_end|>" in text
+
+
+def test_r1_zero_is_the_papers_text(tokenizer):
+    text = PromptRenderer(tokenizer, template="r1-zero").text("What is {x}?")
+    assert text == (
+        "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant first thinks "
+        "about the reasoning process in the mind and then provides the user with the answer. The reasoning process and answer are enclosed "
+        "within <think>...</think> and <answer>...</answer> tags, respectively, i.e., <think> reasoning process here </think> <answer> "
+        "answer here </answer>. User: What is {x}?. Assistant:"
+    )
+
+
+def test_a_file_template_leaves_other_braces_alone(tokenizer, tmp_path):
+    file = tmp_path / "t.txt"
+    file.write_text('{"q": "{prompt}", "n": {0}}\n')
+    assert PromptRenderer(tokenizer, template=str(file)).text("{prompt} {y}") == '{"q": "{prompt} {y}", "n": {0}}'
+
+
+@pytest.mark.parametrize(
+    ("template", "ending"),
+    [("chat", "assistant\n<think>\n"), ("r1-zero", "Assistant: <think>\n"), ("raw", "2+2?\n<think>\n")],
+)
+def test_think_prefix_opens_the_reasoning(tokenizer, template, ending):
+    renderer = PromptRenderer(tokenizer, template=template, think_prefix=True)
+    assert renderer.text("2+2?").endswith(ending)
+    assert renderer.think_prefix == "<think>\n"
+
+
+def test_a_template_that_opens_it_is_seen_and_not_doubled():
+    tokenizer = tiny_tokenizer(chat_template=THINKING)
+    for asked in (False, True):
+        renderer = PromptRenderer(tokenizer, think_prefix=asked)
+        assert renderer.think_prefix == "<think>\n"
+        assert renderer.text("2+2?").count("<think>") == 1
+    assert PromptRenderer(tiny_tokenizer()).think_prefix == ""
+
+
+def test_opened_wants_an_open_block():
+    assert opened("assistant\n<think>\n\n</think>\n\n") == ""
+    assert opened("</think> x <think>") == "<think>"
+
+
+def test_bos_comes_once_and_only_where_the_tokenizer_puts_one(tokenizer):
+    from tokenizers.processors import TemplateProcessing
+
+    assert PromptRenderer(tokenizer, template="raw").ids("1")[0] != tokenizer.bos_token_id
+    adds = tiny_tokenizer()
+    adds.backend_tokenizer.post_processor = TemplateProcessing(single="<|bos|> $A", special_tokens=[("<|bos|>", adds.bos_token_id)])
+    raw = PromptRenderer(adds, template="raw")
+    assert raw.ids("1").count(adds.bos_token_id) == 1
+    assert raw.ids("<|bos|>1").count(adds.bos_token_id) == 1
+    assert adds.bos_token_id not in PromptRenderer(adds).ids("1")
+
+
+SYSTEM_AND_USER = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+STRICT = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}{{ m.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda t: PromptRenderer(tiny_tokenizer(chat_template=None)), "no chat template"),
+        (lambda t: PromptRenderer(t, template="bxed"), "no template named `bxed`"),
+        (lambda t: PromptRenderer(t, template="raw", system="x"), "no place"),
+        (lambda t: PromptRenderer(t, template="raw").text(SYSTEM_AND_USER), "conversation"),
+        (lambda t: PromptRenderer(t, system="x").text(SYSTEM_AND_USER), "--system"),
+        (lambda t: PromptRenderer(t).text([{"role": "assistant", "content": "s"}]), "must end with"),
+        (lambda t: PromptRenderer(t).text([{"content": "s"}]), "lacks `role`"),
+        (lambda t: PromptRenderer(tiny_tokenizer(chat_template=STRICT)).text(SYSTEM_AND_USER), "no system role"),
+    ],
+)
+def test_what_cannot_be_rendered_is_refused_with_a_hint(tokenizer, make, words):
+    with pytest.raises(R1Error, match=words) as caught:
+        make(tokenizer)
+    assert caught.value.code == 2
+    assert caught.value.hint
+
+
+def test_a_file_without_a_slot_is_refused(tokenizer, tmp_path):
+    (tmp_path / "t.txt").write_text("no slot")
+    with pytest.raises(R1Error, match=r"no \{prompt\}"):
+        PromptRenderer(tokenizer, template=str(tmp_path / "t.txt"))
