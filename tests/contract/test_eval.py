@@ -25,7 +25,8 @@ def rows(tmp_path: Path) -> Path:
     """Four problems x 4 completions: all right; one right in four, a wrong majority; none right; two cut short."""
     answers = ["2222", "2333", "4567", "2299"]
     path = tmp_path / "completions.jsonl"
-    found = [completion(p, s, a, finish_reason="length" if p == 3 and s > 1 else "stop") for p, text in enumerate(answers) for s, a in enumerate(text)]
+    found = [completion(p, s, a, finish_reason="length" if (p, s) in ((3, 2), (3, 3)) else "stop")
+             for p, text in enumerate(answers) for s, a in enumerate(text)]
     path.write_text("".join(json.dumps(row) + "\n" for row in reversed(found)))  # order does not matter
     return path
 
@@ -49,7 +50,8 @@ def test_people_get_a_table_and_stderr_stays_quiet(rows: Path) -> None:
     done = r1("eval", str(rows))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("m: 4 problems, 16 completions\n")
-    assert [line.split()[:2] for line in done.stdout.splitlines()[3:7]] == [["pass@1", "43.8%"], ["pass@2", "58.3%"], ["pass@4", "75.0%"], ["cons@4", "50.0%"]]
+    found = [tuple(line.split()[:2]) for line in done.stdout.splitlines()[3:7]]
+    assert found == [("pass@1", "43.8%"), ("pass@2", "58.3%"), ("pass@4", "75.0%"), ("cons@4", "50.0%")]
 
 
 def test_stdin_and_scored_rows(rows: Path, tmp_path: Path) -> None:
@@ -68,7 +70,9 @@ def test_answers_vote_by_value(tmp_path: Path) -> None:
     assert json.loads(r1("eval", "--json", str(path)).stdout)["cons@k"] == 0
 
 
-@pytest.mark.parametrize(("floor", "code"), [("pass@1=0.4", 0), ("pass@1=0.5", 1), ("pass@4=0.75", 0), ("accuracy=0.9", 1), ("cons@k=0.6", 1)])
+@pytest.mark.parametrize(
+    ("floor", "code"), [("pass@1=0.4", 0), ("pass@1=0.5", 1), ("pass@4=0.75", 0), ("accuracy=0.9", 1), ("cons@k=0.6", 1)]
+)
 def test_a_floor_decides_the_exit_code_after_the_scores_are_out(rows: Path, floor: str, code: int) -> None:
     done = r1("eval", str(rows), "--json", "--min", floor)
     assert done.returncode == code
