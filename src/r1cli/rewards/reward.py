@@ -50,6 +50,9 @@ class Reward:
         """The rewards of several rows, in order."""
         return [self.score(row) for row in rows]
 
+    def settled(self, row: Row, score: Score) -> None:  # noqa: B027 - most rewards do not care
+        """Told, in the caller's process, what a worker gave for a row."""
+
     def complaints(self) -> list[str]:
         """Sentences about the data seen so far that the user must read (unreadable golds and the like), for the summary."""
         return []

@@ -200,6 +200,7 @@ class _Flow:
         elif outcome.lost:
             self.scorer.crashes += len(items)
         for item, score in zip(items, scores, strict=True):
+            self.scorer._rewards[index].settled(item.row, score)
             item.scores[self.scorer._names[index]] = score
             item.missing -= 1
 

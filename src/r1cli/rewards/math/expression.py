@@ -1,0 +1,343 @@
+r"""Recursive descent over the tokens of one expression: sums, products, powers, functions, fractions, roots, numbers with units.
+
+    sum     := term (("+" | "-" | "+-" | "-+") term)*
+    term    := factor (("*" | "/" | nothing) factor)*        words after a value are its unit
+    factor  := ("+" | "-" | "+-" | "-+")? power
+    power   := primary postfix* ("^" exponent)?              postfix: ! % ' _subscript
+`structure.py` builds lists, relations, brackets and sets on top of it.
+"""
+
+from fractions import Fraction
+
+from r1cli.rewards.math.lexer import Token
+from r1cli.rewards.math.nodes import (
+    Add, Apply, Based, BigOperator, Const, Degree, Func, Mul, Node, Num, Percent, PlusMinus, Pow, Seq, Sym, Text, TooBig, Unreadable,
+)  # fmt: skip
+
+MINUS_ONE = Num(Fraction(-1))
+_UNKNOWN_FUNCTIONS = frozenset("f g h F G H P Q W p q".split())
+_SIGNS = frozenset(("+", "-", "+-", "-+"))
+_STARTS = frozenset(("num", "sym", "const", "func", "open", "macro", "bigop"))
+_PERCENT_WORDS = frozenset(("percent", "pct", "percentage", "per cent"))
+_DEGREE_WORDS = frozenset(("degrees", "degree", "deg"))
+MAX_EXPONENT_DIGITS = 6
+
+
+def number(text: str) -> Num:
+    """A number literal with the precision it was written in."""
+    mantissa, _, exponent = text.lower().partition("e")
+    if len(exponent.lstrip("+-")) > MAX_EXPONENT_DIGITS - 2:
+        raise TooBig("exponent")
+    whole, point, decimals = mantissa.partition(".")
+    value = Fraction(int(whole + decimals or "0"), 10 ** len(decimals)) * Fraction(10) ** int(exponent or 0)
+    if not point and not exponent:
+        return Num(value)
+    return Num(value, len(decimals) - int(exponent or 0), len((whole + decimals).lstrip("0")))
+
+
+class ExpressionParser:
+    """Holds the tokens and the place in them. `units` collects the words that followed values."""
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self.tokens = tokens
+        self.at = 0
+        self.units: list[str] = []
+        self.bars = 0
+
+    # -- tokens -------------------------------------------------------------------------------------------------------------
+
+    def peek(self) -> Token:
+        return self.tokens[self.at]
+
+    def next(self) -> Token:
+        token = self.tokens[self.at]
+        self.at += 1
+        return token
+
+    def accept(self, kind: str, value: str | None = None) -> bool:
+        token = self.tokens[self.at]
+        if token.kind == kind and (value is None or token.value == value):
+            self.at += 1
+            return True
+        return False
+
+    def sees(self, kind: str, value: str) -> bool:
+        """Whether the next token is this one."""
+        token = self.tokens[self.at]
+        return token.kind == kind and token.value == value
+
+    def expect(self, kind: str, value: str) -> None:
+        if not self.accept(kind, value):
+            raise Unreadable(f"{self.peek().value!r} where {value!r} belongs")
+
+    # -- sums and products ----------------------------------------------------------------------------------------------------
+
+    def sum(self) -> Node:
+        """term (+ term)*"""
+        sign = self.next().value if self.peek().kind == "op" and self.peek().value in _SIGNS else "+"
+        terms = [_signed(sign, self.term())]
+        while self.peek().kind == "op" and self.peek().value in _SIGNS:
+            sign = self.next().value
+            terms.append(_signed(sign, self.term()))
+        return terms[0] if len(terms) == 1 else Add(tuple(terms))
+
+    def term(self) -> Node:
+        """factor (* factor)*, with the unit words after it"""
+        factors = [self.factor()]
+        while True:
+            token = self.peek()
+            if token.kind == "op" and token.value in ("*", "/"):
+                if token.value == "/" and self._unit_follows(self.at + 1):
+                    self.at += 1
+                    self._unit(factors, "/")
+                    continue
+                self.at += 1
+                right = self.factor()
+                factors.append(right if token.value == "*" else Pow(right, MINUS_ONE))
+            elif token.kind == "text":
+                self._unit(factors, "")
+            elif token.kind in _STARTS and token.value not in ("[", "end"):  # [ opens an interval or closes ]a, b[; end: an environment's
+                self._juxtaposed(factors)
+            elif token.kind == "bar" and self.bars == 0:
+                factors.append(self.power())
+            else:
+                return factors[0] if len(factors) == 1 else Mul(tuple(factors))
+
+    def _juxtaposed(self, factors: list[Node]) -> None:
+        """A factor written without a sign: a mixed number when it is one, else a product."""
+        before, last = self.at, factors[-1]
+        right = self.power()
+        if isinstance(last, Num) and last.places is None and last.value >= 0 and (part := _proper_fraction(right)) is not None:
+            factors[-1] = Num(last.value + part)
+            return
+        if isinstance(last, Num) and isinstance(right, Num) and last.places is None and right.places is None:
+            if self.accept("op", "/") and isinstance(bottom := self.power(), Num) and 0 < right.value < bottom.value and last.value >= 0:
+                factors[-1] = Num(last.value + right.value / bottom.value)  # 1 1/2
+                return
+            raise Unreadable("two numbers beside each other")
+        if isinstance(right, Num) and self.tokens[before].kind == "num" and isinstance(last, Num | Based):
+            raise Unreadable("two numbers beside each other")
+        factors.append(right)
+
+    def _unit_follows(self, at: int) -> bool:
+        return self.tokens[at].kind == "text"
+
+    def _unit(self, factors: list[Node], prefix: str) -> None:
+        """Take a word after a value: percent and degrees change it, other words are kept aside."""
+        word = self.next().value
+        if word in _PERCENT_WORDS:
+            factors[-1] = Percent(factors[-1])
+            return
+        if word in _DEGREE_WORDS:
+            factors[-1] = Degree(factors[-1])
+            return
+        if isinstance(factors[-1], Text):
+            factors[-1] = Text(f"{factors[-1].words} {word}")
+            return
+        if self.accept("op", "^"):
+            exponent = self._argument()
+            word += f"^{exponent.value}" if isinstance(exponent, Num) else ""
+        self.units.append(prefix + word)
+
+    def factor(self) -> Node:
+        """An optional sign and a power."""
+        token = self.peek()
+        if token.kind == "op" and token.value in _SIGNS:
+            self.at += 1
+            return _signed(token.value, self.factor())
+        return self.power()
+
+    # -- powers and postfixes -----------------------------------------------------------------------------------------------------
+
+    def power(self) -> Node:
+        """primary, its postfixes, and exponents"""
+        node = self.primary()
+        while True:
+            if self.accept("op", "^"):
+                node = self._raised(node)
+            elif self.accept("op", "!"):
+                node = Func("factorial", (node,))
+            elif self.accept("op", "%"):
+                node = Percent(node)
+            elif self.accept("op", "'"):
+                node = Sym(f"{_name(node)}'")
+            elif self.accept("op", "_"):
+                node = self._lowered(node)
+            elif self.accept("macro", "degree"):
+                node = Degree(node)
+            else:
+                return node
+
+    def _raised(self, base: Node) -> Node:
+        if self.accept("macro", "circ") or self.accept("macro", "degree"):
+            return Degree(base)
+        mark = self.at
+        if self.accept("open", "{") and (self.accept("macro", "circ") or self.accept("macro", "degree")):
+            if self.accept("close", "}"):
+                return Degree(base)
+        self.at = mark
+        if self.accept("op", "'") or self.accept("sym", "\\prime"):
+            return Sym(f"{_name(base)}'")
+        sign = self.accept("op", "-")
+        exponent = self._argument(whole_number=True)
+        if self.accept("op", "^"):
+            exponent = self._raised(exponent)
+        return Pow(base, _signed("-", exponent) if sign else exponent)
+
+    def _lowered(self, node: Node) -> Node:
+        """A subscript: the base of a number, or a part of a variable's name."""
+        start = self.at
+        self._argument(whole_number=True)
+        written = "".join(token.value for token in self.tokens[start : self.at] if token.value not in ("{", "}"))
+        if isinstance(node, Num) and node.places is None:
+            return Based(str(node.value), written)
+        return Sym(f"{_name(node)}_{written}")
+
+    # -- primaries ------------------------------------------------------------------------------------------------------------
+
+    def primary(self) -> Node:
+        """A number, a name, a function, a bracket or a macro."""
+        token = self.next()
+        kind, value = token.kind, token.value
+        if kind == "num":
+            return self._repeating(number(value))
+        if kind == "sym":
+            return self._named(value)
+        if kind == "const":
+            return Const(value)
+        if kind == "func":
+            return self._function(value)
+        if kind == "open":
+            return self.bracket(value)
+        if kind == "bar":
+            return self._absolute("bar", "|")
+        if kind == "macro":
+            return self.macro(value)
+        if kind == "text":
+            return Text(value)
+        if kind == "bigop" and value in ("sum", "prod"):
+            return self._big(value)
+        raise Unreadable(f"{value or 'the end'!r}")
+
+    def bracket(self, left: str) -> Node:
+        """What a bracket opens; `structure.py` writes it."""
+        raise NotImplementedError
+
+    def macro(self, name: str) -> Node:
+        """What a macro with arguments stands for; `structure.py` writes it."""
+        raise NotImplementedError
+
+    def _named(self, name: str) -> Node:
+        following = self.peek()
+        if following.kind == "open" and following.value == "(" and not following.spaced and name in _UNKNOWN_FUNCTIONS:
+            self.at += 1
+            inside = self.bracket("(")
+            return Apply(name, inside.items if isinstance(inside, Seq) else (inside,))
+        return Sym(name)
+
+    def _absolute(self, kind: str, closing: str) -> Node:
+        self.bars += 1
+        inside = self.sum()
+        self.bars -= 1
+        self.expect(kind, closing)
+        return Func("abs", (inside,))
+
+    def _repeating(self, value: Num) -> Node:
+        r"""0.1\overline{6}: the digits under the bar repeat for ever."""
+        if value.places is None or self.peek().value not in ("overline", "dot", "bar"):
+            return value
+        self.at += 1
+        digits = self._argument()
+        if not isinstance(digits, Num) or digits.places is not None:
+            raise Unreadable("what repeats is no number")
+        length = len(self.tokens[self.at - 2].value if self.tokens[self.at - 1].value == "}" else self.tokens[self.at - 1].value)
+        return Num(value.value + digits.value / ((10**length - 1) * Fraction(10) ** value.places))
+
+    def _function(self, name: str) -> Node:
+        exponent = base = None
+        while True:
+            if self.accept("op", "^"):
+                exponent = self._argument(whole_number=True) if not self.accept("op", "-") else MINUS_ONE
+            elif self.accept("op", "_"):
+                base = self._argument(whole_number=True)
+            else:
+                break
+        args = self._function_argument()
+        if name in ("sqrt", "root"):
+            node: Node = Func("root", (args[0], Num(Fraction(2))))
+        elif name == "log" and base is not None:
+            node = Func("log", (args[0], base))
+        elif name == "exp":
+            node = Pow(Const("e"), args[0])
+        elif exponent == MINUS_ONE and not name.startswith("arc"):
+            return Func("arc" + name, args)
+        else:
+            node = Func(name, args)
+        return node if exponent is None else Pow(node, exponent)
+
+    def _function_argument(self) -> tuple[Node, ...]:
+        """A bracket, or the product that follows, up to the next function or sign."""
+        if self.peek().kind == "open" and self.peek().value in ("(", "[", "{"):
+            self.at += 1
+            inside = self.bracket(self.tokens[self.at - 1].value)
+            return inside.items if isinstance(inside, Seq) else (inside,)
+        factors = [_signed("-", self.power()) if self.accept("op", "-") else self.power()]
+        while self.peek().kind in ("num", "sym", "const", "macro") or self.sees("op", "/"):
+            if self.accept("op", "/"):
+                factors.append(Pow(self.power(), MINUS_ONE))
+            else:
+                factors.append(self.power())
+        return (factors[0] if len(factors) == 1 else Mul(tuple(factors)),)
+
+    def _argument(self, whole_number: bool = False) -> Node:
+        """The argument of a macro or an exponent: a group, or one token; of a number only its first digit unless `whole_number`."""
+        token = self.next()
+        if token.kind == "open" and token.value in ("{", "("):
+            return self.bracket(token.value)
+        if token.kind == "num" and not whole_number and len(token.value) > 1:
+            self.at -= 1
+            self.tokens[self.at : self.at + 1] = [Token("num", token.value[0]), Token("num", token.value[1:])]
+            token = self.next()
+        self.at -= 1
+        return self.primary()
+
+    def _big(self, kind: str) -> Node:
+        r"""\sum_{k=a}^{b} body"""
+        self.expect("op", "_")
+        self.expect("open", "{")
+        variable = self.next()
+        if variable.kind not in ("sym", "const"):
+            raise Unreadable("a sum over no variable")
+        self.expect("rel", "=")
+        low = self.sum()
+        self.expect("close", "}")
+        self.expect("op", "^")
+        high = self._argument(whole_number=True)
+        return BigOperator(kind, variable.value, low, high, self.term())
+
+
+def _signed(sign: str, node: Node) -> Node:
+    if sign == "+":
+        return node
+    if sign == "-":
+        return Num(-node.value, node.places, node.significant) if isinstance(node, Num) else Mul((MINUS_ONE, node))
+    return PlusMinus(node, 1 if sign == "+-" else -1)
+
+
+def _name(node: Node) -> str:
+    if isinstance(node, Sym | Const):
+        return node.name
+    if isinstance(node, Text):
+        return node.words
+    if isinstance(node, Func | Apply) and node.args:
+        return f"{node.name}({','.join(map(repr, node.args))})"
+    raise Unreadable("a mark on something that is no name")
+
+
+def _proper_fraction(node: Node) -> Fraction | None:
+    """The value of \\frac{a}{b} with whole 0 < a < b, else None."""
+    if isinstance(node, Mul) and len(node.factors) == 2 and isinstance(node.factors[1], Pow) and node.factors[1].exponent == MINUS_ONE:
+        top, bottom = node.factors[0], node.factors[1].base
+        if isinstance(top, Num) and isinstance(bottom, Num) and top.places is None and bottom.places is None and 0 < top.value < bottom.value:
+            return top.value / bottom.value
+    return None

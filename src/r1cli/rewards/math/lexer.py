@@ -1,0 +1,308 @@
+r"""Cut an answer, LaTeX or plain, into tokens.
+
+One pass of one regular expression, every alternative of which is linear. Layout (`\left`, `\,`, `$`, `\displaystyle`, fonts) vanishes here;
+words become functions, connectives, constants, text or single letters.
+"""
+
+import re
+from typing import NamedTuple
+
+from r1cli.rewards.math.nodes import TooBig, Unreadable
+
+MAX_CHARACTERS = 2000
+MAX_TOKENS = 1500
+MAX_DEPTH = 24
+MAX_DIGITS = 4000
+
+
+class Token(NamedTuple):
+    """kind: num sym const func op rel sep open close text macro bigop end; value: its text; spaced: blanks stood before it."""
+
+    kind: str
+    value: str
+    spaced: bool = False
+
+
+FUNCTIONS = frozenset(
+    "sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan arccot asin acos atan ln log lg exp sqrt gcd lcm max min abs det".split()
+)
+_RENAMED = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log10"}
+_CONNECT = {"or": "or", "and": "and", "ou": "or", "oder": "or", "und": "and", "et": "and"}
+_CONSTANTS = {"pi": "pi", "infty": "inf", "infinity": "inf", "inf": "inf", "oo": "inf", "varpi": "pi"}
+_RELATIONS = {
+    "le": "<=", "leq": "<=", "leqslant": "<=", "leqq": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=", "geqq": ">=", "lt": "<", "gt": ">",
+    "ne": "!=", "neq": "!=", "in": "in", "equiv": "=", "approx": "=", "sim": "=", "simeq": "=", "colon": ":", "to": "to", "rightarrow": "to",
+    "mid": "mid", "notin": "notin", "implies": "to", "Rightarrow": "to", "subset": "subset", "subseteq": "subset", "pmod": "pmod", "cong": "cong",
+    "perp": "perp", "parallel": "parallel",
+}  # fmt: skip
+_OPERATORS = {
+    "times": "*", "cdot": "*", "ast": "*", "div": "/", "pm": "+-", "mp": "-+", "cup": "cup", "cap": "cap", "setminus": "minus",
+    "backslash": "minus", "bigcup": "cup", "cdotp": "*", "bullet": "*",
+}  # fmt: skip
+_OPENERS = {"{": "{", "(": "(", "[": "[", r"\{": r"\{", "lbrace": r"\{", "lbrack": "[", "langle": "<", "lfloor": "floor", "lceil": "ceil",
+            "lvert": "|(", "lVert": "|("}  # fmt: skip
+_CLOSERS = {"}": "}", ")": ")", "]": "]", r"\}": r"\}", "rbrace": r"\}", "rbrack": "]", "rangle": ">", "rfloor": "floor", "rceil": "ceil",
+            "rvert": "|)", "rVert": "|)"}  # fmt: skip
+_IGNORED = frozenset(
+    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle displaystyle textstyle scriptstyle limits nolimits rm bf it tt "
+    "cal mathstrut strut hfill boldmath normalsize large Large LARGE huge small nonumber noindent textdollar dollar pounds euro yen".split()
+)
+_SPACES = frozenset("quad qquad enspace thinspace space".split())
+_FONTS = frozenset(
+    "text textbf textit textrm textsf texttt textnormal mbox hbox mathrm mathbf mathit mathsf mathtt boldsymbol bm pmb operatorname emph "
+    "underline mathnormal ensuremath boxed fbox".split()
+)
+_GREEK = frozenset(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho varrho sigma tau upsilon phi varphi chi psi "
+    "omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar Re Im triangle angle ldots cdots dots vdots ddots prime nabla aleph "
+    "square sphericalangle measuredangle odot".split()
+)
+STRUCTURE = frozenset("frac dfrac tfrac cfrac binom dbinom tbinom sqrt overline bar overrightarrow vec hat widehat tilde dot mathbb mathcal "
+                      "begin end emptyset varnothing circ degree stackrel color textcolor phantom hspace vspace tag label cosec".split())  # fmt: skip
+_BIG = frozenset("sum prod int iint iiint oint lim partial iff forall exists neg not".split())
+
+_TOKEN = re.compile(
+    r"""
+      (?P<blank>(?:[\s~$]|\\[,;:!>\ ]|\\\n)+)
+    | (?P<num>(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,6}(?![\w.]))?\.?(?=[^\d]|$))
+    | (?P<rel><=|>=|!=|==|=<|=>|->|[=<>:])
+    | (?P<op>\*\*|\+\/?-|[-+*/^_!%'&])
+    | \\(?P<macro>[A-Za-z]+\*?)
+    | (?P<row>\\\\)
+    | \\(?P<escaped>[{}%&\#_|"'$.\-])
+    | (?P<word>[A-Za-z]+)
+    | (?P<bracket>[()\[\]{}])
+    | (?P<bar>\|)
+    | (?P<sep>[,;])
+    | (?P<money>[€£¥₹])
+    | (?P<other>[^\s])
+    """,
+    re.VERBOSE,
+)
+_THOUSANDS_TOP = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d]|,\d)")
+_THOUSANDS_LATEX = re.compile(r"(?<=\d)(?:\{,\}|,\s?\\!\s?|\\,|\\!|\{\\,\})\s?(?=\d{3}(?!\d))")
+_THOUSANDS_SPACE = re.compile(r"(?<![\d.,\\}])\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)")
+_UNIT = re.compile(r"[A-Za-z]{1,4}(?:\^?\{?-?\d\}?)?(?:\s?[/*.]?\s?[A-Za-z]{1,4}(?:\^?\{?-?\d\}?)?){0,3}")
+_MATHS = re.compile(r"[\d^_=+*/\\{}()|<>]")
+_WORDS_ONLY = re.compile(r"[^\W\d_]{2}")
+_LONG_NUMBER = re.compile(rf"\d{{{MAX_DIGITS}}}")
+
+
+def join_thousands(text: str, commas: bool) -> str:
+    r"""Numbers with their group separators taken out: `{,}`, `,\!`, `\,` and blanks always, bare commas when `commas`."""
+    if "," in text or "\\" in text:
+        text = _THOUSANDS_LATEX.sub("", text)
+        if commas:
+            text = _THOUSANDS_TOP.sub(lambda m: m[0].replace(",", ""), text)
+    if " " in text or "\u00a0" in text or "\u202f" in text:
+        text = _THOUSANDS_SPACE.sub(lambda m: re.sub(r"\s", "", m[0]), text)
+    return text
+
+
+def tokens(text: str) -> list[Token]:
+    """The tokens of an answer, `end` last. Raises `TooBig` when it is longer or deeper than any answer, `Unreadable` for odd characters."""
+    if len(text) > MAX_CHARACTERS or _LONG_NUMBER.search(text):
+        raise TooBig("too long")
+    out: list[Token] = []
+    _scan(text, out)
+    if len(out) > MAX_TOKENS:
+        raise TooBig("too many tokens")
+    _check_depth(out)
+    out.append(Token("end", ""))
+    return out
+
+
+def _check_depth(out: list[Token]) -> None:
+    depth = 0
+    for token in out:
+        if token.kind == "open":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise TooBig("nested too deep")
+        elif token.kind == "close":
+            depth -= 1
+
+
+def _scan(text: str, out: list[Token]) -> None:
+    position, spaced = 0, False
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise Unreadable(f"character {text[position]!r}")
+        position, kind = match.end(), match.lastgroup or "other"
+        value = match[kind]
+        if kind == "blank":
+            spaced = True
+            continue
+        if kind == "macro":
+            position = _macro(value, text, position, out, spaced)
+        elif kind == "word":
+            _word(value, out, spaced)
+        else:
+            _plain(kind, value, out, spaced)
+        spaced = False
+
+
+def _plain(kind: str, value: str, out: list[Token], spaced: bool) -> None:
+    if kind == "num":
+        out.append(Token("num", value.rstrip("."), spaced))
+    elif kind == "rel":
+        out.append(Token("rel", {"==": "=", "=<": "<=", "=>": "to", "->": "to"}.get(value, value), spaced))
+    elif kind == "op":
+        out.append(Token("sep", "&") if value == "&" else Token("op", {"**": "^", "+/-": "+-"}.get(value, value), spaced))
+    elif kind == "bracket":
+        out.append(Token("open" if value in "([{" else "close", value, spaced))
+    elif kind == "bar":
+        out.append(Token("bar", "|", spaced))
+    elif kind == "sep":
+        out.append(Token("sep", value))
+    elif kind == "row":
+        out.append(Token("sep", "row"))
+    elif kind == "escaped":
+        _escaped(value, out, spaced)
+    elif kind == "other":
+        _other(value, out)
+
+
+def _escaped(value: str, out: list[Token], spaced: bool) -> None:
+    if value in "{}":
+        out.append(Token("open" if value == "{" else "close", "\\" + value, spaced))
+    elif value == "%":
+        out.append(Token("op", "%", spaced))
+    elif value == "|":
+        out.append(Token("bar", "|", spaced))
+
+
+def _other(value: str, out: list[Token]) -> None:
+    if value == ".":
+        return
+    if not value.isalpha():
+        raise Unreadable(f"character {value!r}")
+    if out and out[-1].kind == "text" and not out[-1].value.isascii():
+        out[-1] = Token("text", out[-1].value + value)  # a run of Han or other letters is one text
+    else:
+        out.append(Token("text", value))
+
+
+def _word(word: str, out: list[Token], spaced: bool) -> None:
+    if word in _CONNECT and (spaced or not out or out[-1].kind in ("num", "close")):
+        out.append(Token("sep", _CONNECT[word]))
+    elif word in FUNCTIONS:
+        out.append(Token("func", _RENAMED.get(word, word), spaced))
+    elif word in _CONSTANTS:
+        out.append(Token("const", _CONSTANTS[word], spaced))
+    elif word in ("e", "i"):
+        out.append(Token("const", word, spaced))
+    elif len(word) == 1:
+        out.append(Token("sym", word, spaced))
+    elif is_wordlike(word):
+        out.append(Token("text", word.lower(), spaced))
+    else:
+        out.extend(Token("const" if c in "ei" else "sym", c, spaced and n == 0) for n, c in enumerate(word))
+
+
+_SHORT_UNITS = frozenset("cm mm km kg mg ft lb lbs oz hr hrs min sec mi yd pt qt gal ml mol hz mph am pm yr yrs pct in deg rad ev cal".split())
+
+
+def is_wordlike(word: str) -> bool:
+    """Whether letters in a row are a word or a unit, not a product of variables: known units, or four letters with a vowel."""
+    low = word.lower()
+    return low in _SHORT_UNITS or low == "no" or (len(word) >= 3 and (len(word) > 3 or word[1:].islower()) and bool(re.search("[aeiou]", low)) and word[1:] == low[1:])
+
+
+def _macro(name: str, text: str, position: int, out: list[Token], spaced: bool) -> int:
+    if name in _FONTS or name.rstrip("*") in _FONTS:
+        return _font(text, position, out, spaced)
+    if name in _IGNORED:
+        if name in ("left", "right", "middle") and position < len(text) and text[position] == ".":
+            return position + 1  # \left. is an empty bracket
+    elif name in _SPACES:
+        if out and out[-1].kind not in ("sep", "op", "rel", "open"):
+            out.append(Token("gap", name))
+    elif name in _OPENERS or name in _CLOSERS:
+        out.append(Token("open", _OPENERS[name], spaced) if name in _OPENERS else Token("close", _CLOSERS[name], spaced))
+    elif name in _RELATIONS:
+        out.append(Token("rel", _RELATIONS[name], spaced))
+    elif name in _OPERATORS:
+        out.append(Token("op", _OPERATORS[name], spaced))
+    elif name in _CONSTANTS:
+        out.append(Token("const", _CONSTANTS[name], spaced))
+    elif name in STRUCTURE:
+        out.append(Token("macro", "frac" if name in ("dfrac", "tfrac", "cfrac") else "binom" if name.endswith("binom") else name, spaced))
+    elif name in FUNCTIONS:
+        out.append(Token("func", _RENAMED.get(name, name), spaced))
+    elif name in ("land", "wedge", "lor", "vee"):
+        out.append(Token("sep", "and" if name in ("land", "wedge") else "or"))
+    elif name in ("vert", "Vert"):
+        out.append(Token("bar", "|", spaced))
+    elif name in _GREEK:
+        out.append(Token("sym", "…" if name.endswith("dots") else "\\" + name, spaced))
+    elif name in _BIG:
+        out.append(Token("bigop", name, spaced))
+    else:
+        return _unknown_macro(name, text, position, out, spaced)
+    return position
+
+
+def _unknown_macro(name: str, text: str, position: int, out: list[Token], spaced: bool) -> int:
+    """A macro glued to the letters after it (`\\cdotx`, `\\quadx`), else unreadable."""
+    for length in range(len(name) - 1, 1, -1):
+        head = name[:length]
+        if head in _SPACES or head in _OPERATORS or head in _RELATIONS or head in _GREEK or head in _CONSTANTS:
+            _macro(head, text, position, out, spaced)
+            _word(name[length:], out, False)
+            return position
+    raise Unreadable(f"macro \\{name}")
+
+
+def _font(text: str, position: int, out: list[Token], spaced: bool) -> int:
+    """The argument of a font macro: formula when it reads as one, words when it reads as words."""
+    start = position
+    while start < len(text) and text[start] in " *":
+        start += 1
+    if start >= len(text) or text[start] != "{":
+        return position  # \bf style or a single letter: what follows speaks for itself
+    end = closing_brace(text, start)
+    if end < 0:
+        raise Unreadable("a font macro that does not close")
+    inside = text[start + 1 : end]
+    words = inside.strip().strip(".,;:!?").strip()
+    low = words.lower()
+    if low in _CONNECT:
+        out.append(Token("sep", _CONNECT[low]))
+    elif out and out[-1].kind in ("num", "close") and _UNIT.fullmatch(words):
+        out.append(Token("text", words, spaced))
+    elif _MATHS.search(words) or not _WORDS_ONLY.search(words):
+        _scan(inside, out)
+    elif low in _CONSTANTS or low in FUNCTIONS:
+        _word(low, out, spaced)
+    elif words:
+        _text(words, out, spaced)
+    return end + 1
+
+
+def _text(words: str, out: list[Token], spaced: bool) -> None:
+    """Words in a font macro, with the connectives inside them kept apart."""
+    for n, part in enumerate(re.split(r"\b(or|and)\b", words)):
+        if n % 2:
+            out.append(Token("sep", part))
+        elif part.strip():
+            out.append(Token("text", " ".join(part.lower().split()), spaced))
+
+
+def closing_brace(text: str, start: int) -> int:
+    """The index of the brace that closes the one at `start`, or -1. Escaped braces do not count."""
+    depth, i = 0, start
+    while i < len(text):
+        c = text[i]
+        if c == "\\":
+            i += 2
+            continue
+        if c == "{":
+            depth += 1
+        elif c == "}":
+            depth -= 1
+            if depth == 0:
+                return i
+        i += 1
+    return -1

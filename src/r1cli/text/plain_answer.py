@@ -1,0 +1,127 @@
+r"""Answers in prose: after an anchor such as "the answer is", and the last value of a text without one."""
+
+import re
+
+_ANCHOR = re.compile(
+    r"(?:the\s+)?(?:final\s+|correct\s+|right\s+)?\banswers?\b\W{0,4}(?:is|are|be|equals|:|：|=)"
+    r"|\bfinal\s+answer\b|\bfinal\s+result\b\W{0,4}(?:is|:)"
+    r"|(?:最终|最后)?(?:的)?答案(?:应该|应)?(?:是|为|：|:)|\br[ée]ponse\b\W{0,4}(?:est|:)|\brespuesta\b\W{0,4}(?:es|:)|\bantwort\b\W{0,4}(?:ist|:)"
+    r"|\brisposta\b\W{0,4}(?:è|:)|\bresposta\b\W{0,4}(?:é|:)|ответ\W{0,4}|答え(?:は|：|:)|답(?:은|:)|الجواب\W{0,4}|الإجابة\W{0,4}|उत्तर\W{0,4}",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"(?<![\d\s])\.(?=\s|$|\*)|(?<=\d)\.(?=\s+[A-Z\u0080-\uffff]|\s*$)|[。！!？?](?=\s|$|\W|\w)|\n|<\||</|\bI hope\b|\bsince\b|\bbecause\b")
+_LEAD = re.compile(r'[\s*:：=\-–"“]*(?:(?:is|are|be|approximately|about|exactly|equal to|simply|just|est|es|是|为)\b[\s*:：]*)*')
+_MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_JOINED = re.compile(r"(?:\s|,|;|and|or|\\q?quad|和|或)*")
+_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:\{,\}\d{3})+|\d{1,3}(?:,\\!\s?\d{3})+|\d+(?:[.,]\d+)?|\.\d+)"
+_FRACTION = r"\\[dtc]?frac\s*(?:\{[^{}]{1,40}\}|\d)\s*(?:\{[^{}]{1,40}\}|\d)"
+_VALUE = re.compile(
+    rf"(?<![A-Za-z0-9_.\\^/])[-−+]?\s?[$€£¥]?\s?-?(?:{_NUMBER}(?:[eE][-+]?\d{{1,4}}(?!\w))?(?:\s?/\s?\d+|\s+\d+/\d+)?(?:\s?\\?%|\s?percent)?|{_FRACTION})"
+)
+_SIGN = re.compile(r"(?<=[\w)}\]])\s*[-−+]\s*$")
+_SYMBOL_ONLY = re.compile(r"\s*\\?[A-Za-z]+(?:_\{?\w+\}?)?\s*")
+_LATIN_WORD = re.compile(r"(?<!\\)[A-Za-z]{2,}")
+_HAN = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]{2}")
+_MARKED = re.compile(r"[$€£¥%]|\s?[$€£¥%]")
+_SHORT_LINE = 120
+
+
+def anchored(text: str, words: tuple[str, ...] = ()) -> str | None:
+    """What follows the last anchor that a value or words follow; None without one. With `words`, only anchors that hold one of them."""
+    for match in reversed(list(_ANCHOR.finditer(text))):
+        if words and not any(word in match[0].lower() for word in words):
+            continue
+        value = _committed(text[match.end() :])
+        if value:
+            return value
+    return None
+
+
+def _committed(text: str) -> str:
+    """The value at the start of what follows an anchor: formulas in dollars, else the sentence, or the last value in it."""
+    text = text[_LEAD.match(text).end() :]  # type: ignore[union-attr]
+    formula = _formulas_at_start(text)
+    if formula is not None:
+        return formula
+    end = _SENTENCE_END.search(text)
+    sentence = text[: end.start()] if end else text
+    sentence = sentence.strip().strip("*").strip().rstrip(".,;").strip()
+    if not sentence:
+        return ""
+    if len(sentence) <= 40 and not _prose_around_value(sentence):
+        return sentence
+    return _marked_value(sentence) or last_value(sentence) or sentence
+
+
+def _marked_value(sentence: str) -> str | None:
+    """The last number of a sentence that stands beside a currency sign, which tells it from times and counts."""
+    marked = [m for m in _VALUE.finditer(sentence) if _MARKED.match(m[0]) or _MARKED.match(sentence, m.end())]
+    return marked[-1][0].strip() if marked and "=" not in sentence and "\\" not in sentence else None
+
+
+def _prose_around_value(sentence: str) -> bool:
+    """Whether words stand before a value, so that the sentence is not the value itself."""
+    first = _VALUE.search(sentence)
+    if first is None:
+        return False
+    before = sentence[: first.start()]
+    return len(_LATIN_WORD.findall(before)) > 1 or _HAN.search(before) is not None
+
+
+def _formulas_at_start(text: str) -> str | None:
+    """A formula, or formulas joined by commas and connectives, at the start; None when it starts otherwise."""
+    values, at, joined = [], 0, ", "
+    while (match := _MATH.match(text, at)) is not None:
+        values.append(next(g for g in match.groups() if g is not None))
+        gap = _JOINED.match(text, match.end())
+        between = gap[0] if gap else ""
+        joined = " or " if "or" in between or "或" in between else joined
+        at = match.end() + len(between)
+    return joined.join(value.strip() for value in values) if values else None
+
+
+def last_value(text: str) -> str | None:
+    """The value a text ends on: the whole of a short line, the last formula that is more than a name, or the last number."""
+    whole = text.strip()
+    if not whole:
+        return None
+    values = list(_VALUE.finditer(whole))
+    formulas = [m for m in _MATH.finditer(whole) if _is_value(next(g for g in m.groups() if g is not None))]
+    if len(whole) <= _SHORT_LINE and "\n" not in whole and _is_bare(whole, formulas):
+        return whole
+    number = values[-1] if values else None
+    formula = formulas[-1] if formulas else None
+    if formula is not None and (number is None or number.start() < formula.end()):
+        return next(g for g in formula.groups() if g is not None).strip()
+    if number is not None:
+        return _with_sign(whole, number)
+    return None
+
+
+def _with_sign(text: str, match: re.Match[str]) -> str:
+    """A matched number; a sign after another value is an operator, not its own."""
+    value = match[0].strip()
+    if value[:1] in "-−+" and re.search(r"[\w)}\]]\s*$", text[: match.start()]):
+        return value[1:].strip()
+    return value
+
+
+def _is_value(formula: str) -> bool:
+    """Whether a formula says more than the name of a quantity, and is no prose between two stray dollars."""
+    words = re.findall(r"(?<!\\)\b[A-Za-z]{3,}\b", re.sub(r"\\(?:text|mathrm|mbox|begin|end)\*?\{[^{}]*\}", "", formula))
+    return not _SYMBOL_ONLY.fullmatch(formula) and len(words) <= 1 and "?" not in formula
+
+
+def _is_bare(whole: str, formulas: list[re.Match[str]]) -> bool:
+    """Whether a short line is an answer by itself: one formula, or no sentence around a value."""
+    if formulas and formulas[-1].start() == 0 and formulas[-1].end() == len(whole):
+        return True
+    plain = re.sub(r"\\(?:text|mathrm|mbox|begin|end|left|right)\*?(?:\{[^{}]*\})?|\\[a-zA-Z]+", " ", whole)
+    has_value = _VALUE.search(whole) is not None
+    words = re.findall(r"[A-Za-z]{2,}|[\u3040-\u30ff\u4e00-\u9fff]+", plain)
+    if not has_value:
+        return len(words) <= 6
+    if formulas or whole.count("*") > 1 or _prose_around_value(whole) or re.match(r"\s*[A-Za-z]{2,}\s", plain):
+        return False
+    others = [w for w in words if w.lower() not in ("or", "and", "percent", "pct")]
+    return len(others) <= (0 if "=" in whole else 2)
