@@ -33,8 +33,8 @@ lint: setup      ## ruff and mypy
 bench: setup     ## speed of the engine on this machine
 	@$(IN_VENV) python -m benchmarks
 
-docs: setup      ## write the command reference from --help
-	@$(IN_VENV) python -m docs
+docs: setup      ## write the command reference from the settings
+	@$(IN_VENV) python docs/generate_cli.py
 
 clean:           ## remove .venv and what tools left behind; runs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info
