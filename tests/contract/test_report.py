@@ -12,7 +12,8 @@ import pytest
 
 def r1(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED" and not name.startswith("R1_")}
-    return subprocess.run([sys.executable, "-m", "r1cli", *words], capture_output=True, text=True, env=environ, cwd=cwd, stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "r1cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, env=environ, cwd=cwd, stdin=subprocess.DEVNULL)
 
 
 def make_run(folder: Path, time: float, metrics: str | None = None) -> None:

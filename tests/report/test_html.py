@@ -33,7 +33,8 @@ class Reader(HTMLParser):
 
 def run(name: str = "rl", steps: int = 3, **more: Any) -> RunData:
     config = {"command": "grpo", "settings": {"lr": {"value": 3e-6, "source": "flag"}, "seed": {"value": 0, "source": "default"}}}
-    metrics = [{"step": s, "time": 100.0 + 60 * s, "reward": s / 10, "reward/accuracy": s / 20, "kl": None, "loss": 1.0 / s} for s in range(1, steps + 1)]
+    metrics = [{"step": s, "time": 100.0 + 60 * s, "loss": 1.0 / s, "reward/accuracy": s / 20, "reward": s / 10, "kl": None}
+               for s in range(1, steps + 1)]
     samples = [{"step": 1, "id": "a", "prompt": EVIL, "completion": EVIL, "rewards": {"accuracy": 1.0}, "reward": 1.0, "advantage": 0.5}]
     return RunData(name, config, metrics, samples, **more)
 
@@ -60,9 +61,11 @@ def test_what_a_model_wrote_stays_text() -> None:
 
 
 def test_one_chart_a_metric_in_a_fixed_order_with_every_run_in_it() -> None:
-    both = curves([run("one"), RunData("two", {}, [{"step": 5, "time": 1.0, "zeal": 2, "loss": 0.5}, {"step": 6, "loss": None, "ok": True}])])
+    two = RunData("two", {}, [{"step": 5, "time": 1.0, "zeal": 2, "loss": 0.5}, {"step": 6, "loss": None, "ok": True}])
+    both = curves([run("one"), two])
     assert list(both) == ["reward", "reward/accuracy", "loss", "zeal"]
-    assert [(s.name, s.colour, list(s.points)) for s in both["loss"]] == [("one", 0, [(1, 1.0), (2, 0.5), (3, 1 / 3)]), ("two", 1, [(5, 0.5)])]
+    lines = [(s.name, s.colour, list(s.points)) for s in both["loss"]]
+    assert lines == [("one", 0, [(1, 1.0), (2, 0.5), (3, 1 / 3)]), ("two", 1, [(5, 0.5)])]
     assert page("t", [run("one")], []).count("<figure") == 3
 
 

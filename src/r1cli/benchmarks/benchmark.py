@@ -46,8 +46,8 @@ def load(name: str) -> Benchmark:
     table = tomllib.loads(path.read_text("utf-8"))
     params = {param.name: param for param in params_of(EvalSettings)}
     settings = {key: convert(params[key], value, f"`{key}` in `{path.name}`") for key, value in table.pop("settings").items()}
-    lists = {key: tuple(table.pop(key)) for key in ("inputs", "map") if key in table}
-    return Benchmark(name=name, settings=settings, **lists, **table)
+    inputs, columns = tuple(table.pop("inputs", ())), tuple(table.pop("map", ()))
+    return Benchmark(name=name, settings=settings, inputs=inputs, map=columns, **table)
 
 
 def apply(benchmark: Benchmark, settings: EvalSettings, sources: dict[str, str]) -> EvalSettings:

@@ -8,7 +8,7 @@
 DeepSeek-R1, section 3 "Evaluation Setup": pass@1 is the mean over k samples at a temperature, not one greedy answer.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import eq
 from statistics import fmean
@@ -30,7 +30,7 @@ class Problem:
     """
 
     correct: Sequence[bool]
-    answers: Sequence[Hashable | None] | None
+    answers: Sequence[str | None] | None
     truncated: Sequence[bool | None]
     tokens: Sequence[int | None]
 
