@@ -2,6 +2,7 @@
 
 A list is taken as it is. Any other iterable (rows read from a pipe, rendered on the way) is read by a thread, at most `ahead` requests
 further than what was taken: an endless input takes no more memory than a short one, and a producer that pauses stops nothing.
+An error of the source ends it like its last request does, and is raised only once nothing runs any more: what was begun is finished.
 """
 
 import queue
@@ -14,10 +15,11 @@ _END = object()
 
 
 class Feed:
-    """`take(n)` gives up to n requests; `ended` is true once there are no more. An error of the source is raised by `take`."""
+    """`take(n)` gives up to n requests; `ended` is true once there are no more, and `error` then says whether the source failed."""
 
     def __init__(self, requests: Iterable[Request], ahead: int) -> None:
         self.ended = False
+        self.error: BaseException | None = None
         self._list: Iterator[Request] | None = iter(requests) if isinstance(requests, Sequence) else None
         self._queue: queue.Queue = queue.Queue(maxsize=max(1, ahead))
         self._closed = threading.Event()
@@ -33,6 +35,11 @@ class Feed:
                 break
             taken.append(item)
         return taken
+
+    def finish(self) -> None:
+        """Raise the error of the source, if it had one. For the engine to call when nothing runs any more."""
+        if self.error is not None:
+            raise self.error
 
     def close(self) -> None:
         """Take no more. A thread that is blocked in the source itself ends with the process."""
@@ -51,8 +58,8 @@ class Feed:
             self.ended = True
             return None
         if isinstance(item, BaseException):
-            self.ended = True
-            raise item
+            self.ended, self.error = True, item
+            return None
         assert isinstance(item, Request)
         return item
 

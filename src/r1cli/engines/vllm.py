@@ -19,6 +19,7 @@ from time import monotonic
 from typing import Any
 
 import torch
+from transformers import AutoTokenizer
 
 from r1cli.engines.feed import Feed
 from r1cli.engines.model_files import end_ids, is_tied, tensor_names, whole_weights
@@ -77,7 +78,8 @@ class VllmEngine:
                 use_tqdm_on_load=verbose, **memory,
             )
         self._core = self._llm.llm_engine
-        self.tokenizer = self._llm.get_tokenizer()
+        # not vLLM's own: callers render prompts on another thread, and a fast tokenizer that is used twice at a time raises
+        self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
         self.max_model_len = int(self._core.model_config.max_model_len)
         self._end_ids = sorted(end_ids(model, self.tokenizer))
         self._tied = is_tied(model)
@@ -94,7 +96,7 @@ class VllmEngine:
                 for request in feed.take(self._batch_size - len(self._running), wait=not self._running):
                     self._add(request, params)
                 if not self._running:
-                    return
+                    return feed.finish()
                 outputs = self._step()
                 for output in outputs:
                     yield _completion(self._running.pop(output.request_id), output, params)

@@ -110,6 +110,10 @@ class Progress:
         """Figures to show beside the count, such as "reward 0.51"."""
         self.extra = text
 
+    def restart(self) -> None:
+        """What came before, such as loading a model, does not count in the rate."""
+        self._start = self._console._clock()
+
     def rate(self) -> float:
         """Units a second since the start."""
         elapsed = self._console._clock() - self._start

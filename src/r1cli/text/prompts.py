@@ -74,7 +74,8 @@ class PromptRenderer:
     def _messages(self, prompt: Prompt) -> list[Message]:
         messages = messages_of(prompt)
         if not all(isinstance(m, dict) and isinstance(m.get("role"), str) and m.get("content") is not None for m in messages):
-            raise R1Error("a message of the prompt lacks `role` or `content`", hint='write {"role": "user", "content": "..."}', code=Exit.USAGE)
+            raise R1Error("a message of the prompt lacks `role` or `content`", hint='write {"role": "user", "content": "..."}',
+                          code=Exit.USAGE)
         if not messages or messages[-1].get("role") == "assistant":
             raise R1Error("a prompt must end with a message the model answers", hint="remove the last assistant message", code=Exit.USAGE)
         if self._system is not None:
