@@ -25,6 +25,10 @@ KINDS = {
     "format": "r1cli.rewards.format:FORMAT",
     "language": "r1cli.rewards.language:LANGUAGE",
     "choice": "r1cli.rewards.choice:CHOICE",
+    "repetition": "r1cli.rewards.repetition:REPETITION",
+    "overlong": "r1cli.rewards.length:OVERLONG",
+    "length": "r1cli.rewards.length:LENGTH",
+    "brevity": "r1cli.rewards.length:BREVITY",
 }
 """Every built-in reward: name -> module:attribute of its `RewardKind`."""
 
