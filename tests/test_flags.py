@@ -11,7 +11,8 @@ from r1cli.config import extra_params
 from r1cli.errors import R1Error
 from r1cli.flags import bounds, convert, expected, notes, params_of
 from r1cli.help import ABOUT, command_help, grouped, spelling
-from r1cli.settings import COMMANDS, Flag
+from r1cli.settings import COMMANDS
+from r1cli.shared_settings import Flag
 
 FLAGS = Path(__file__).parent / "data" / "flags.txt"
 

@@ -105,7 +105,7 @@ def main(words: list[str] | None = None) -> int:
     except Exception as error:
         return guard.failed(error, Console(), debug="--debug" in words)
     except SystemExit as end:  # Typer's answer to a help text whose reader has left
-        return Exit.OK if reader_left() else int(end.code or 0)
+        return Exit.OK if reader_left() or not end.code else end.code if isinstance(end.code, int) else Exit.FAILED
 
 
 def rewritten(error: typer.TyperException, words: list[str]) -> R1Error:

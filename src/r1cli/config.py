@@ -17,7 +17,8 @@ from typing import Any
 
 from r1cli.errors import Exit, R1Error, nearest
 from r1cli.flags import Param, convert, params_of, unknown
-from r1cli.settings import COMMANDS, RUN, Flag
+from r1cli.settings import COMMANDS
+from r1cli.shared_settings import RUN, Flag
 
 PRESETS = Path(__file__).parent / "presets"
 PRESET_COMMANDS = ("sample", "reject", "sft", "grpo", "distill")

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import typer
 
 from r1cli.errors import Exit, R1Error, nearest
-from r1cli.settings import INPUT, MODEL, OUTPUT, REWARDS, RUN, SAMPLING, TRAINING, Flag
+from r1cli.shared_settings import INPUT, MODEL, OUTPUT, REWARDS, RUN, SAMPLING, TRAINING, Flag
 
 GROUPS = (INPUT, OUTPUT, MODEL, SAMPLING, REWARDS, TRAINING, RUN)
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
@@ -204,6 +204,8 @@ def _parameter(param: Param) -> inspect.Parameter:
     common: dict[str, Any] = {"help": param.flag.help, "show_default": False}
     if param.flag.choices:
         common["autocompletion"] = _completing(param.flag.choices)
+    elif param.name == "rewards":
+        common["autocompletion"] = _complete_rewards
     annotation: Any
     if param.flag.positional:
         annotation = Annotated[list[str] | None, typer.Argument(metavar=metavar(param), **common)]
@@ -223,6 +225,14 @@ def _completing(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
         return [choice for choice in choices if choice.startswith(incomplete)]
 
     return complete
+
+
+def _complete_rewards(incomplete: str) -> list[str]:
+    """The names that may follow the last comma; the registry imports no reward to list them."""
+    from r1cli.rewards.registry import KINDS
+
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in KINDS if name.startswith(last)]
 
 
 def _refuse_swallowed(params: tuple[Param, ...], given: dict[str, Any]) -> None:

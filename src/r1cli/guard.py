@@ -55,7 +55,7 @@ def again(*extra: str, without: tuple[str, ...] = ()) -> str:
 
 def run(command: str, settings: Any, sources: dict[str, str]) -> int:
     """Run `r1cli.commands.COMMAND` under the guard; its exit code."""
-    console = Console(quiet=settings.quiet, verbose=settings.verbose, progress=settings.progress)
+    console = Console(quiet=settings.quiet, verbose=settings.verbose, progress=getattr(settings, "progress", False))
     context = Context(command, sources, console)
 
     def work() -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from r1cli.config import extra_params
 from r1cli.flags import GROUPS, Param, metavar, notes, params_of
-from r1cli.settings import COMMANDS, RUN
+from r1cli.settings import COMMANDS
+from r1cli.shared_settings import RUN
 
 
 @dataclass(frozen=True)

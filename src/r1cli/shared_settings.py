@@ -1,0 +1,156 @@
+"""The flags that several commands share, each declared once, and what a flag is.
+
+The commands' own are in `settings.py`. Nothing heavy is imported here.
+"""
+
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How a field appears on the command line.
+
+    group: the heading it stands under in --help. short: one-letter form. min, max: bounds, refused outside. choices: the allowed words.
+    positional: an argument, not an option (only input paths are). metavar: what stands for the value in --help.
+    """
+
+    help: str
+    group: str
+    short: str | None = None
+    min: float | None = None
+    max: float | None = None
+    choices: tuple[str, ...] = ()
+    positional: bool = False
+    metavar: str | None = None
+
+
+INPUT, OUTPUT, MODEL, SAMPLING, REWARDS, TRAINING, RUN = "Input", "Output", "Model", "Sampling", "Rewards", "Training", "Run"
+DTYPES = ("bfloat16", "float32", "float16")
+SCHEDULES = ("constant", "cosine", "linear")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechSettings:
+    """How much a command says. What every command has."""
+
+    quiet: Annotated[int, Flag("say less on stderr (-qq: errors only)", RUN, short="q", metavar="")] = 0
+    verbose: Annotated[bool, Flag("say more on stderr, library logs included", RUN, short="v")] = False
+    debug: Annotated[bool, Flag("print the traceback of an error", RUN)] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(SpeechSettings):
+    """What every command has that works through rows."""
+
+    seed: Annotated[int, Flag("seed of every random choice", RUN)] = 0
+    progress: Annotated[bool, Flag("show progress", RUN)] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSettings:
+    """Where rows come from."""
+
+    inputs: Annotated[
+        list[str],
+        Flag("rows: JSONL (.gz, .zst), Parquet, a data set folder, hf:org/name@revision:split, or - for stdin", INPUT, positional=True),
+    ]
+    map: Annotated[list[str], Flag("read a field from another column (repeatable)", INPUT, metavar="FIELD=COLUMN")] = field(
+        default_factory=list
+    )
+    limit: Annotated[int | None, Flag("read at most this many rows", INPUT, short="n", min=0)] = None
+    skip_bad: Annotated[bool, Flag("leave out bad lines and count them instead of stopping", INPUT)] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowOutputSettings:
+    """Where rows go."""
+
+    out: Annotated[str, Flag("file for the rows (.jsonl, .jsonl.gz, .jsonl.zst, .parquet); - is stdout", OUTPUT, short="o")] = "-"
+    force: Annotated[bool, Flag("replace an output that exists", OUTPUT)] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDirSettings:
+    """Where a training run goes."""
+
+    out: Annotated[str, Flag("run directory", OUTPUT, short="o")]
+    force: Annotated[bool, Flag("throw away what the run directory holds and start anew", OUTPUT)] = False
+    resume: Annotated[bool, Flag("continue the run in the run directory from its last checkpoint", OUTPUT)] = False
+    dry_run: Annotated[bool, Flag("check settings, rows and model, print the plan, train nothing", RUN)] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Which model, loaded how."""
+
+    model: Annotated[str, Flag("model folder, run directory, or hub name", MODEL, short="m")]
+    dtype: Annotated[str, Flag("computation type", MODEL, choices=DTYPES)] = "bfloat16"
+    trust_remote_code: Annotated[bool, Flag("run code that comes with the model", MODEL)] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """Which sampler. auto is vllm where it can be imported, else transformers."""
+
+    engine: Annotated[str, Flag("sampler", MODEL, choices=("auto", "vllm", "transformers"))] = "auto"
+    max_model_len: Annotated[
+        int | None, Flag("longest prompt + completion the engine makes room for (default: what the longest prompt needs)", MODEL, min=1)
+    ] = None
+    gpu_memory: Annotated[float, Flag("share of GPU memory vLLM may take", MODEL, min=0.05, max=1.0)] = 0.9
+    kv_cache_gib: Annotated[float, Flag("KV cache of vLLM on a CPU, in GiB", MODEL, min=0.1)] = 1.0
+    batch_size: Annotated[int, Flag("most sequences that are generated at the same time", MODEL, min=1)] = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSettings:
+    """How a row's prompt becomes the text the model sees."""
+
+    template: Annotated[
+        str, Flag("prompt template: chat, boxed (chat, asks for \\boxed{}), r1-zero, raw, or a file with {prompt} in it", SAMPLING)
+    ] = "chat"
+    system: Annotated[str | None, Flag("system message", SAMPLING)] = None
+    think_prefix: Annotated[bool, Flag("open <think> in the prompt, for models that skip thinking", SAMPLING)] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings(PromptSettings):
+    """How completions are drawn."""
+
+    samples: Annotated[int, Flag("completions a prompt", SAMPLING, short="k", min=1)] = 1
+    temperature: Annotated[float, Flag("0 is greedy", SAMPLING, min=0.0)] = 1.0
+    top_p: Annotated[float, Flag("nucleus: smallest set of tokens with this probability", SAMPLING, min=0.0, max=1.0)] = 1.0
+    top_k: Annotated[int, Flag("most likely tokens to draw from; 0 is all", SAMPLING, min=0)] = 0
+    max_completion_length: Annotated[int, Flag("most new tokens a completion", SAMPLING, min=1)] = 1024
+    stop: Annotated[list[str], Flag("end a completion after this string (repeatable)", SAMPLING)] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardSettings:
+    """How completions are scored."""
+
+    rewards: Annotated[
+        str, Flag("rewards with weights: accuracy,format=0.5,path/to/file.py:function (see `r1 rewards`)", REWARDS, metavar="NAME[=W],...")
+    ] = "accuracy,format"
+    reward_workers: Annotated[int, Flag("reward processes; 0 is one per core", REWARDS, min=0)] = 0
+    reward_timeout: Annotated[
+        float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)
+    ] = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """The optimizer and the batches, for every command that trains."""
+
+    lr: Annotated[float, Flag("peak learning rate", TRAINING, min=0.0)] = 1e-5
+    lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "constant"
+    lr_floor: Annotated[float, Flag("last learning rate as a share of the peak", TRAINING, min=0.0, max=1.0)] = 0.1
+    warmup_steps: Annotated[int, Flag("steps over which the learning rate rises from 0", TRAINING, min=0)] = 0
+    weight_decay: Annotated[float, Flag("AdamW's weight decay", TRAINING, min=0.0)] = 0.0
+    adam_beta2: Annotated[float, Flag("AdamW's beta2", TRAINING, min=0.0, max=1.0)] = 0.999
+    max_grad_norm: Annotated[float, Flag("gradients are scaled down to this norm; 0 is off", TRAINING, min=0.0)] = 1.0
+    microbatch_tokens: Annotated[int, Flag("most tokens (padding included) a forward pass holds", TRAINING, min=1)] = 8192
+    gradient_checkpointing: Annotated[bool, Flag("recompute activations in the backward pass: less memory, more time", TRAINING)] = False
+    save_every: Annotated[int, Flag("steps between checkpoints; 0 is only the last", TRAINING, min=0)] = 0
+    keep: Annotated[int, Flag("checkpoints that stay on disk", TRAINING, min=1)] = 2
