@@ -70,6 +70,15 @@ def test_answers_vote_by_value(tmp_path: Path) -> None:
     assert json.loads(r1("eval", "--json", str(path)).stdout)["cons@k"] == 0
 
 
+def test_options_vote_by_label(tmp_path: Path) -> None:
+    said = ["The answer is (B).", "\\boxed{B}", "C", "C", "Answer: B"]
+    path = tmp_path / "rows.jsonl"
+    question = {"prompt": "Which?", "choices": ["ant", "bee", "cow"], "answer": "B"}
+    path.write_text("".join(json.dumps(completion(0, s, "") | question | {"completion": text}) + "\n" for s, text in enumerate(said)))
+    scores = json.loads(r1("eval", "--json", str(path)).stdout)
+    assert (scores["pass@1"], scores["cons@k"]) == (0.6, 1.0)
+
+
 @pytest.mark.parametrize(
     ("floor", "code"), [("pass@1=0.4", 0), ("pass@1=0.5", 1), ("pass@4=0.75", 0), ("accuracy=0.9", 1), ("cons@k=0.6", 1)]
 )

@@ -41,7 +41,7 @@ def run(settings: EvalSettings, context: Context) -> None:
         context.on_interrupt(f"r1 eval --rewards {settings.rewards} {settings.rows}")
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
 
-    tally = Tally(specs, answer_of)
+    tally = Tally(specs)
     with rows as writer, Scorer(specs, settings.reward_workers, settings.reward_timeout) as scorer:
         for row in scorer.score(_completions(settings, reader, context)):
             writer.write(row)
@@ -85,13 +85,6 @@ def _prompts(reader: RowReader) -> Iterator[Row]:
             raise R1Error(f"{name}row `{row['id']}` has a `completion` already, and `--model` would draw another", code=Exit.USAGE,
                           hint="leave out --model to score the rows as they are, or give prompt rows")
         yield row
-
-
-def answer_of(row: Row) -> str | None:
-    """The answer a completion commits to, as the accuracy reward reads it; None without one."""
-    from r1cli.text.answers import last_answer
-
-    return last_answer(row["completion"])
 
 
 def same_answers(pairs: list[tuple[str, str]], settings: EvalSettings) -> set[tuple[str, str]]:

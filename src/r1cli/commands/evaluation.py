@@ -11,25 +11,36 @@ from r1cli.errors import Exit, R1Error
 from r1cli.metrics.scores import Problem, summarise
 from r1cli.rewards.reward import RewardSpec
 from r1cli.row import Row
-
-UNCOMPARABLE = ("code",)  # what a completion answers under these rewards is a program: no majority vote
-
+from r1cli.text.answers import find_answer
+from r1cli.text.choice_answer import chosen
+from r1cli.text.choices import options_of
+from r1cli.text.think import opened_by
 
 Judged = tuple[bool, str | None, bool | None, int | None]
 """What is kept of a completion: right?, its answer, cut at the length limit?, tokens."""
 
 
+def answer_of(row: Row, reward: str) -> str | None:
+    """What a completion answers, read as the reward reads it: the label of an option, else the answer it commits to; None without one."""
+    opened = opened_by(row.get("think_prefix"))
+    if row.get("choices") or reward == "choice":
+        option = chosen(row["completion"], options_of(row), opened)
+        return None if option is None else option.label
+    found = find_answer(row["completion"], opened, finished=row.get("finish_reason") != "length")
+    return None if found is None else found.text
+
+
 class Tally:
     """Collects scored rows in any order; keeps of each only what the scores need.
 
-    specs: the rewards; the first decides what is correct (its maximum reached; 1 where it has none). answer_of: row -> its answer or None.
+    specs: the rewards; the first decides what is correct (its maximum reached; 1 where it has none). Programs (rows with `tests`, and what
+    the `code` reward judges) cannot be compared with each other: no majority vote then.
     unscored: rows for which the first reward is null (they declare that no rule can judge them); they count nothing.
     """
 
-    def __init__(self, specs: list[RewardSpec], answer_of: Callable[[Row], str | None]) -> None:
+    def __init__(self, specs: list[RewardSpec]) -> None:
         self._specs = specs
-        self._answer_of = answer_of
-        self._comparable = specs[0].name not in UNCOMPARABLE
+        self._comparable = specs[0].name != "code"
         self._problems: dict[Any, dict[int, Judged]] = {}  # id -> sample number -> verdict
         self._sums = dict.fromkeys([spec.name for spec in specs], 0.0)
         self._counts = dict.fromkeys(self._sums, 0)
@@ -55,7 +66,8 @@ class Tally:
         maximum = self._specs[0].maximum
         correct = verdict >= (1.0 if maximum is None else maximum)
         reason = row.get("finish_reason")
-        answer = self._answer_of(row) if self._comparable else None
+        self._comparable = self._comparable and not row.get("tests")
+        answer = answer_of(row, self._specs[0].name) if self._comparable else None
         problem[number] = (correct, answer, None if reason is None else reason == "length", row.get("num_tokens"))
         if row.get("model") is not None:
             self.models[str(row["model"])] = None
