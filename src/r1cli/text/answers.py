@@ -24,6 +24,8 @@ TAIL = 6000  # characters from the end in which prose is searched
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _LOOSE_BOX = re.compile(r"(?:-?\d+(?:\.\d+)?|[A-Za-z])(?![A-Za-z\d])")
 _JOINER = re.compile(r"(?:\s|[$,;&.]|\\[\[\]();:,! ]|\\q?quad|\\(?:text|mbox|textrm)\{\s*(?:and|or)\s*\}|and|or|、|，|和|或|\\?[A-Za-z]{1,12}(?:_\{?\w{1,8}\}?)?\s?=)*")
+_AND = re.compile(r"\band\b|和")
+_NEW_THOUGHT = re.compile(r"[.!?;\n。=]|\b(?:then|thus|so|hence|therefore|finally|but|not|no|wait|later|final|actually|instead)\b", re.IGNORECASE)
 _OR = re.compile(r"\bor\b|或")
 _FINAL = re.compile(r"final answer(?:\s*(?:is|:|\*|=))*\s*", re.IGNORECASE)
 _VALUE = re.compile(r'"?\s*[$\d\\({\[+-]')
@@ -64,14 +66,16 @@ def find_answer(completion: str, opened: bool = False, styles: tuple[str, ...] =
 
 
 def answer_region(completion: str, opened: bool = False, open_tag: bool = True) -> tuple[str, bool] | None:
-    """(text that holds the final answer, whether it stood in answer tags); None while the reasoning is open."""
+    """(text that holds the final answer, whether it stood in answer tags); None while the reasoning is open, or after answer tags that only open."""
     parts = split(completion, opened)
     if not parts.closed:
         return None
     if parts.answer is not None:
         return parts.answer, True
     at = parts.rest.rfind(ANSWER[0])
-    if open_tag and at >= 0 and parts.rest.count(ANSWER[0]) == 1:
+    if parts.rest.count(ANSWER[0]) > 1:
+        return None
+    if open_tag and at >= 0:
         return parts.rest[at + len(ANSWER[0]) :], True
     return parts.rest, False
 
@@ -91,7 +95,7 @@ def _inside_tag(text: str) -> str:
 def _prose(text: str, styles: tuple[str, ...]) -> Found | None:
     tail = text[-TAIL:]
     if "hash" in styles and (at := tail.rfind("####")) >= 0:
-        line = tail[at + 4 :].strip().partition("\n")[0]
+        line = tail[at + 4 :].lstrip(" \t:*").partition("\n")[0]
         return Found(line.strip(), "hash") if line.strip() else None
     if "anchor" in styles and (answer := anchored(tail)) is not None:
         return Found(answer, "anchor")
@@ -133,10 +137,17 @@ def _last_boxes(text: str) -> list[tuple[int, int, int, int]] | None:
         if box is None:
             chain = []
             continue
-        if chain and (match.start() - chain[-1][1] > MAX_GAP or not _JOINER.fullmatch(text, chain[-1][1], match.start())):
+        if chain and not _joined(text[chain[-1][1] : match.start()]):
             chain = []
         chain.append(box)
     return chain
+
+
+def _joined(gap: str) -> bool:
+    """Whether two boxes with this between them are one list: connectives, or a few words with "and" inside one sentence."""
+    if len(gap) > MAX_GAP:
+        return False
+    return bool(_JOINER.fullmatch(gap)) or bool(_AND.search(gap) and not _NEW_THOUGHT.search(gap))
 
 
 def _box_at(text: str, match: re.Match[str]) -> tuple[int, int, int, int] | None:

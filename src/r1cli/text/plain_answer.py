@@ -10,7 +10,7 @@ _ANCHOR = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"(?<![\d\s])\.(?=\s|$|\*)|(?<=\d)\.(?=\s+[A-Z\u0080-\uffff]|\s*$)|[。！!？?](?=\s|$|\W|\w)|\n|<\||</|\bI hope\b|\bsince\b|\bbecause\b")
-_LEAD = re.compile(r'[\s*:：=\-–"“]*(?:(?:is|are|be|approximately|about|exactly|equal to|simply|just|est|es|是|为)\b[\s*:：]*)*')
+_LEAD = re.compile(r'(?:[\s*:：="“]|[-–]\s)*(?:(?:is|are|be|approximately|about|exactly|equal to|simply|just|est|es|是|为)\b[\s*:：]*)*')
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _JOINED = re.compile(r"(?:\s|,|;|and|or|\\q?quad|和|或)*")
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:\{,\}\d{3})+|\d{1,3}(?:,\\!\s?\d{3})+|\d+(?:[.,]\d+)?|\.\d+)"

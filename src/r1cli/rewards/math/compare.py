@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import product
 
+from r1cli.rewards.math.matrices import as_matrix
 from r1cli.rewards.math.nodes import (
     Add, Apply, Based, Builder, Degree, Func, Matrix, Mul, Node, Num, Percent, PlusMinus, Pow, Ratio, Rel, Seq, SetOp, Sym, Text, Unreadable,
 )  # fmt: skip
@@ -99,7 +100,18 @@ def _with_sign(node: Node, sign: int) -> Node:
     return node
 
 
+def _grouped(items: list[Node]) -> list[Node]:
+    """`p = 5, q = 2, p = 7, q = 2` as the tuples (5, 2), (7, 2); other lists as they are."""
+    named = [name_and_value(item) if isinstance(item, Rel) else (None, item) for item in items]
+    names = [name for name, _ in named]
+    width = names.index(names[0], 1) if names and names[0] is not None and names[0] in names[1:] else 0
+    if width < 2 or len(names) % width or names != names[:width] * (len(names) // width):
+        return items
+    return [Seq("(", ")", tuple(value for _, value in named[n : n + width])) for n in range(0, len(items), width)]
+
+
 def _same_list(gold: Node, gold_items: list[Node], answer: Node, answer_items: list[Node]) -> bool:
+    gold_items, answer_items = _grouped(gold_items), _grouped(answer_items)
     if max(len(gold_items), len(answer_items)) > MAX_ITEMS:
         return len(gold_items) == len(answer_items) and gold_items == answer_items
     opened = _as_tuple(gold), _as_tuple(answer)
@@ -233,21 +245,8 @@ def _same_brackets(gold: Node, answer: Node) -> bool:
     return same_set(as_set(gold), as_set(answer))
 
 
-def _added(node: Node) -> Node:
-    """A sum of matrices of one shape, or a number times a matrix, as one matrix; anything else as it is."""
-    if isinstance(node, Add):
-        parts = [_added(term) for term in node.terms]
-        shapes = {tuple(len(row) for row in part.rows) if isinstance(part, Matrix) else None for part in parts}
-        if len(shapes) == 1 and None not in shapes:
-            stacks = zip(*(part.rows for part in parts if isinstance(part, Matrix)), strict=True)
-            return Matrix(tuple(tuple(Add(cell) for cell in zip(*rows, strict=True)) for rows in stacks))
-    if isinstance(node, Mul) and isinstance(node.factors[-1], Matrix) and not any(isinstance(f, Matrix) for f in node.factors[:-1]):
-        return Matrix(tuple(tuple(Mul((*node.factors[:-1], cell)) for cell in row) for row in node.factors[-1].rows))
-    return node
-
-
 def _same_matrix(gold: Node, answer: Node) -> bool:
-    gold, answer = _added(gold), _added(answer)
+    gold, answer = as_matrix(gold), as_matrix(answer)
     if isinstance(gold, Matrix) and isinstance(answer, Matrix):
         if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
             return False

@@ -25,6 +25,8 @@ MAX_EXPONENT_DIGITS = 6
 
 def number(text: str) -> Num:
     """A number literal with the precision it was written in."""
+    if text.isdecimal():
+        return Num(Fraction(int(text)))
     mantissa, _, exponent = text.lower().partition("e")
     if len(exponent.lstrip("+-")) > MAX_EXPONENT_DIGITS - 2:
         raise TooBig("exponent")
@@ -186,9 +188,7 @@ class ExpressionParser:
 
     def _lowered(self, node: Node) -> Node:
         """A subscript: the base of a number, or a part of a variable's name."""
-        start = self.at
-        self._argument(whole_number=True)
-        written = "".join(token.value for token in self.tokens[start : self.at] if token.value not in ("{", "}"))
+        written = self.written()
         if isinstance(node, Num) and node.places is None:
             return Based(str(node.value), written)
         return Sym(f"{_name(node)}_{written}")
@@ -300,6 +300,20 @@ class ExpressionParser:
             token = self.next()
         self.at -= 1
         return self.primary()
+
+    def written(self) -> str:
+        """An argument as it is written: the text of a group's tokens, or of one token."""
+        if not self.accept("open", "{"):
+            return self.next().value
+        depth, written = 1, []
+        while True:
+            token = self.next()
+            if token.kind == "end":
+                raise Unreadable("an argument that does not close")
+            depth += (token.value == "{") - (token.value == "}")
+            if not depth:
+                return "".join(written)
+            written.append(token.value)
 
     def _big(self, kind: str) -> Node:
         r"""\sum_{k=a}^{b} body"""

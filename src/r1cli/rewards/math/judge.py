@@ -3,16 +3,17 @@
 import re
 from dataclasses import dataclass
 
-from r1cli.rewards.math.verify import Side, equal, gold_side, readable, side
+from r1cli.rewards.math.verify import Side, equal, gold_side, readable
 from r1cli.rewards.math.words import choice_of
 from r1cli.text.answers import STYLES, answer_region, find_answer
 from r1cli.text.choice_answer import chosen_in
 from r1cli.text.choices import Option
+from r1cli.text.plain_answer import anchored
 from r1cli.text.normalise import plain_characters
 
 _LETTERS = [Option(letter, "") for letter in "ABCDEFGHIJ"]
 _LETTER = re.compile(r"(?<![A-Za-z\\])\(?([A-J])\)?(?![A-Za-z'’])")
-_DENIED = re.compile(r"(?:\bnot|n't(?:\s+be)?|\bthan|\bnor|\bneither|不是|不选|非)\s*(?:\w+\s+)?(?:\(?[A-J]\)?\s*(?:,|or|and|nor|或|和)\s*)*\(?$")
+_DENIED = re.compile(r"(?:\bnot|n't(?:\s+be)?|\bthan|\bnor|\bneither|\bnon|\bno|\bnicht|\bni|\bpas|不是|不选|非)\s*(?:\w+\s+)?(?:\(?[A-J]\)?\s*(?:,|or|and|nor|或|和)\s*)*\(?$")
 _LONG_GOLD = 200
 _TAIL = 4000
 
@@ -48,6 +49,9 @@ def _letter(text: str) -> str | None:
     option = chosen_in(text, _LETTERS)
     if option is not None:
         return option.label
+    stated = anchored(text)
+    if stated is not None and (match := _LETTER.match(stated)):
+        return match[1]
     named = []
     for match in _LETTER.finditer(text):
         article = match[1] == "A" and text[match.end() : match.end() + 2].strip().islower() and "(" not in match[0]
@@ -74,5 +78,5 @@ def judge(
     text = committed(completion, gold, opened, styles, finished)
     if text is None:
         return Judgement(False, gold, None)
-    found = side(text)
+    found = Side(text)
     return Judgement(equal(gold, found), gold, found)

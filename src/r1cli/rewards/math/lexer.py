@@ -31,7 +31,7 @@ _CONNECT = {"or": "or", "and": "and", "ou": "or", "oder": "or", "und": "and", "e
 _CONSTANTS = {"pi": "pi", "infty": "inf", "infinity": "inf", "inf": "inf", "oo": "inf", "varpi": "pi"}
 _RELATIONS = {
     "le": "<=", "leq": "<=", "leqslant": "<=", "leqq": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=", "geqq": ">=", "lt": "<", "gt": ">",
-    "ne": "!=", "neq": "!=", "in": "in", "equiv": "=", "approx": "=", "sim": "=", "simeq": "=", "colon": ":", "to": "to", "rightarrow": "to",
+    "ne": "!=", "neq": "!=", "in": "in", "equiv": "=", "approx": "approx", "sim": "approx", "simeq": "approx", "colon": ":", "to": "to", "rightarrow": "to",
     "mid": "mid", "notin": "notin", "implies": "to", "Rightarrow": "to", "subset": "subset", "subseteq": "subset", "pmod": "pmod", "cong": "cong",
     "perp": "perp", "parallel": "parallel",
 }  # fmt: skip
@@ -93,10 +93,15 @@ def join_thousands(text: str, commas: bool) -> str:
     if "," in text or "\\" in text:
         text = _THOUSANDS_LATEX.sub("", text)
         if commas:
-            text = _THOUSANDS_TOP.sub(lambda m: m[0].replace(",", ""), text)
+            text = _THOUSANDS_TOP.sub(lambda m: m[0] if _inside_bracket(text, m.start()) else m[0].replace(",", ""), text)
     if " " in text or "\u00a0" in text or "\u202f" in text:
         text = _THOUSANDS_SPACE.sub(lambda m: re.sub(r"\s", "", m[0]), text)
     return text
+
+
+def _inside_bracket(text: str, at: int) -> bool:
+    """Whether a bracket is open at a place, so that a comma there parts two values."""
+    return text.count("(", 0, at) + text.count("[", 0, at) + text.count("{", 0, at) > text.count(")", 0, at) + text.count("]", 0, at) + text.count("}", 0, at)
 
 
 def tokens(text: str) -> list[Token]:

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 from r1cli.rewards.math.evaluate import Numbers
-from r1cli.rewards.math.nodes import Add, Apply, Const, Func, Mul, Node, Num, Ratio, Rel, Seq, Sym, Text, Unreadable
+from r1cli.rewards.math.nodes import Add, Apply, Const, Func, Mul, Node, Num, Pow, Ratio, Rel, Seq, Sym, Text, Unreadable
 from r1cli.rewards.math.scalars import point, same_value, symbols
 from r1cli.rewards.math.sets import FLIPPED, as_set, same_set
 
@@ -53,6 +53,8 @@ def _name(node: Node) -> str | None:
         return repr(node)
     if isinstance(node, Func) and node.name in _NAMING_FUNCTIONS and all(_name(arg) for arg in node.args):
         return repr(node)
+    if isinstance(node, Pow) and isinstance(node.exponent, Num) and node.exponent.value == -1 and (inner := _name(node.base)):
+        return f"1/{inner}"  # NO/BO
     parts: tuple[Node, ...] = ()
     if isinstance(node, Mul):
         parts = node.factors
@@ -119,7 +121,9 @@ def _one_each(gold: Rel, answer: Rel) -> bool | None:
         except ZeroDivisionError:
             continue
         if g == 0 or a == 0:
-            return False
+            if g != a:
+                return False
+            continue
         ratios.append(g / a)
     if not ratios or any(abs(r - ratios[0]) > 1e-40 * abs(ratios[0]) for r in ratios) or len(ratios) < 2:
         return False

@@ -1,7 +1,7 @@
 """Are two expressions the same number, or the same function of their variables.
 
-Expressions are compared at three points, two with positive and one with mixed signs: exactly while they are rational, else with 60 digits. At the
-point of mixed signs a value that leaves the real line is a matter of branches (sqrt(x) sqrt(x) against x) and decides nothing.
+Expressions are compared at four points, one of them with mixed signs: exactly while they are rational, else with 60 digits. Where a value leaves the
+real line without an i in the text it is a matter of branches (x^(2/3) of a negative x), and that point decides nothing.
 """
 
 import zlib
@@ -17,7 +17,8 @@ from r1cli.rewards.math.nodes import (
 GOLD_DIGITS = 3  # a decimal gold with so many digits is met by what rounds to it
 RATIONAL_DIGITS = 6  # an answer with so many digits, rightly rounded, stands for a fraction
 IRRATIONAL_DIGITS = 10  # and for a root, a logarithm, a multiple of pi
-_PLACES = 1009  # denominator of the random points
+POINTS = 4
+_PLACES = 999_983  # prime denominator of the points: no value of a question falls on one
 
 
 def same_value(gold: Node, answer: Node) -> bool:
@@ -66,7 +67,7 @@ def _equal(gold: Node, answer: Node) -> bool:
 def _finite(node: Node) -> bool:
     """Whether an expression has a value at all: 0/0 equals nothing, itself included."""
     names = sorted(symbols(node))
-    return any(_value_at(node, point(names, k)) is not None for k in range(3))
+    return any(_value_at(node, point(names, k)) is not None for k in range(POINTS))
 
 
 def infinite(node: Node) -> int:
@@ -87,30 +88,32 @@ def symbols(node: Node) -> frozenset[str]:
         return frozenset()
     if isinstance(node, BigOperator):
         return (symbols(node.body) | symbols(node.low) | symbols(node.high)) - {node.variable}
-    children: tuple[Node, ...]
-    if isinstance(node, Add):
-        children = node.terms
-    elif isinstance(node, Mul):
-        children = node.factors
-    elif isinstance(node, Pow):
-        children = (node.base, node.exponent)
-    elif isinstance(node, Func):
-        children = node.args
-    elif isinstance(node, Percent | Degree):
-        children = (node.body,)
-    elif isinstance(node, PlusMinus | Based):
+    if isinstance(node, PlusMinus | Based) or not isinstance(node, Add | Mul | Pow | Func | Percent | Degree):
         raise Unreadable("not one value")
-    else:
-        raise Unreadable(type(node).__name__)
-    return frozenset().union(*map(symbols, children))
+    return frozenset().union(*map(symbols, children(node)))
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The parts of an expression."""
+    if isinstance(node, Add):
+        return node.terms
+    if isinstance(node, Mul):
+        return node.factors
+    if isinstance(node, Pow):
+        return (node.base, node.exponent)
+    if isinstance(node, Func):
+        return node.args
+    return (node.body,) if isinstance(node, Percent | Degree | BigOperator) else ()
 
 
 def point(names: list[str], k: int) -> dict[str, Fraction]:
-    """The k-th point: a fixed rational for every name, between 1/3 and 7/3; negative for about half of the names at k = 2 (for one name always)."""
+    """The k-th point: a fixed rational for every name, between 1/3 and 7/3; at k = 2 the first and about half of the others are negative; at k = 3
+    all are four times as large, where polynomials under a root tend to be positive.
+    """
     values = {}
     for n, name in enumerate(names):
         raw = zlib.crc32(f"{k}/{name}".encode("utf-8", "surrogatepass"))
-        value = Fraction(_PLACES // 3 + raw % (2 * _PLACES), _PLACES)
+        value = Fraction(_PLACES // 3 + raw % (2 * _PLACES), _PLACES) * (4 if k == 3 else 1)
         values[name] = -value if k == 2 and (n == 0 or raw & 64) else value
     return values
 
@@ -140,15 +143,18 @@ class _Noisy:
 
 
 def _same_function(gold: Node, answer: Node, names: list[str]) -> bool:
+    if isinstance(gold, BigOperator) and isinstance(answer, BigOperator) and _same_series(gold, answer):
+        return True
     compared = 0
-    for k in range(3):
+    many_valued = bool(names) and not (_holds_i(gold) or _holds_i(answer))
+    for k in range(POINTS):
         at = point(names, k)
         g, a = _value_at(gold, at), _value_at(answer, at)
         if g is None or a is None:
             if (g is None) != (a is None) and not names:
                 return False
             continue
-        verdict = _same_number(g, a, branches=k == 2)
+        verdict = _same_number(g, a, many_valued)
         if verdict is False:
             return False
         compared += verdict is True
@@ -157,13 +163,25 @@ def _same_function(gold: Node, answer: Node, names: list[str]) -> bool:
     return compared > 0
 
 
-def _same_number(g: Any, a: Any, branches: bool) -> bool | None:
-    """Equal or not; None when a branch of a root decides."""
+def _same_series(gold: BigOperator, answer: BigOperator) -> bool:
+    """Two sums or products over the same name with equal bounds and terms, whatever the bounds are."""
+    if (gold.kind, gold.variable) != (answer.kind, answer.variable):
+        return False
+    return all(_equal(g, a) for g, a in ((gold.low, answer.low), (gold.high, answer.high), (gold.body, answer.body)))
+
+
+def _holds_i(node: Node) -> bool:
+    """Whether the imaginary unit is written in it."""
+    return node == Const("i") or any(map(_holds_i, children(node)))
+
+
+def _same_number(g: Any, a: Any, many_valued: bool) -> bool | None:
+    """Equal or not; None where the values are not real though no i was written: a branch of a root or a logarithm decides there."""
     if isinstance(g, Fraction) and isinstance(a, Fraction):
         return g == a
     noise = sum(x.noise for x in (g, a) if isinstance(x, _Noisy))
     left, right = (x.value if isinstance(x, _Noisy) else _as_number(x) for x in (g, a))
-    if branches and (left.imag or right.imag):
+    if many_valued and (left.imag or right.imag):
         return None
     return bool(abs(left - right) <= max(noise, 1e-40 * max(abs(left), abs(right))))
 

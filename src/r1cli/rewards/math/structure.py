@@ -12,12 +12,11 @@ from fractions import Fraction
 from r1cli.rewards.math.expression import MINUS_ONE, ExpressionParser
 from r1cli.rewards.math.lexer import tokens
 from r1cli.rewards.math.nodes import (
-    Builder, Func, Matrix, Mul, Node, Num, Pow, Ratio, Rel, Seq, SetOp, Sym, Unreadable,
+    Builder, Func, Matrix, Mul, Node, Num, Pow, Ratio, Rel, Seq, SetOp, Sym, Text, Unreadable,
 )  # fmt: skip
 
 _PAIRS = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), r"\{": (r"\}",), "<": (">",), "floor": ("floor",), "ceil": ("ceil",), "|(": ("|)",)}
-_RELATIONS = frozenset(("=", "<", ">", "<=", ">=", "!=", "in", "notin", "subset", "to"))
-_UNSTATED = frozenset(("to",))
+_RELATIONS = frozenset(("=", "<", ">", "<=", ">=", "!=", "in", "notin", "subset", "approx"))
 _SEPARATORS = {",": ",", ";": ",", "or": "or", "and": "and"}
 
 
@@ -74,13 +73,14 @@ class AnswerParser(ExpressionParser):
     def clause(self) -> Node:
         """A relation chain, or one side alone."""
         ops: list[str] = []
+        self.accept("rel", "approx")
         sides: list[Node] = [self.ratio()]
         while self.peek().kind == "rel" and self.peek().value in _RELATIONS:
-            op = self.next().value
-            if op in _UNSTATED:
-                raise Unreadable("an arrow")
-            ops.append(op)
-            sides.append(self.ratio())
+            op, right = self.next().value, self.ratio()
+            if op == "approx" and not isinstance(sides[-1], Sym | Text):
+                continue  # a rounded value beside the exact one says nothing more
+            ops.append("=" if op == "approx" else op)
+            sides.append(right)
         return Rel(tuple(ops), tuple(sides)) if ops else sides[0]
 
     def ratio(self) -> Node:
@@ -157,14 +157,14 @@ class AnswerParser(ExpressionParser):
         if name in ("emptyset", "varnothing"):
             return Seq("{", "}", ())
         if name in ("mathbb", "mathcal"):
-            return Sym("\\" + self._letters())
+            return Sym("\\" + self.written())
         if name in ("overline", "bar", "vec", "hat", "widehat", "tilde", "overrightarrow", "dot"):
-            return Sym(f"\\{'vec' if name == 'overrightarrow' else name} {self._letters()}")
+            return Sym(f"\\{'vec' if name == 'overrightarrow' else name} {self.written()}")
         if name in ("color", "textcolor"):
-            self._letters()
+            self.written()
             return self._argument() if self.sees("open", "{") else self.power()
         if name in ("phantom", "hspace", "vspace", "tag", "label"):
-            self._letters()
+            self.written()
             return self.power()
         if name == "begin":
             return self._environment()
@@ -179,25 +179,11 @@ class AnswerParser(ExpressionParser):
             self.expect("close", "]")
         return Func("root", (self._argument(), index))
 
-    def _letters(self) -> str:
-        """The argument of a macro as it is written."""
-        if not self.accept("open", "{"):
-            return self.next().value
-        depth, written = 1, []
-        while True:
-            token = self.next()
-            if token.kind == "end":
-                raise Unreadable("an argument that does not close")
-            depth += (token.value == "{") - (token.value == "}")
-            if not depth:
-                return "".join(written)
-            written.append(token.value)
-
     def _environment(self) -> Node:
         r"""\begin{pmatrix} a & b \\ c & d \end{pmatrix}; cases and aligned are lists of their rows."""
-        name = self._letters().rstrip("*")
+        name = self.written().rstrip("*")
         if name == "array" and self.sees("open", "{"):
-            self._letters()
+            self.written()
         rows: list[tuple[Node, ...]] = []
         row: list[Node] = []
         while not self.sees("macro", "end"):
@@ -207,7 +193,7 @@ class AnswerParser(ExpressionParser):
             elif not self.accept("sep", "&") and not self.accept("sep", ","):
                 row.append(self.clause())
         self.at += 1
-        self._letters()
+        self.written()
         rows = [r for r in (*rows, tuple(row)) if r]
         if not rows:
             raise Unreadable("an empty environment")

@@ -10,15 +10,14 @@ Everything here is bounded: length, depth, digits, powers, terms. An answer that
 """
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from r1cli.rewards.math.compare import same_answer
 from r1cli.rewards.math.lexer import MAX_CHARACTERS, join_thousands
-from r1cli.rewards.math.nodes import Mul, Node, Num, TooBig, Unreadable
+from r1cli.rewards.math.nodes import Add, Func, Mul, Node, Num, Pow, TooBig, Unreadable
 from r1cli.rewards.math.structure import Parsed, parse
-from r1cli.rewards.math.words import choice_of, clock, is_words, unit_factor, word_key
+from r1cli.rewards.math.words import choice_of, clock, is_words, letters_of, unit_factor, word_key
 from r1cli.text.normalise import plain_characters
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,40}(?:\.\d{1,40})?|\.\d{1,40})")
@@ -31,22 +30,55 @@ _OUTER = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]|\$\$?([^$]*)\$\$?", re.DOTALL)
 _DECIMAL_COMMA = re.compile(r"(?<![\d,.])(?:0,\d+|\d+,(?:\d{1,2}|\d{4,}))(?![\d,.])")
 
 
-@dataclass(frozen=True, slots=True)
 class Side:
-    """A gold or an answer, made ready. trees: its readings (a group of three digits may be thousands or a list); reason: why there are none."""
+    """A gold or an answer, made ready; it is parsed when first asked, for most answers are told before that.
 
-    text: str
-    key: str
-    number: Fraction | None
-    words: str | None
-    readings: tuple[Parsed, ...]
-    reason: str = ""
-    too_big: bool = False
+    text: tidied. key: without layout. number: its value when it is a plain number. reason: why it has no readings, once they were asked for.
+    too_big: it passes a limit.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.reason = ""
+        self.too_big = len(text) > 4 * MAX_CHARACTERS
+        self.text = "" if self.too_big else tidy(text)
+        self.key = layout_key(self.text)
+        self.number = Fraction(self.key) if _NUMBER.fullmatch(self.key) else None
+
+    @cached_property
+    def words(self) -> str | None:
+        """Its key as words, None when it is a formula."""
+        return word_key(self.text) if self.number is None and is_words(self.text) else None
+
+    @cached_property
+    def readings(self) -> tuple[Parsed, ...]:
+        """Its trees: a group of three digits may be thousands or a list. Empty when it cannot be read; `reason` then says why."""
+        if not self.key:
+            self.reason = "it is longer than any answer" if self.too_big else "it is empty"
+            return ()
+        try:
+            return _readings(self.text)
+        except TooBig as limit:
+            self.reason, self.too_big = str(limit), True
+        except Unreadable as reason:
+            self.reason = str(reason)
+        return ()
+
+    @cached_property
+    def defined(self) -> bool:
+        """False for what equals nothing, such as 0/0."""
+        if self.number is not None or len(self.readings) != 1 or not isinstance(tree := self.readings[0].tree, Mul | Add | Pow | Func):
+            return True
+        try:
+            return same_answer(tree, tree)
+        except (Unreadable, TooBig):
+            return True
 
 
 def tidy(text: str) -> str:
     """An answer with plain characters, without the dollars or brackets around all of it, doubled backslashes or a final full stop."""
     text = plain_characters(text).strip()
+    if text.startswith("**") and text.endswith("**") and len(text) > 4:
+        text = text[2:-2].strip()
     if "\\\\" in text and "\\begin" not in text:
         text = _DOUBLED.sub(r"\\", text)
     while match := _OUTER.fullmatch(text):
@@ -65,29 +97,6 @@ def layout_key(text: str) -> str:
     return _LAYOUT.sub("", text)
 
 
-def side(text: str) -> Side:
-    """Read one side. Never raises: what cannot be read has no readings and says why."""
-    if len(text) > 4 * MAX_CHARACTERS:
-        return Side("", "", None, None, (), "it is longer than any answer", True)
-    text = tidy(text)
-    key = layout_key(text)
-    if not key:
-        return Side(text, "", None, None, (), "it is empty")
-    if _NUMBER.fullmatch(key):
-        return Side(text, key, Fraction(key), None, (_number(key),))
-    words = word_key(text) if is_words(text) else None
-    try:
-        return Side(text, key, None, words, _readings(text))
-    except TooBig as limit:
-        return Side(text, key, None, words, (), str(limit), True)
-    except Unreadable as reason:
-        return Side(text, key, None, words, (), str(reason))
-
-
-def _number(key: str) -> Parsed:
-    return parse(key)
-
-
 def _readings(text: str) -> tuple[Parsed, ...]:
     joined = join_thousands(text, commas=True)
     readings = [parse(joined)]
@@ -104,38 +113,26 @@ def _readings(text: str) -> tuple[Parsed, ...]:
 @lru_cache(maxsize=65536)
 def gold_side(text: str) -> Side:
     """A gold, read once."""
-    return side(text)
+    return Side(text)
 
 
 def readable(gold: Side) -> bool:
     """Whether a gold can be compared with: it has a reading, or it is words, a choice or a time."""
-    return bool(gold.readings) or gold.words is not None or choice_of(gold.text) is not None or clock(gold.text) is not None
+    return gold.number is not None or bool(gold.readings) or gold.words is not None or choice_of(gold.text) is not None or clock(gold.text) is not None
 
 
 def equal(gold: Side, answer: Side) -> bool | None:
     """True or False where this stage can tell, None where a symbolic stage may. An unreadable gold is equal to nothing."""
-    if not gold.key or not answer.key or gold.too_big and gold.key != answer.key:
+    if not gold.key or not answer.key:
         return False
     if gold.key == answer.key:
-        return _has_value(gold)
-    if gold.number is not None and answer.number is not None and gold.number == answer.number:
-        return True
+        return gold.defined
+    if gold.number is not None and answer.number is not None and (gold.number == answer.number or gold.number.denominator == 1):
+        return gold.number == answer.number
     by_words = _by_words(gold, answer)
     if by_words is not None:
         return by_words
-    if answer.too_big:
-        return False
     return _by_trees(gold, answer)
-
-
-def _has_value(gold: Side) -> bool:
-    """Written alike is equal, except for what equals nothing (0/0)."""
-    if gold.number is not None or gold.words is not None or gold.too_big or len(gold.readings) != 1:
-        return True
-    try:
-        return same_answer(gold.readings[0].tree, gold.readings[0].tree)
-    except (Unreadable, TooBig):
-        return True
 
 
 def _by_words(gold: Side, answer: Side) -> bool | None:
@@ -146,6 +143,9 @@ def _by_words(gold: Side, answer: Side) -> bool | None:
             return gold_choice[0] == answer_choice[0]
         if gold_choice[1]:
             return bool(equal(gold_side(gold_choice[1]), answer))
+    several = letters_of(gold.text)
+    if several is not None and letters_of(answer.text) == several:
+        return True
     times = clock(gold.text), clock(answer.text)
     if times[0] is not None and times[1] is not None and "" not in (times[0][2], times[1][2]):
         return times[0] == times[1]
@@ -158,6 +158,8 @@ def _by_words(gold: Side, answer: Side) -> bool | None:
 
 def _by_trees(gold: Side, answer: Side) -> bool | None:
     unsure = not gold.readings or not answer.readings
+    if gold.too_big or answer.too_big:
+        return False
     for g in gold.readings:
         for a in answer.readings:
             try:

@@ -16,6 +16,8 @@ _ARTICLES = re.compile(r"\b(?:the|a|an)\s+(?=\w)")
 _FORMULA = re.compile(r"\\(?!text|mathrm|mathbf|mbox|hbox|left|right|[,;:! (){}\[\]]|q?quad)[a-zA-Z]|[\d^_=<>|]")
 _RUN = re.compile(r"[A-Za-z]+")
 _CHOICE = re.compile(r"\(?\s*([A-J])\s*(?:\)|[.:、]|$)\s*(.*)", re.DOTALL)
+_SEVERAL = re.compile(r"\(?[A-J]\)?(?:(?:\s|,|;|、|and)*\(?[A-J]\)?){1,9}")
+_LETTER = re.compile("[A-J]")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s*([ap])?\.?\s*(?:m\b)?\.?")
 _SYNONYMS = {
     "dne": "does not exist", "no solutions": "no solution", "none": "no solution", "无解": "no solution", "no real solutions": "no solution",
@@ -66,6 +68,15 @@ def choice_of(text: str) -> tuple[str, str] | None:
     plain = _SPACING.sub(" ", _MACROS.sub("", text)).replace("\\", " ").strip()
     match = _CHOICE.fullmatch(plain)
     return (match[1], match[2].strip()) if match else None
+
+
+def letters_of(text: str) -> frozenset[str] | None:
+    """The letters of an answer that names several choices (`ABD`, `A, B, D`, `A and C`), or None."""
+    plain = _SPACING.sub(" ", _MACROS.sub("", text)).strip()
+    if not _SEVERAL.fullmatch(plain):
+        return None
+    letters = _LETTER.findall(plain)
+    return frozenset(letters) if len(set(letters)) == len(letters) else None
 
 
 def clock(text: str) -> tuple[int, int, str] | None:
