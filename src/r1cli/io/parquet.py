@@ -24,7 +24,7 @@ def read_file(path: Path) -> Iterator[Row | R1Error]:
     from pyarrow.parquet import ParquetFile
 
     try:
-        with ParquetFile(path) as file:
+        with ParquetFile(path, page_checksum_verification=True) as file:
             yield from rows_of(file.iter_batches(batch_size=_READ_ROWS), file.schema_arrow, str(path))
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
@@ -51,7 +51,7 @@ class ParquetSink:
 
         schema = self._columns.schema()
         self._spool.seek(0)
-        with self._spool, ParquetWriter(self._path, schema, compression="zstd") as file:
+        with self._spool, ParquetWriter(self._path, schema, compression="zstd", write_page_checksum=True) as file:
             group: list[dict[str, Any]] = []
             size = 0
             for line in self._spool:

@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol, Self
 from r1cli.errors import Exit, R1Error
 from r1cli.io import compress
 from r1cli.io.jsonl import repair_tail
-from r1cli.io.stdout import claim_stdout, watch_reader
+from r1cli.io.stdout import claim_stdout, reader_left, watch_reader
 from r1cli.row import dump
 
 
@@ -77,6 +77,7 @@ class RowWriter:
         try:
             self._sink.write(row)
         except BrokenPipeError:
+            reader_left()  # known from here on: no signal interrupts what is being closed
             raise
         except OSError as error:
             raise _cannot_write(self.out, error) from None
