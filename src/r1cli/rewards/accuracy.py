@@ -48,6 +48,11 @@ class MathReward(Reward):
         self.settled(row, score)
         return score
 
+    def prepare(self) -> None:
+        from r1cli.rewards.math.symbolic import warm_up
+
+        warm_up()
+
     def score(self, row: Row) -> Score:
         score = self.quick(row)
         if not isinstance(score, Undecided):
@@ -92,6 +97,9 @@ class AccuracyReward(Reward):
 
     def quick(self, row: Row) -> Score | Undecided:
         return self._reward_for(row).quick(row)
+
+    def prepare(self) -> None:
+        self.math.prepare()
 
     def score(self, row: Row) -> Score:
         return self._reward_for(row).score(row)

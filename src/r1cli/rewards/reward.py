@@ -46,6 +46,9 @@ class Reward:
         """The reward if it can be told here within about a millisecond, else UNDECIDED. Fields are checked here, before any worker is asked."""
         return UNDECIDED if self.isolated else self.score(row)
 
+    def prepare(self) -> None:  # noqa: B027 - most rewards need nothing
+        """Called once in a worker before its first request: slow imports belong here, outside any row's deadline."""
+
     def score_batch(self, rows: Sequence[Row]) -> list[Score]:
         """The rewards of several rows, in order."""
         return [self.score(row) for row in rows]

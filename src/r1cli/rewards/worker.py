@@ -64,6 +64,9 @@ def _live_and_die_with(parent: int) -> None:
 def _made(specs: list[Any], rewards: list[Reward]) -> dict[str, Any]:
     try:
         rewards[:] = [registry.make(spec) for spec in specs]
+        for reward in rewards:
+            if reward.isolated:
+                reward.prepare()
     except R1Error as error:
         return _error(error.message, error.hint, error.code)
     return {"ok": True}

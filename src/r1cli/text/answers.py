@@ -25,8 +25,9 @@ _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _LOOSE_BOX = re.compile(r"(?:-?\d+(?:\.\d+)?|[A-Za-z])(?![A-Za-z\d])")
 _JOINER = re.compile(r"(?:\s|[$,;&.]|\\[\[\]();:,! ]|\\q?quad|\\(?:text|mbox|textrm)\{\s*(?:and|or)\s*\}|and|or|、|，|和|或|\\?[A-Za-z]{1,12}(?:_\{?\w{1,8}\}?)?\s?=)*")
 _AND = re.compile(r"\band\b|和")
-_NEW_THOUGHT = re.compile(r"[.!?;\n。=]|\b(?:then|thus|so|hence|therefore|finally|but|not|no|wait|later|final|actually|instead)\b", re.IGNORECASE)
+_NEW_THOUGHT = re.compile(r"[.!?;\n。=]|\b(?:then|thus|so|hence|therefore|finally|but|not|no|wait|later|final|actually|instead|is|are|equals|gives|get|have|we)\b", re.IGNORECASE)
 _OR = re.compile(r"\bor\b|或")
+_SENTENCE = re.compile(r"[a-z]{2}[.!?]\s")
 _FINAL = re.compile(r"final answer(?:\s*(?:is|:|\*|=))*\s*", re.IGNORECASE)
 _VALUE = re.compile(r'"?\s*[$\d\\({\[+-]')
 
@@ -83,7 +84,7 @@ def answer_region(completion: str, opened: bool = False, open_tag: bool = True) 
 def _inside_tag(text: str) -> str:
     """The answer in a pair of tags: all of it when it is short, else what prose in it commits to."""
     stripped = text.strip()
-    short = len(stripped) <= 60 and "\n" not in stripped
+    short = len(stripped) <= 60 and "\n" not in stripped and not _SENTENCE.search(stripped)
     committed = anchored(text, ("final answer", "answer"))
     if committed is not None:
         return committed

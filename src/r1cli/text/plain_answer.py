@@ -9,7 +9,7 @@ _ANCHOR = re.compile(
     r"|\brisposta\b\W{0,4}(?:è|:)|\bresposta\b\W{0,4}(?:é|:)|ответ\W{0,4}|答え(?:は|：|:)|답(?:은|:)|الجواب\W{0,4}|الإجابة\W{0,4}|उत्तर\W{0,4}",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"(?<![\d\s])\.(?=\s|$|\*)|(?<=\d)\.(?=\s+[A-Z\u0080-\uffff]|\s*$)|[。！!？?](?=\s|$|\W|\w)|\n|<\||</|\bI hope\b|\bsince\b|\bbecause\b")
+_SENTENCE_END = re.compile(r"(?<![\d\s])\.(?=\s|$|\*)|(?<=\d)\.(?=\s+[A-Z\u0080-\uffff]|\s*$)|[。！!？?](?=\s|$|\W|\w)|\n|<\||</|\bI hope\b|,?\s\b(?:since|because)\b|,\s*(?:I|we|but|as|which|so|if|when)\b")
 _LEAD = re.compile(r'(?:[\s*:：="“]|[-–]\s)*(?:(?:is|are|be|approximately|about|exactly|equal to|simply|just|est|es|是|为)\b[\s*:：]*)*')
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _JOINED = re.compile(r"(?:\s|,|;|and|or|\\q?quad|和|或)*")
@@ -18,11 +18,13 @@ _FRACTION = r"\\[dtc]?frac\s*(?:\{[^{}]{1,40}\}|\d)\s*(?:\{[^{}]{1,40}\}|\d)"
 _VALUE = re.compile(
     rf"(?<![A-Za-z0-9_.\\^/])[-−+]?\s?[$€£¥]?\s?-?(?:{_NUMBER}(?:[eE][-+]?\d{{1,4}}(?!\w))?(?:\s?/\s?\d+|\s+\d+/\d+)?(?:\s?\\?%|\s?percent)?|{_FRACTION})"
 )
-_SIGN = re.compile(r"(?<=[\w)}\]])\s*[-−+]\s*$")
+_OPERAND = re.compile(r"(?:[\d)}\]]|\b[a-z])\s*$")
 _SYMBOL_ONLY = re.compile(r"\s*\\?[A-Za-z]+(?:_\{?\w+\}?)?\s*")
 _LATIN_WORD = re.compile(r"(?<!\\)[A-Za-z]{2,}")
 _HAN = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]{2}")
 _MARKED = re.compile(r"[$€£¥%]|\s?[$€£¥%]")
+_MACRO = re.compile(r"\\(?:text|mathrm|mbox|begin|end|left|right)\*?(?:\{[^{}]*\})?|\\[a-zA-Z]+")
+_WORD_BEFORE = re.compile(r"\bI\b|\b(?!or\b|and\b|sin\b|cos\b|tan\b|ln\b|log\b|sqrt\b|pi\b)[A-Za-z]{2,}")
 _SHORT_LINE = 120
 
 
@@ -100,8 +102,8 @@ def last_value(text: str) -> str | None:
 
 def _with_sign(text: str, match: re.Match[str]) -> str:
     """A matched number; a sign after another value is an operator, not its own."""
-    value = match[0].strip()
-    if value[:1] in "-−+" and re.search(r"[\w)}\]]\s*$", text[: match.start()]):
+    value, before = match[0].strip(), text[: match.start()]
+    if value[:1] in "-−+" and (_OPERAND.search(before) or (value[1:2].isspace() and before[-2:].strip())):
         return value[1:].strip()
     return value
 
@@ -116,12 +118,13 @@ def _is_bare(whole: str, formulas: list[re.Match[str]]) -> bool:
     """Whether a short line is an answer by itself: one formula, or no sentence around a value."""
     if formulas and formulas[-1].start() == 0 and formulas[-1].end() == len(whole):
         return True
-    plain = re.sub(r"\\(?:text|mathrm|mbox|begin|end|left|right)\*?(?:\{[^{}]*\})?|\\[a-zA-Z]+", " ", whole)
+    plain = _MACRO.sub(lambda m: " " * len(m[0]), whole)
     has_value = _VALUE.search(whole) is not None
     words = re.findall(r"[A-Za-z]{2,}|[\u3040-\u30ff\u4e00-\u9fff]+", plain)
     if not has_value:
         return len(words) <= 6
-    if formulas or whole.count("*") > 1 or _prose_around_value(whole) or re.match(r"\s*[A-Za-z]{2,}\s", plain):
+    first = _VALUE.search(whole)
+    if formulas or whole.count("*") > 1 or first is None or _WORD_BEFORE.search(plain[: first.start()]) or _HAN.search(whole[: first.start()]):
         return False
     others = [w for w in words if w.lower() not in ("or", "and", "percent", "pct")]
     return len(others) <= (0 if "=" in whole else 2)

@@ -98,7 +98,7 @@ class ExpressionParser:
                 factors.append(right if token.value == "*" else Pow(right, MINUS_ONE))
             elif token.kind == "text":
                 self._unit(factors, "")
-            elif token.kind in _STARTS and token.value not in ("[", "end"):  # [ opens an interval or closes ]a, b[; end: an environment's
+            elif token.kind in _STARTS and token.value not in ("[", "end", "over"):  # [ opens an interval or closes ]a, b[; end: an environment's
                 self._juxtaposed(factors)
             elif token.kind == "bar" and self.bars == 0:
                 factors.append(self.power())
@@ -108,6 +108,9 @@ class ExpressionParser:
     def _juxtaposed(self, factors: list[Node]) -> None:
         """A factor written without a sign: a mixed number when it is one, else a product."""
         before, last = self.at, factors[-1]
+        if isinstance(last, Degree) and self.peek().kind == "sym" and self.peek().value in ("C", "F"):
+            self.units.append("degrees " + self.next().value)
+            return
         right = self.power()
         if isinstance(last, Num) and last.places is None and last.value >= 0 and (part := _proper_fraction(right)) is not None:
             factors[-1] = Num(last.value + part)

@@ -58,7 +58,7 @@ _GREEK = frozenset(
     "square sphericalangle measuredangle odot".split()
 )
 STRUCTURE = frozenset("frac dfrac tfrac cfrac binom dbinom tbinom sqrt overline bar overrightarrow vec hat widehat tilde dot mathbb mathcal "
-                      "begin end emptyset varnothing circ degree stackrel color textcolor phantom hspace vspace tag label cosec".split())  # fmt: skip
+                      "begin end emptyset varnothing circ degree color textcolor over".split())  # fmt: skip
 _BIG = frozenset("sum prod int iint iiint oint lim partial iff forall exists neg not".split())
 
 _TOKEN = re.compile(
@@ -82,6 +82,8 @@ _TOKEN = re.compile(
 _THOUSANDS_TOP = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d]|,\d)")
 _THOUSANDS_LATEX = re.compile(r"(?<=\d)(?:\{,\}|,\s?\\!\s?|\\,|\\!|\{\\,\})\s?(?=\d{3}(?!\d))")
 _THOUSANDS_SPACE = re.compile(r"(?<![\d.,\\}])\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)")
+_REPEATING = ("\\overline", "\\bar", "\\dot")
+_EMPTY = frozenset("phantom hspace vspace tag label hphantom vphantom".split())
 _UNIT = re.compile(r"[A-Za-z]{1,4}(?:\^?\{?-?\d\}?)?(?:\s?[/*.]?\s?[A-Za-z]{1,4}(?:\^?\{?-?\d\}?)?){0,3}")
 _MATHS = re.compile(r"[\d^_=+*/\\{}()|<>]")
 _WORDS_ONLY = re.compile(r"[^\W\d_]{2}")
@@ -139,7 +141,9 @@ def _scan(text: str, out: list[Token]) -> None:
         if kind == "blank":
             spaced = True
             continue
-        if kind == "macro":
+        if kind == "num" and value[-1] == "." and text.startswith(_REPEATING, position):
+            out.append(Token("num", value, spaced))
+        elif kind == "macro":
             position = _macro(value, text, position, out, spaced)
         elif kind == "word":
             _word(value, out, spaced)
@@ -218,6 +222,8 @@ def is_wordlike(word: str) -> bool:
 def _macro(name: str, text: str, position: int, out: list[Token], spaced: bool) -> int:
     if name in _FONTS or name.rstrip("*") in _FONTS:
         return _font(text, position, out, spaced)
+    if name in _EMPTY:
+        return max(position, closing_brace(text, position) + 1) if text.startswith("{", position) else position
     if name in _IGNORED:
         if name in ("left", "right", "middle") and position < len(text) and text[position] == ".":
             return position + 1  # \left. is an empty bracket

@@ -195,7 +195,7 @@ def real_value(node: Node) -> Any | None:
     value = _value_at(node, {})
     if value is None or isinstance(value, Fraction):
         return value
-    return None if value.value.imag else value.value.real
+    return None if abs(value.value.imag) > max(value.noise, abs(value.value) * 1e-45) else value.value.real
 
 
 def _near(g: Any, a: Any) -> bool:

@@ -109,6 +109,8 @@ class AnswerParser(ExpressionParser):
             return self._set()
         bars, self.bars = self.bars, 0
         inside = self.answer(("close",))
+        if left == "{" and self.accept("macro", "over"):
+            inside = Mul((inside, Pow(self.answer(("close",)), MINUS_ONE)))
         self.bars = bars
         closing = self.next()
         if closing.kind != "close" or closing.value not in _PAIRS[left]:
@@ -163,9 +165,6 @@ class AnswerParser(ExpressionParser):
         if name in ("color", "textcolor"):
             self.written()
             return self._argument() if self.sees("open", "{") else self.power()
-        if name in ("phantom", "hspace", "vspace", "tag", "label"):
-            self.written()
-            return self.power()
         if name == "begin":
             return self._environment()
         if name in ("circ", "degree"):

@@ -12,7 +12,11 @@ MAX_CHARACTERS = 300
 MAX_NESTING = 6  # the cost of its ANTLR grammar grows steeply with depth
 _DANGER = re.compile(r"\d{6,}|!|\^\s*\{?[^{}]*\^|\d{4,}\s*\}?\s*$")
 _POWER = re.compile(r"\^\s*\{?\s*-?(\d+)")
-_WORTH = re.compile(r"\\(?:int|lim|frac\{d|begin|det|sum|prod)")
+
+
+def warm_up() -> None:
+    """Import sympy and build the parser's tables."""
+    _parsed(r"\int_0^1 x dx")
 
 
 def readable_by_sympy(text: str) -> bool:
@@ -39,7 +43,7 @@ def _parsed(text: str) -> Any | None:
     """A sympy object for the whole of a text, or None."""
     if not text or len(text) > MAX_CHARACTERS or _nested_too_deep(text) or _DANGER.search(text):
         return None
-    if any(len(m[1]) > 3 for m in _POWER.finditer(text)) or not _WORTH.search(text):
+    if any(len(m[1]) > 3 for m in _POWER.finditer(text)):
         return None
     from antlr4.error.Errors import ParseCancellationException
     from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationConfig, latex2sympy

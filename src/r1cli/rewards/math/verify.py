@@ -4,7 +4,7 @@ r"""Is an extracted answer equal to a gold: the order of the questions, and the 
 2. both plain numbers                                   exact
 3. words, letters of choices, times of day              by their keys
 4. trees (`structure.py`), compared by kind (`compare.py`), exactly or with 60 digits
-5. what the grammar does not hold                       None: `symbolic.py` may know, in a worker
+5. integrals, limits, sums and the like                 None: `symbolic.py` may know, in a worker
 
 Everything here is bounded: length, depth, digits, powers, terms. An answer that passes a limit is false.
 """
@@ -17,7 +17,7 @@ from r1cli.rewards.math.compare import same_answer
 from r1cli.rewards.math.lexer import MAX_CHARACTERS, join_thousands
 from r1cli.rewards.math.nodes import Add, Func, Mul, Node, Num, Pow, TooBig, Unreadable
 from r1cli.rewards.math.structure import Parsed, parse
-from r1cli.rewards.math.words import choice_of, clock, is_words, letters_of, unit_factor, word_key
+from r1cli.rewards.math.words import choice_of, clock, is_words, letters_of, plain_unit, unit_factor, word_key
 from r1cli.text.normalise import plain_characters
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,40}(?:\.\d{1,40})?|\.\d{1,40})")
@@ -26,7 +26,11 @@ _LAYOUT = re.compile(
 )
 _THIN = re.compile(r"\\[,;: ]|~")
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z({\[)}\]])")
+_TRAILING = re.compile(r"(?:(?<!\\)[.,;。\s]|\\[,;:! ]|\\q?quad)+$")
+_CROSS = re.compile(r"(?<=\d)\s+x\s+(?=\d)")
+_FRENCH = re.compile(r"([\[\]])([^\[\]]+[,;][^\[\]]+)([\[\]])")
 _OUTER = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]|\$\$?([^$]*)\$\$?", re.DOTALL)
+_SYMBOLIC = re.compile(r"\\(?:i?int|lim|frac\s?\{d|begin|det|sum|prod)(?![a-z])")  # what only sympy may know
 _DECIMAL_COMMA = re.compile(r"(?<![\d,.])(?:0,\d+|\d+,(?:\d{1,2}|\d{4,}))(?![\d,.])")
 
 
@@ -85,9 +89,11 @@ def tidy(text: str) -> str:
         text = next(g for g in match.groups() if g is not None).strip()
         if not text:
             break
-    while text.endswith((".", "。", ",", ";")) and not text.endswith("\\,"):
-        text = text[:-1].rstrip()
-    return text
+    text = _TRAILING.sub("", text).lstrip("=").lstrip()
+    if " x " in text:
+        text = _CROSS.sub(r"\\times ", text)
+    french = _FRENCH.fullmatch(text) if "[" in text or "]" in text else None
+    return f"{'(' if french[1] == ']' else '['}{french[2]}{')' if french[3] == '[' else ']'}" if french else text
 
 
 def layout_key(text: str) -> str:
@@ -100,6 +106,9 @@ def layout_key(text: str) -> str:
 def _readings(text: str) -> tuple[Parsed, ...]:
     joined = join_thousands(text, commas=True)
     readings = [parse(joined)]
+    bare = plain_unit(joined)
+    if bare != joined:
+        readings.append(parse(bare))
     single = "," in text and not any(c in text for c in "([{")
     for other in (join_thousands(text, commas=False), joined if not single else _DECIMAL_COMMA.sub(lambda m: m[0].replace(",", "."), joined)):
         if other != joined:
@@ -169,7 +178,7 @@ def _by_trees(gold: Side, answer: Side) -> bool | None:
                 unsure = True
             except (TooBig, RecursionError):
                 continue
-    return None if unsure else False
+    return None if unsure and (_SYMBOLIC.search(gold.text) or _SYMBOLIC.search(answer.text)) else False
 
 
 def _in_unit(gold: Parsed, answer: Parsed) -> Node:

@@ -14,6 +14,8 @@ _SPACING = re.compile(r"\\[,;:! ]|\\q?quad\b|[${}~*]|\\[()\[\]]")
 _NOT_WORDS = re.compile(r"[^\w\s%+-]+")
 _ARTICLES = re.compile(r"\b(?:the|a|an)\s+(?=\w)")
 _FORMULA = re.compile(r"\\(?!text|mathrm|mathbf|mbox|hbox|left|right|[,;:! (){}\[\]]|q?quad)[a-zA-Z]|[\d^_=<>|]")
+_ONE_UNIT = r"(?:(?:k|c|m|M|n|d|\\mu\s?)?(?:m|g|s|L|l|N|J|W|V|A|K|Hz|Pa|C|F|T|eV|h|rad|mol|\\Omega|\\text\{\s?m\s?\}))(?:\^\{?-?\d\}?)?"
+_PLAIN_UNIT = re.compile(rf"(?<=[\d}}])(?:\s+|\\[,;: ]|~)+{_ONE_UNIT}(?:\s?(?:/|\\cdot|\*)\s?{_ONE_UNIT}){{0,3}}\s*$")
 _RUN = re.compile(r"[A-Za-z]+")
 _CHOICE = re.compile(r"\(?\s*([A-J])\s*(?:\)|[.:、]|$)\s*(.*)", re.DOTALL)
 _SEVERAL = re.compile(r"\(?[A-J]\)?(?:(?:\s|,|;|、|and)*\(?[A-J]\)?){1,9}")
@@ -47,6 +49,11 @@ def unit_factor(gold_units: tuple[str, ...], answer_units: tuple[str, ...]) -> F
     return answer[1] / gold[1]
 
 
+def plain_unit(text: str) -> str:
+    """A text without the unit written in plain letters after its last number (`9.8 m/s^2`, `5 g`); a blank must stand between."""
+    return _PLAIN_UNIT.sub("", text)
+
+
 def word_key(text: str) -> str:
     """The words of an answer for comparison: "\\text{New York City!}" is "new york city"."""
     text = _SPACING.sub(" ", _MACROS.sub("", text))
@@ -60,6 +67,8 @@ def is_words(text: str) -> bool:
     """Whether a text holds letters and nothing that only a formula has."""
     if _FORMULA.search(text):
         return False
+    if word_key(text) in _SYNONYMS.values():
+        return True
     return not text.isascii() and any(c.isalpha() and not c.isascii() for c in text) or any(map(is_wordlike, _RUN.findall(_MACROS.sub("", text))))
 
 
