@@ -30,8 +30,8 @@ check: lint test ## what must hold before a change lands: lint, types, tests
 lint: setup      ## ruff and mypy
 	@$(IN_VENV) ruff check && mypy
 
-bench: setup     ## speed of the engine on this machine
-	@$(IN_VENV) python -m benchmarks
+bench: setup     ## speed of start-up, scoring and sampling on this machine (MODEL=folder)
+	@$(IN_VENV) python bench/speed.py $(MODEL)
 
 docs: setup      ## write the command reference from the settings
 	@$(IN_VENV) python docs/generate_cli.py

@@ -50,8 +50,8 @@ def sampling(model: str, engine: str, rows: Path, folder: Path) -> float:
     tokens, spent = [], []
     for length in (FEW, MANY):
         out = folder / f"{engine}-{length}.jsonl"
-        words = ["-m", "r1cli", "sample", "-m", model, "--engine", engine, "--max-completion-length", str(length), "-o", str(out), str(rows)]
-        spent.append(seconds(words))
+        words = ["-m", "r1cli", "sample", "-m", model, "--engine", engine, "--max-completion-length", str(length)]
+        spent.append(seconds([*words, "-o", str(out), str(rows)]))
         tokens.append(sum(json.loads(line)["num_tokens"] for line in out.read_text().splitlines()))
     return (tokens[1] - tokens[0]) / (spent[1] - spent[0])
 
@@ -72,7 +72,8 @@ def main() -> None:
             prompts(folder / "prompts.jsonl")
             for engine in ("vllm", "transformers"):
                 if importlib.util.find_spec(engine):
-                    results.append([f"sample, {engine}, {PROMPTS} at a time", figure(round(sampling(model, engine, folder / "prompts.jsonl", folder))), "tokens/s"])
+                    rate = sampling(model, engine, folder / "prompts.jsonl", folder)
+                    results.append([f"sample, {engine}, {PROMPTS} at a time", figure(round(rate)), "tokens/s"])
     sys.stdout.write(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}\n\n{text_table(['what', 'figure', ''], results)}\n")
 
 

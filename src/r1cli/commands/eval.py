@@ -43,9 +43,12 @@ def run(settings: EvalSettings, context: Context) -> None:
 
     tally = Tally(specs)
     with rows as writer, Scorer(specs, settings.reward_workers, settings.reward_timeout) as scorer:
-        for row in scorer.score(_completions(settings, reader, context)):
-            writer.write(row)
-            tally.add(row)
+        with context.console.progress(None, "completions", "eval") as progress:
+            for row in scorer.score(_completions(settings, reader, context)):
+                writer.write(row)
+                tally.add(row)
+                progress.set(f"correct {tally.correct}/{tally.judged}")
+                progress.advance()
         for line in scorer.warnings():
             context.console.warn(line)
         scores = _described(settings, tally) | tally.scores(lambda pairs: same_answers(pairs, settings)) | {"timeouts": scorer.timeouts}

@@ -36,6 +36,7 @@ class Tally:
     specs: the rewards; the first decides what is correct (its maximum reached; 1 where it has none). Programs (rows with `tests`, and what
     the `code` reward judges) cannot be compared with each other: no majority vote then.
     unscored: rows for which the first reward is null (they declare that no rule can judge them); they count nothing.
+    judged, correct: completions so far.
     """
 
     def __init__(self, specs: list[RewardSpec]) -> None:
@@ -45,7 +46,7 @@ class Tally:
         self._sums = dict.fromkeys([spec.name for spec in specs], 0.0)
         self._counts = dict.fromkeys(self._sums, 0)
         self.models: dict[str, None] = {}
-        self.unscored = 0
+        self.unscored = self.judged = self.correct = 0
 
     def add(self, row: Row) -> None:
         """Take one scored row. A second row with the same id and sample is an `R1Error` (exit 2)."""
@@ -65,6 +66,8 @@ class Tally:
                           hint="give each file once, and rows of one model at a time; `id` must differ between problems")
         maximum = self._specs[0].maximum
         correct = verdict >= (1.0 if maximum is None else maximum)
+        self.judged += 1
+        self.correct += correct
         reason = row.get("finish_reason")
         self._comparable = self._comparable and not row.get("tests")
         answer = answer_of(row, self._specs[0].name) if self._comparable else None
