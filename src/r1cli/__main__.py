@@ -1,5 +1,8 @@
 """`python -m r1cli` and the console script `r1`."""
 
+import atexit
+import contextlib
+import os
 import sys
 
 
@@ -7,7 +10,20 @@ def main() -> None:
     """Run `r1` with the words of the command line and end the process with its exit code."""
     from r1cli.cli import main as run
 
-    sys.exit(run())
+    end(run())
+
+
+def end(code: int) -> None:
+    """End the process as the interpreter would, but without taking its modules apart.
+
+    With torch and vLLM loaded that takes seconds, which `| head -1` and Ctrl-C would wait for, and frees nothing that the end of the
+    process does not free as well.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or None
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

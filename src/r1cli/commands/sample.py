@@ -5,6 +5,7 @@
 """
 
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from r1cli.commands import finish
@@ -32,8 +33,11 @@ def run(settings: SampleSettings, context: Context) -> None:
         context.on_interrupt()
     totals = Totals()
     on_bad = reader.leave_out if settings.skip_bad else None
-    with output as writer, context.console.progress(_to_do(settings, reader, done), "rows", "sample") as progress:
-        for row in draw(reader, settings, context, skip=done, on_bad=on_bad, totals=totals, on_ready=progress.restart):
+    with ExitStack() as stack:
+        writer = stack.enter_context(output)
+        progress = stack.enter_context(context.console.progress(_to_do(settings, reader, done), "rows", "sample"))
+        drawn = draw(reader, settings, context, skip=done, on_bad=on_bad, totals=totals, on_ready=progress.restart)
+        for row in stack.enter_context(closing(drawn)):
             writer.write(row)
             progress.set(f"{totals.rate():,.0f} tok/s")
             progress.advance()
@@ -91,7 +95,7 @@ def _summary(settings: SampleSettings, reader: RowReader, totals: Totals, before
     if before:
         line += f" ({before} were there)"
     if totals.rows:
-        line += f", {totals.tokens:,} tokens at {totals.rate():,.0f} tok/s, {totals.cut / totals.rows:.1%} truncated"
+        line += f", {totals.tokens:,} tokens at {totals.rate():,.0f} tok/s ({totals.engine}), {totals.cut / totals.rows:.1%} truncated"
     lines = [line, *finish.bad_lines(reader), *finish.output_lines(settings.out)]
     if settings.out != "-" and totals.rows:
         lines.append(f"next: r1 reject {settings.out} -o kept.jsonl")

@@ -7,8 +7,8 @@ Rendering happens here and nowhere else, so that the tokens a trainer learns on 
 a prompt without room for its completion is counted in `too_long` and named in a warning.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from time import monotonic
@@ -48,6 +48,7 @@ class Totals:
 
     rows: int = 0
     tokens: int = 0
+    engine: str = ""
     cut: int = 0  # finish_reason "length"
     too_long: int = 0  # prompts left out
     started: float = field(default_factory=monotonic)
@@ -78,7 +79,7 @@ class Sampler:
     def draw(
         self, rows: Iterable[Row], *, samples: int, seed: int, skip: frozenset[Pair] = frozenset(),
         on_bad: Callable[[R1Error], None] | None = None,
-    ) -> Iterator[Drawn]:
+    ) -> Generator[Drawn, None, None]:
         """`samples` completions of each row, in the order in which they end; rows are read only a little further than they are used.
 
         seed:   with the row's id and the number of the sample it makes the seed of each completion, whatever else is drawn beside it
@@ -98,10 +99,12 @@ class Sampler:
                     waiting[request.key] = row, prompt_ids, request.seed
                     yield request
 
-        for completion in self.engine.sample(requests(), self.params):
-            row, prompt_ids, row_seed = waiting.pop(completion.key)
-            number, sample = completion.key
-            yield Drawn(self._completed(row, sample, row_seed, completion), number, prompt_ids, completion.token_ids, completion.logprobs)
+        with closing(self.engine.sample(requests(), self.params)) as completions:  # whatever ends the caller also aborts what runs
+            for completion in completions:
+                row, prompt_ids, row_seed = waiting.pop(completion.key)
+                number, sample = completion.key
+                drawn = self._completed(row, sample, row_seed, completion)
+                yield Drawn(drawn, number, prompt_ids, completion.token_ids, completion.logprobs)
 
     def _prompt_ids(self, row: Row, on_bad: Callable[[R1Error], None] | None) -> list[int] | None:
         try:
@@ -153,7 +156,7 @@ def check_sampling(settings: Any, sources: Mapping[str, str]) -> None:
 
 @contextmanager
 def open_sampler(settings: Any, context: Context, *, model: str, logprobs: bool = False) -> Iterator[Sampler]:
-    """Load `model` and what is around it by the command's settings (engine, prompt and sampling flags), and free it at the end.
+    """Load `model` and what is around it by the command's settings (engine, prompt and sampling flags), and free it at a regular end.
 
     settings: any with the flags of `EngineSettings` and `PromptSettings`, and how to sample; top_p and top_k are off where there are none
     """
@@ -170,23 +173,24 @@ def open_sampler(settings: Any, context: Context, *, model: str, logprobs: bool 
         gpu_memory=settings.gpu_memory, kv_cache_gib=settings.kv_cache_gib, seed=settings.seed,
         trust_remote_code=settings.trust_remote_code, logprobs=logprobs, verbose=settings.verbose, say=context.console.warn,
     )
-    try:
-        renderer = PromptRenderer(engine.tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
-        sampler = Sampler(engine, renderer, params, model=model)
-        if sampler.room() < 1:
-            raise R1Error(f"--max-completion-length {params.max_tokens} leaves no room for a prompt in {engine.max_model_len} tokens",
-                          hint=f"--max-completion-length {engine.max_model_len // 2}", code=Exit.USAGE)
-        context.console.info(f"sampling from `{model}` with {engine.name}")
-        yield sampler
-    finally:
-        engine.close()
+    yield _sampler(engine, settings, params, model)
+    engine.close()  # only here: after an error or Ctrl-C the process ends, and freeing the model first would keep the user waiting
+
+
+def _sampler(engine: Engine, settings: Any, params: SamplingParams, model: str) -> Sampler:
+    renderer = PromptRenderer(engine.tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
+    sampler = Sampler(engine, renderer, params, model=model)
+    if sampler.room() < 1:
+        raise R1Error(f"--max-completion-length {params.max_tokens} leaves no room for a prompt in {engine.max_model_len} tokens",
+                      hint=f"--max-completion-length {engine.max_model_len // 2}", code=Exit.USAGE)
+    return sampler
 
 
 def draw(
     rows: Iterable[Row], settings: Any, context: Context, *, model: str | None = None, skip: frozenset[Pair] = frozenset(),
     on_bad: Callable[[R1Error], None] | None = None, totals: Totals | None = None,
     on_ready: Callable[[], None] = lambda: None,
-) -> Iterator[Row]:
+) -> Generator[Row, None, None]:
     """Completion rows of prompt rows, in the order in which they end.
 
     The model (`settings.model` by default) is loaded when the first row that needs it is there, and freed at the end: no rows, or none
@@ -200,12 +204,14 @@ def draw(
     if first is None:
         return
     with open_sampler(settings, context, model=model or settings.model) as sampler:
-        totals.started = monotonic()
+        totals.started, totals.engine = monotonic(), sampler.engine.name
         on_ready()
+        draws = sampler.draw(chain([first], wanted), samples=settings.samples, seed=settings.seed, skip=skip, on_bad=on_bad)
         try:
-            for drawn in sampler.draw(chain([first], wanted), samples=settings.samples, seed=settings.seed, skip=skip, on_bad=on_bad):
-                totals.add(drawn.row)
-                yield drawn.row
+            with closing(draws):
+                for drawn in draws:
+                    totals.add(drawn.row)
+                    yield drawn.row
         finally:
             totals.too_long = sampler.too_long
             if (warning := sampler.warning()) is not None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from r1cli.engines.precision import resolve_dtype
 from r1cli.engines.protocol import Engine
 from r1cli.errors import Exit, R1Error
 
@@ -19,7 +20,7 @@ def load_engine(
     model: str,
     *,
     engine: str = "auto",
-    dtype: str = "bfloat16",
+    dtype: str = "auto",
     max_model_len: int | None = None,
     batch_size: int = 64,
     gpu_memory: float = 0.9,
@@ -43,7 +44,7 @@ def load_engine(
     if engine not in ENGINES:
         raise R1Error(f"no engine named `{engine}`", hint="known: " + ", ".join(f"`{name}`" for name in ENGINES), code=Exit.USAGE)
     folder = _local(model)
-    options: dict[str, Any] = {"dtype": dtype, "max_model_len": max_model_len, "batch_size": batch_size, "seed": seed,
+    options: dict[str, Any] = {"dtype": resolve_dtype(dtype), "max_model_len": max_model_len, "batch_size": batch_size, "seed": seed,
                                "trust_remote_code": trust_remote_code, "logprobs": logprobs}
     if engine != "transformers":
         _prepare_environment(verbose=verbose)

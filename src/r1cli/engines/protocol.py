@@ -4,7 +4,7 @@ An engine knows nothing of rows: the command renders prompts to token ids (so th
 and turns completions into rows.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,7 +58,7 @@ class Engine(Protocol):
     tokenizer: Any
     max_model_len: int
 
-    def sample(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
+    def sample(self, requests: Iterable[Request], params: SamplingParams) -> Generator[Completion, None, None]:
         """Completions in the order in which they end; each request gives exactly one. Closing the iterator aborts what is running.
 
         A prompt that leaves no room for `max_tokens` is the caller's error: it is refused with an `R1Error`, never cut.

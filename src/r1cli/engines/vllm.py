@@ -13,7 +13,7 @@ Left out: tensor parallelism, and sharing a GPU with the trainer by sleep and wa
 
 import gc
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
@@ -85,7 +85,7 @@ class VllmEngine:
         self._tied = is_tied(model)
         self._tensor_names = tensor_names(model)
 
-    def sample(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
+    def sample(self, requests: Iterable[Request], params: SamplingParams) -> Generator[Completion, None, None]:
         """Completions in the order in which they end; see `protocol.Engine.sample`."""
         if params.logprobs and not self._logprobs:
             raise R1Error("this engine was loaded without log-probabilities", hint="load it with logprobs=True")

@@ -141,6 +141,11 @@ class Lines(Progress):
         super().__init__(*args)
         self._last, self._said = self._start, -1
 
+    def restart(self) -> None:
+        """See `Progress.restart`; the next line comes ten seconds from now."""
+        super().restart()
+        self._last = self._start
+
     def advance(self, count: int = 1) -> None:
         """`count` more units are done; says so when the last line is ten seconds old."""
         super().advance(count)
@@ -148,7 +153,7 @@ class Lines(Progress):
             self._say()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if 0 <= self._said < self.done:
+        if 0 <= self._said < self.done and kind in (None, KeyboardInterrupt):  # silent when the reader of stdout has left
             self._say()
 
     def _say(self) -> None:
