@@ -33,10 +33,12 @@ Scores = list[float | None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a request gave: scores in order, or why there are none ("timeout", "crash"), or the error to raise."""
+    """What a request gave: scores in order, or why there are none ("timeout", "crash"), or the error to raise. late: how many of the scores
+    are 0 because the reward itself gave a row up."""
 
     scores: Scores | None = None
     lost: str | None = None
+    late: int = 0
     error: R1Error | None = None
 
 
@@ -75,6 +77,13 @@ class Pool:
             thread.start()
         self._requests.put(request)
 
+    def start(self) -> None:
+        """Start one worker now and wait for it, so that what it cannot import is said before long work begins."""
+        outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self.submit(Request(0, (), START_SECONDS, outcomes.put))
+        if (error := outcomes.get().error) is not None:
+            raise error
+
     def pids(self) -> list[int]:
         """Process ids of the workers that are up."""
         with self._lock:
@@ -112,7 +121,7 @@ class Pool:
             return Outcome(lost=str(lost)), None
         if "error" in reply:
             return Outcome(error=R1Error(reply["error"], hint=reply["hint"], code=reply["code"])), worker
-        return Outcome(scores=reply["scores"]), worker
+        return Outcome(scores=reply["scores"], late=reply.get("late", 0)), worker
 
     def _start(self, dead: "_Worker | None") -> "_Worker":
         self._drop(dead)

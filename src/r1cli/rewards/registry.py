@@ -100,7 +100,7 @@ def _parse_entry(entry: str) -> RewardSpec:
 def _kind_for(source: str) -> RewardKind:
     if source in KINDS or ":" not in source:
         return kind_of(source)
-    return getattr(import_module("r1cli.rewards.user"), "USER")
+    return import_module("r1cli.rewards.user").USER
 
 
 def _read(kind: RewardKind, key: str, text: str) -> Any:

@@ -28,12 +28,15 @@ class Reward:
     isolated:   True when `score` may hang, crash or use unbounded memory: it then runs in worker processes only
     batched:    True when `score_batch` should see many rows at once (users' own batch functions)
     memory_gib: address space a worker needs for it
+    seconds:    what one row may take, set by the worker before each request; late: rows that took longer and were given 0 by the reward itself
     """
 
     name: str = ""
     isolated: bool = False
     batched: bool = False
     memory_gib: float = 4.0
+    seconds: float = 5.0
+    late: int = 0
 
     def score(self, row: Row) -> Score:
         """The reward of one row, or None when the row has nothing to judge by (it then counts nothing).

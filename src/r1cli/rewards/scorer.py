@@ -53,6 +53,15 @@ class Scorer:
         self._names = [spec.name for spec in self.specs]
         memory = max((reward.memory_gib for reward in self._rewards), default=4.0)
         self._pool = Pool(self.specs, workers or os.cpu_count() or 1, memory)
+        if any(":" in spec.source for spec in self.specs):
+            self._start()
+
+    def _start(self) -> None:
+        try:
+            self._pool.start()
+        except R1Error:
+            self._pool.close()
+            raise
 
     def __enter__(self) -> "Scorer":
         return self
@@ -195,7 +204,8 @@ class _Flow:
             self.failure, self.ended = self.failure or outcome.error, True
             while self.pending and items[0] in self.pending:  # the rows before the failing one still come out
                 self.pending.pop()
-        elif outcome.lost == "timeout":
+        self.scorer.timeouts += outcome.late
+        if outcome.lost == "timeout":
             self.scorer.timeouts += len(items)
         elif outcome.lost:
             self.scorer.crashes += len(items)

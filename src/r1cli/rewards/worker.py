@@ -7,7 +7,7 @@ deadly default, which even a loop in C that holds the interpreter cannot outlive
 
 A request is a pickled tuple, a reply is JSON: plain data is all that comes back from here.
     ("make", [RewardSpec, ...])             -> {"ok": true}
-    ("score", index, [Row, ...], seconds)   -> {"scores": [number or null, ...]} or {"error": ..., "hint": ..., "code": ...}
+    ("score", index, [Row, ...], seconds)   -> {"scores": [number or null, ...], "late": n} or {"error": ..., "hint": ..., "code": ...}
 """
 
 import ctypes
@@ -46,6 +46,7 @@ def main() -> None:
         else:
             _, index, rows, seconds = request
             signal.setitimer(signal.ITIMER_REAL, seconds + GRACE_SECONDS)
+            rewards[index].seconds = 0.9 * seconds / max(1, len(rows))
             reply = _scored(rewards[index], rows)
             signal.setitimer(signal.ITIMER_REAL, 0)
         data = json.dumps(reply).encode()
@@ -74,7 +75,8 @@ def _made(specs: list[Any], rewards: list[Reward]) -> dict[str, Any]:
 
 def _scored(reward: Reward, rows: list[Row]) -> dict[str, Any]:
     try:
-        return {"scores": reward.score_batch(rows)}
+        late = reward.late
+        return {"scores": reward.score_batch(rows), "late": reward.late - late}
     except R1Error as error:
         return _error(error.message, error.hint, error.code)
     except MemoryError:
