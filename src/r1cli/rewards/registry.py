@@ -25,6 +25,7 @@ KINDS = {
     "format": "r1cli.rewards.format:FORMAT",
     "language": "r1cli.rewards.language:LANGUAGE",
     "choice": "r1cli.rewards.choice:CHOICE",
+    "code": "r1cli.rewards.code.reward:CODE",
     "repetition": "r1cli.rewards.repetition:REPETITION",
     "overlong": "r1cli.rewards.length:OVERLONG",
     "length": "r1cli.rewards.length:LENGTH",

@@ -1,0 +1,268 @@
+"""Processes that run untrusted programs: started confined, talked to, killed as a group. The parent's side.
+
+    with current().start({"mode": "script", "source": program}, Limits(seconds=5)) as process:
+        finished = process.finish(stdin)          # Finished("ok", stdout=b"...", code=0)
+
+Every process is fresh: an empty temporary directory, a clean environment, its own session and process group, rlimits, and as much of
+Landlock, seccomp and namespaces as this machine has (`levels.py` finds out). What happens inside stands in `inside/child.py`.
+"""
+
+import contextlib
+import os
+import selectors
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from r1cli.errors import Exit, R1Error
+from r1cli.rewards.code.inside import channel
+from r1cli.rewards.code.inside.confine import NOBODY
+
+CHILD = str(Path(__file__).parent / "inside" / "child.py")
+START_SECONDS = 30.0  # from the start of the interpreter until it is confined, on a busy machine
+GRACE_SECONDS = 1.0  # wall-clock time beyond the limit, which is one of CPU time too
+LOOK_SECONDS = 0.1  # how often the size of the temporary directory is looked at
+LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/usr/share/zoneinfo")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+
+
+class Level(IntEnum):
+    """How well a process is held, from least to best."""
+
+    LIMITS = 1  # own session, rlimits, clean environment: stops accidents, not intent
+    SECCOMP = 2  # and no network, no new processes, no signals to others; but it reads what this user can read
+    CONFINED = 3  # and no file outside its own directory and the libraries (Landlock)
+    NAMESPACES = 4  # and in network and IPC namespaces of its own
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one process may use. seconds: CPU time, and with a second of grace wall-clock time."""
+
+    seconds: float = 5.0
+    memory_mib: int = 1024
+    output_bytes: int = 1 << 20
+    file_mib: int = 16
+    disk_mib: int = 64
+
+    def job(self) -> dict[str, int]:
+        """As `confine.py` sets them."""
+        return {
+            "memory": self.memory_mib << 20,
+            "seconds": int(self.seconds + 1.999),
+            "file_bytes": self.file_mib << 20,
+            "files": 64,
+            "stack": 64 << 20,
+            "core": 0,
+        }
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a process ended. status: "ok" (it exited by itself), "timeout", "output" or "disk" (over that limit)."""
+
+    status: str
+    stdout: bytes = b""
+    code: int = 0
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A way to confine processes on this machine. user: "nobody" or "same"."""
+
+    level: Level
+    user: str = "same"
+
+    def start(self, job: dict[str, Any], limits: Limits, talk: bool = False, also_run: tuple[str, ...] = ()) -> "Process":
+        """A confined process with this job (`child.py`). talk: it keeps its socket; else it has stdin and stdout.
+
+        also_run: files or folders it may execute. Raises `R1Error` (exit 3) when it cannot be confined.
+        """
+        process = self.prepare(limits, talk)
+        try:
+            self.begin(process, job, also_run)
+        except BaseException:
+            process.close()
+            raise
+        return process
+
+    def prepare(self, limits: Limits, talk: bool = False) -> "Process":
+        """A process that waits for its job, in its own directory (`process.box`)."""
+        box = tempfile.mkdtemp(prefix="r1-box-")
+        if self.user == "nobody":
+            os.chown(box, NOBODY, NOBODY)
+        return Process(box, limits, talk)
+
+    def begin(self, process: "Process", job: dict[str, Any], also_run: tuple[str, ...] = ()) -> None:
+        """Give a waiting process its job, and wait until it is confined. Raises `R1Error` (exit 3) when it cannot be."""
+        confinement = {
+            "user": self.user,
+            "namespaces": self.level >= Level.NAMESPACES,
+            "landlock": self.level >= Level.CONFINED,
+            "seccomp": self.level >= Level.SECCOMP,
+            "limits": process.limits.job(),
+            "read": [*LIBRARIES, *DEVICES, *_python_folders()],
+            "write": [process.box, "/dev/null"],
+            "run": list(also_run),
+            "spawn": False,
+            "parent": os.getpid(),
+            "path": _python_folders(),
+        }
+        process.begin({**confinement, **job})
+
+
+class Process:
+    """One sandboxed process; a context manager that leaves nothing behind: its group is killed, its directory removed."""
+
+    def __init__(self, box: str, limits: Limits, talk: bool) -> None:
+        self.box = box
+        self.limits = limits
+        self._socket, child_end = socket.socketpair()
+        with child_end:
+            pipe = subprocess.DEVNULL if talk else subprocess.PIPE
+            command = [sys.executable, "-s", "-S", "-P", "-B", "-X", "utf8", CHILD, str(child_end.fileno())]
+            self._process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, pass_fds=(child_end.fileno(),), cwd=box,
+                env=_environment(box), start_new_session=True,
+            )  # fmt: skip
+
+    def begin(self, job: dict[str, Any]) -> None:
+        """Send the job and wait until the process is confined. Raises `R1Error` (exit 3) when it is not."""
+        deadline = time.monotonic() + START_SECONDS
+        try:
+            channel.send_job(self._socket.fileno(), job, deadline)
+            reply = channel.receive_bytes(self._socket.fileno(), deadline)
+        except channel.Gone as error:
+            raise _unconfined(f"the process ended ({error})") from None
+        if reply != channel.READY:
+            raise _unconfined(reply.decode("utf-8", "replace"))
+
+    def send(self, message: Any, deadline: float) -> None:
+        """One message to the process. Raises `channel.Gone`."""
+        channel.send(self._socket.fileno(), message, deadline)
+
+    def receive(self, deadline: float) -> Any:
+        """One message from the process; between messages its directory is watched. Raises `channel.Gone`."""
+        if self._disk_full():
+            raise channel.Gone("disk")
+        return channel.receive(self._socket.fileno(), deadline)
+
+    def finish(self, stdin: bytes = b"") -> Finished:
+        """Give it its whole input, read its output, wait for its end; over a limit it is killed."""
+        process, limits = self._process, self.limits
+        assert process.stdin is not None and process.stdout is not None
+        output = bytearray()
+        deadline = time.monotonic() + limits.seconds + GRACE_SECONDS
+        to_write = memoryview(stdin)
+        with selectors.DefaultSelector() as selector:
+            for stream, event in ((process.stdin, selectors.EVENT_WRITE), (process.stdout, selectors.EVENT_READ)):
+                os.set_blocking(stream.fileno(), False)
+                selector.register(stream, event)
+            while selector.get_map():
+                ready = selector.select(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+                if time.monotonic() >= deadline:
+                    return Finished("timeout", bytes(output))
+                if self._disk_full():
+                    return Finished("disk", bytes(output))
+                for key, _ in ready:
+                    if key.fileobj is process.stdout:
+                        piece = os.read(process.stdout.fileno(), 1 << 16)
+                        output += piece
+                        if not piece:
+                            selector.unregister(process.stdout)
+                    else:
+                        to_write = to_write[_write(process.stdin.fileno(), to_write) :]
+                        if not to_write:
+                            selector.unregister(process.stdin)
+                            process.stdin.close()
+                if len(output) > limits.output_bytes:
+                    return Finished("output", bytes(output[: limits.output_bytes]))
+        return self._ended(bytes(output), deadline)
+
+    def _ended(self, output: bytes, deadline: float) -> Finished:
+        while time.monotonic() < deadline:  # it closed its output; it may still run
+            if self._disk_full():
+                return Finished("disk", output)
+            try:
+                code = self._process.wait(min(LOOK_SECONDS, max(0.001, deadline - time.monotonic())))
+            except subprocess.TimeoutExpired:
+                continue
+            return Finished("timeout" if code == -signal.SIGXCPU else "ok", output, code)
+        return Finished("timeout", output)
+
+    def _disk_full(self) -> bool:
+        limit, total = self.limits.disk_mib << 20, 0
+        with contextlib.suppress(OSError):  # files come and go while we look
+            for folder, _, files in os.walk(self.box):
+                total += sum(os.lstat(os.path.join(folder, name)).st_size + 4096 for name in files)  # noqa: PTH118
+                if total > limit:
+                    return True
+        return False
+
+    def close(self) -> None:
+        """Kill its group, reap it, remove its directory."""
+        if self._process.returncode is None:  # not reaped, so the number is still its own
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._socket.close()
+        _remove(self.box)
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _write(fd: int, data: memoryview) -> int:
+    """Bytes written; all of them when nobody reads any more."""
+    if not data:
+        return 0
+    try:
+        return os.write(fd, data[: 1 << 16])
+    except BlockingIOError:
+        return 0
+    except OSError:
+        return len(data)
+
+
+def _environment(box: str) -> dict[str, str]:
+    """Nothing of the caller's: no tokens, no paths. The hash seed is fixed, so that a program does the same every time."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": box, "TMPDIR": box, "PYTHONHASHSEED": "0", **threads}
+
+
+def _python_folders() -> list[str]:
+    """The folders of the standard library and of installed packages (numpy, when it is there); not the current one."""
+    paths = sysconfig.get_paths()
+    standard = paths["stdlib"]
+    folders = [standard, f"{standard}/lib-dynload", paths["platstdlib"], f"{sys.base_prefix}/lib", paths["purelib"], paths["platlib"]]
+    return list(dict.fromkeys(folders))
+
+
+def _remove(box: str) -> None:
+    """Remove the directory, whatever permissions the program has left on what is in it."""
+    for folder, _, _ in os.walk(box):
+        with contextlib.suppress(OSError):
+            os.chmod(folder, stat.S_IRWXU)  # noqa: PTH101
+    shutil.rmtree(box, ignore_errors=True)
+
+
+def _unconfined(why: str) -> R1Error:
+    return R1Error(f"a program could not be confined: {why}", hint="docs/code-rewards.md lists what it needs", code=Exit.ENVIRONMENT)
