@@ -13,12 +13,14 @@ The text after the reasoning is read in this order; the first style that is ther
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from r1cli.text.plain_answer import anchored, last_value
 from r1cli.text.think import ANSWER, split
 
 STYLES = ("tag", "boxed", "hash", "anchor", "last")
+MAX_BOXES = 400
 MAX_GAP = 60  # characters between two boxes of one list
 TAIL = 6000  # characters from the end in which prose is searched
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
@@ -127,11 +129,11 @@ def _boxed(text: str) -> str | None:
 
 def _last_boxes(text: str) -> list[tuple[int, int, int, int]] | None:
     """(start, end, inside start, inside end) of the boxes at the end that are joined to one list, in order."""
-    starts = [m for m in _BOX.finditer(text)] if "boxed" in text or "fbox" in text else []
+    starts = sorted(at for macro in ("\\boxed", "\\fbox") for at in _places(text, macro))
     if not starts:
         return None
     chain: list[tuple[int, int, int, int]] = []
-    for match in starts[-400:]:
+    for match in filter(None, (_BOX.match(text, at) for at in starts[-MAX_BOXES:])):
         if chain and match.start() < chain[-1][1]:
             continue  # a box inside a box
         box = _box_at(text, match)
@@ -142,6 +144,13 @@ def _last_boxes(text: str) -> list[tuple[int, int, int, int]] | None:
             chain = []
         chain.append(box)
     return chain
+
+
+def _places(text: str, macro: str) -> Iterator[int]:
+    at = text.find(macro)
+    while at >= 0:
+        yield at
+        at = text.find(macro, at + 1)
 
 
 def _joined(gap: str) -> bool:

@@ -2,13 +2,12 @@ r"""Answers in prose: after an anchor such as "the answer is", and the last valu
 
 import re
 
-_ANCHOR = re.compile(
-    r"(?:the\s+)?(?:final\s+|correct\s+|right\s+)?\banswers?\b\W{0,4}(?:is|are|be|equals|:|：|=)"
-    r"|\bfinal\s+answer\b|\bfinal\s+result\b\W{0,4}(?:is|:)"
-    r"|(?:最终|最后)?(?:的)?答案(?:应该|应)?(?:是|为|：|:)|\br[ée]ponse\b\W{0,4}(?:est|:)|\brespuesta\b\W{0,4}(?:es|:)|\bantwort\b\W{0,4}(?:ist|:)"
-    r"|\brisposta\b\W{0,4}(?:è|:)|\bresposta\b\W{0,4}(?:é|:)|ответ\W{0,4}|答え(?:は|：|:)|답(?:은|:)|الجواب\W{0,4}|الإجابة\W{0,4}|उत्तर\W{0,4}",
-    re.IGNORECASE,
-)
+# what may follow a word for "answer" so that it announces one; a word that needs nothing after it has an empty rule
+_ANNOUNCES = re.compile(r"s?\b\W{0,4}(?:is|are|be|equals|est|es|ist|è|é|:|：|=)")
+_WORDS = {word: _ANNOUNCES for word in ("answer", "final result", "réponse", "reponse", "respuesta", "antwort", "risposta", "resposta")}
+_WORDS |= {word: re.compile(r"(?:应该|应)?(?:是|为|：|:)") for word in ("答案",)}
+_WORDS |= {word: re.compile(r"[\s:*：]{0,4}") for word in ("final answer", "ответ", "الجواب", "الإجابة", "उत्तर")}
+_WORDS |= {"答え": re.compile(r"(?:は|：|:)"), "답": re.compile(r"(?:은|:)")}
 _SENTENCE_END = re.compile(r"(?<![\d\s])\.(?=\s|$|\*)|(?<=\d)\.(?=\s+[A-Z\u0080-\uffff]|\s*$)|[。！!？?](?=\s|$|\W|\w)|\n|<\||</|\bI hope\b|,?\s\b(?:since|because)\b|,\s*(?:I|we|but|as|which|so|if|when)\b")
 _LEAD = re.compile(r'(?:[\s*:：="“]|[-–]\s)*(?:(?:is|are|be|approximately|about|exactly|equal to|simply|just|est|es|是|为)\b[\s*:：]*)*')
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
@@ -25,18 +24,30 @@ _HAN = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]{2}")
 _MARKED = re.compile(r"[$€£¥%]|\s?[$€£¥%]")
 _MACRO = re.compile(r"\\(?:text|mathrm|mbox|begin|end|left|right)\*?(?:\{[^{}]*\})?|\\[a-zA-Z]+")
 _WORD_BEFORE = re.compile(r"\bI\b|\b(?!or\b|and\b|sin\b|cos\b|tan\b|ln\b|log\b|sqrt\b|pi\b)[A-Za-z]{2,}")
+_END = 300
 _SHORT_LINE = 120
+MAX_ANCHORS = 20
 
 
 def anchored(text: str, words: tuple[str, ...] = ()) -> str | None:
     """What follows the last anchor that a value or words follow; None without one. With `words`, only anchors that hold one of them."""
-    for match in reversed(list(_ANCHOR.finditer(text))):
-        if words and not any(word in match[0].lower() for word in words):
-            continue
-        value = _committed(text[match.end() :])
-        if value:
-            return value
-    return None
+    low = text.lower()
+    if len(low) != len(text):  # a letter whose lower case is longer: positions would not fit
+        low = text
+    places = sorted((end for word, rule in _WORDS.items() if not words or word in words for end in _announced(low, word, rule)), reverse=True)
+    return next((value for end in places if (value := _committed(text[end:]))), None)
+
+
+def _announced(low: str, word: str, rule: re.Pattern[str]) -> list[int]:
+    """Where the announcements by one word end, the last ones of many."""
+    ends: list[int] = []
+    at = low.rfind(word)
+    while at >= 0 and len(ends) < MAX_ANCHORS:
+        match = rule.match(low, at + len(word))
+        if match is not None and not (word.isascii() and low[at - 1 : at].isalpha() and at):
+            ends.append(match.end())
+        at = low.rfind(word, 0, at)
+    return ends
 
 
 def _committed(text: str) -> str:
@@ -84,7 +95,7 @@ def _formulas_at_start(text: str) -> str | None:
 
 def last_value(text: str) -> str | None:
     """The value a text ends on: the whole of a short line, the last formula that is more than a name, or the last number."""
-    whole = text.strip()
+    whole = _end_of(text.strip())
     if not whole:
         return None
     values = list(_VALUE.finditer(whole))
@@ -98,6 +109,17 @@ def last_value(text: str) -> str | None:
     if number is not None:
         return _with_sign(whole, number)
     return None
+
+
+def _end_of(text: str) -> str:
+    """The last lines of a text, enough of them to hold its last value."""
+    if len(text) <= 2 * _END:
+        return text
+    cut = max(text.rfind("\n", 0, len(text) - _END) + 1, len(text) - 4 * _END)
+    if text.count("$", 0, cut) % 2:
+        cut = text.find("$", cut) + 1  # a formula was cut in two: begin after it
+    end = text[cut:]
+    return end if any(c.isdigit() for c in end) else text
 
 
 def _with_sign(text: str, match: re.Match[str]) -> str:

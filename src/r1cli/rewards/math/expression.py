@@ -53,6 +53,8 @@ class ExpressionParser:
 
     def next(self) -> Token:
         token = self.tokens[self.at]
+        if token.kind == "end":
+            raise Unreadable("it ends too early")
         self.at += 1
         return token
 

@@ -2,8 +2,9 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
-from r1cli.rewards.math.verify import Side, equal, gold_side, readable
+from r1cli.rewards.math.verify import Side, equal, readable
 from r1cli.rewards.math.words import choice_of
 from r1cli.text.answers import STYLES, answer_region, find_answer
 from r1cli.text.choice_answer import chosen_in
@@ -20,11 +21,15 @@ _TAIL = 4000
 
 def gold_of(answer: object) -> Side:
     """A row's `answer` as a gold: a number, an answer, a solution that ends in a box, or GSM8K's `#### 18`."""
-    text = str(answer)
+    return _gold_in(str(answer))
+
+
+@lru_cache(maxsize=65536)
+def _gold_in(text: str) -> Side:
     if "\\boxed" in text or "\\fbox" in text or "####" in text or (len(text) > _LONG_GOLD and "." in text):
         found = find_answer(text)
         text = found.text if found is not None else text
-    return gold_side(text)
+    return Side(text)
 
 
 def problem_of(answer: object) -> str | None:

@@ -11,7 +11,7 @@ Everything here is bounded: length, depth, digits, powers, terms. An answer that
 
 import re
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from r1cli.rewards.math.compare import same_answer
 from r1cli.rewards.math.lexer import MAX_CHARACTERS, join_thousands
@@ -119,12 +119,6 @@ def _readings(text: str) -> tuple[Parsed, ...]:
     return tuple(readings)
 
 
-@lru_cache(maxsize=65536)
-def gold_side(text: str) -> Side:
-    """A gold, read once."""
-    return Side(text)
-
-
 def readable(gold: Side) -> bool:
     """Whether a gold can be compared with: it has a reading, or it is words, a choice or a time."""
     return gold.number is not None or bool(gold.readings) or gold.words is not None or choice_of(gold.text) is not None or clock(gold.text) is not None
@@ -151,7 +145,7 @@ def _by_words(gold: Side, answer: Side) -> bool | None:
         if answer_choice is not None:
             return gold_choice[0] == answer_choice[0]
         if gold_choice[1]:
-            return bool(equal(gold_side(gold_choice[1]), answer))
+            return bool(equal(Side(gold_choice[1]), answer))
     several = letters_of(gold.text)
     if several is not None and letters_of(answer.text) == several:
         return True
