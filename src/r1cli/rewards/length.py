@@ -53,7 +53,7 @@ class _OfRightAnswers(Reward):
         self.by = by
         self.isolated = by.isolated
         self.memory_gib = by.memory_gib
-        self.seconds = by.seconds
+        self.own_seconds = by.own_seconds
 
     def quick(self, row: Row) -> Score | Undecided:
         tokens_of(row)  # a missing field is told here, not in a worker

@@ -29,6 +29,7 @@ class Reward:
     batched:    True when `score_batch` should see many rows at once (users' own batch functions)
     memory_gib: address space a worker needs for it
     seconds:    what one row may take, set by the worker before each request; late: rows that took longer and were given 0 by the reward itself
+    own_seconds: what a row may take by limits of the reward's own (the tests of a program); the worker's deadline is never below it
     """
 
     name: str = ""
@@ -36,6 +37,7 @@ class Reward:
     batched: bool = False
     memory_gib: float = 4.0
     seconds: float = 5.0
+    own_seconds: float = 0.0
     late: int = 0
 
     def score(self, row: Row) -> Score:

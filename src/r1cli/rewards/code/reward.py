@@ -27,10 +27,10 @@ class CodeReward(Reward):
     name = "code"
     isolated = True
 
-    def __init__(self, runner: Runner, fraction: bool = False, seconds: float = 60.0, held: str = "") -> None:
+    def __init__(self, runner: Runner, fraction: bool = False, own_seconds: float = 60.0, held: str = "") -> None:
         self.runner = runner
         self.fraction = fraction
-        self.seconds = seconds
+        self.own_seconds = own_seconds
         self._held = held
 
     def quick(self, row: Row) -> Score | Undecided:
