@@ -124,7 +124,7 @@ class DistillSettings(InputSettings, RunDirSettings, EngineSettings, SamplingSet
     teacher: Annotated[str | None, Flag("teacher: model folder, run directory or hub name (not needed with --traces)", MODEL)] = None
     traces: Annotated[str | None, Flag("completion rows that exist: nothing is sampled", MODEL)] = None
     student: Annotated[str, Flag("student: model folder, run directory or hub name", MODEL)]
-    dtype: Annotated[str, Flag("computation type", MODEL, choices=DTYPES)] = "bfloat16"
+    dtype: Annotated[str, Flag("computation type; auto is bfloat16 where the hardware has it", MODEL, choices=DTYPES)] = "auto"
     trust_remote_code: Annotated[bool, Flag("run code that comes with the model", MODEL)] = False
     temperature: Annotated[float, Flag("0 is greedy", SAMPLING, min=0.0)] = 0.6
     top_p: Annotated[float, Flag("nucleus: smallest set of tokens with this probability", SAMPLING, min=0.0, max=1.0)] = 0.95
@@ -141,7 +141,7 @@ class EvalSettings(InputSettings, EngineSettings, SamplingSettings, RewardSettin
     """r1 eval"""
 
     model: Annotated[str | None, Flag("model folder, run directory or hub name (not needed for completion rows)", MODEL, short="m")] = None
-    dtype: Annotated[str, Flag("computation type", MODEL, choices=DTYPES)] = "bfloat16"
+    dtype: Annotated[str, Flag("computation type; auto is bfloat16 where the hardware has it", MODEL, choices=DTYPES)] = "auto"
     trust_remote_code: Annotated[bool, Flag("run code that comes with the model", MODEL)] = False
     benchmark: Annotated[
         str | None, Flag("a benchmark by name: its template, k and temperature (see `r1 eval --list-benchmarks`)", INPUT)

@@ -27,7 +27,7 @@ class Flag:
 
 
 INPUT, OUTPUT, MODEL, SAMPLING, REWARDS, TRAINING, RUN = "Input", "Output", "Model", "Sampling", "Rewards", "Training", "Run"
-DTYPES = ("bfloat16", "float32", "float16")
+DTYPES = ("auto", "bfloat16", "float32", "float16")
 SCHEDULES = ("constant", "cosine", "linear")
 
 
@@ -86,7 +86,7 @@ class ModelSettings:
     """Which model, loaded how."""
 
     model: Annotated[str, Flag("model folder, run directory, or hub name", MODEL, short="m")]
-    dtype: Annotated[str, Flag("computation type", MODEL, choices=DTYPES)] = "bfloat16"
+    dtype: Annotated[str, Flag("computation type; auto is bfloat16 where the hardware has it", MODEL, choices=DTYPES)] = "auto"
     trust_remote_code: Annotated[bool, Flag("run code that comes with the model", MODEL)] = False
 
 

@@ -40,10 +40,12 @@ def write_manifest(
     """The manifest beside an output that is a plain file; nothing for stdout and devices."""
     if out == "-" or not Path(out).is_file():
         return
-    inputs = [
-        manifest.describe(source.name, source.rows, bad=source.bad) if len(source.files) < 2
-        else {"name": source.name, "rows": source.rows, "bad": source.bad, "files": [manifest.describe(file) for file in source.files]}
-        for source in sources
-    ]
-    manifest.write(out, command=command, settings=settings, inputs=inputs, outputs=[o for o in outputs if o != "-"], counts=counts,
+    manifest.write(out, command=command, settings=settings, inputs=[describe_source(source) for source in sources], outputs=[o for o in outputs if o != "-"], counts=counts,
                    started=started, **more)
+
+
+def describe_source(source: Source) -> dict[str, Any]:
+    """An input for a manifest: its name, rows and hash, or those of its files."""
+    if len(source.files) < 2:
+        return manifest.describe(source.name, source.rows, bad=source.bad)
+    return {"name": source.name, "rows": source.rows, "bad": source.bad, "files": [manifest.describe(file) for file in source.files]}

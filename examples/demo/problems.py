@@ -1,0 +1,77 @@
+"""Make the demo's rows: sums of a few terms from reasoning-gym, split so that no test problem is ever trained on.
+
+    python examples/demo/problems.py runs/demo/data --cold-start 256 --train 2048 --test 200
+
+Writes test.jsonl and train.jsonl (prompt rows with `answer`) and cold-start.jsonl (SFT rows: the worked solution of each problem). A worked
+solution adds up one term a line inside <think> and closes with a one-sentence summary inside <answer>.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import reasoning_gym
+
+TERM = re.compile(r"[+-]|\d+")
+
+
+def problems(count: int, terms: tuple[int, int], digits: tuple[int, int], seed: int) -> Iterator[dict[str, Any]]:
+    """`count` prompt rows with different expressions."""
+    seen: set[str] = set()
+    data = reasoning_gym.create_dataset(
+        "chain_sum", size=20 * count, seed=seed, min_terms=terms[0], max_terms=terms[1], min_digits=digits[0], max_digits=digits[1]
+    )
+    for entry in data:
+        expression = entry["metadata"]["expression"]
+        if expression not in seen:
+            seen.add(expression)
+            yield {
+                "id": f"chain_sum/{expression.replace(' ', '')}", "prompt": f"What is {expression}?", "answer": entry["answer"],
+                "language": "en", "domain": "math", "source": f"reasoning-gym {reasoning_gym.__version__} chain_sum",
+            }
+            if len(seen) == count:
+                return
+    raise SystemExit(f"only {len(seen)} different problems of this kind, {count} asked for: ask for fewer, or for more terms or digits")
+
+
+def worked_solution(row: dict[str, Any]) -> str:
+    """The sum, one step a line, then the summary."""
+    first, *rest = TERM.findall(row["prompt"])
+    total, lines = int(first), []
+    for sign, term in zip(rest[::2], rest[1::2], strict=True):
+        result = total + int(term) if sign == "+" else total - int(term)
+        lines.append(f"{total} {sign} {term} = {result}")
+        total = result
+    if str(total) != row["answer"]:
+        raise SystemExit(f"the worked solution of {row['id']} gives {total}, reasoning-gym says {row['answer']}")
+    return "<think>\n" + "\n".join(lines) + f"\n</think>\n<answer>The result is \\boxed{{{total}}}.</answer>"
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--test", type=int, default=200, help="held-out problems")
+    parser.add_argument("--train", type=int, default=2048, help="problems for RL and rejection sampling")
+    parser.add_argument("--cold-start", type=int, default=256, help="problems with a worked solution")
+    parser.add_argument("--terms", type=int, nargs=2, default=(3, 3), metavar=("MIN", "MAX"))
+    parser.add_argument("--digits", type=int, nargs=2, default=(2, 2), metavar=("MIN", "MAX"))
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    rows = list(problems(args.test + args.train + args.cold_start, tuple(args.terms), tuple(args.digits), args.seed))
+    test, train, cold = rows[: args.test], rows[args.test : args.test + args.train], rows[args.test + args.train :]
+    args.folder.mkdir(parents=True, exist_ok=True)
+    write(args.folder / "test.jsonl", test)
+    write(args.folder / "train.jsonl", train)
+    messages = [[{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": worked_solution(row)}] for row in cold]
+    write(args.folder / "cold-start.jsonl", [{"id": row["id"], "messages": m, "source": row["source"]} for row, m in zip(cold, messages, strict=True)])
+
+
+if __name__ == "__main__":
+    main()

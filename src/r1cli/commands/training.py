@@ -1,0 +1,140 @@
+"""What `sft`, `grpo` and `distill` share: the accelerator, the run directory of the main process, checkpoints and resuming.
+
+    accelerate launch -m r1cli grpo ...      every process runs the command; only the first one writes and speaks
+"""
+
+import dataclasses
+import os
+import resource
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from transformers import AutoTokenizer
+
+from r1cli.engines.model_files import end_ids
+from r1cli.engines.precision import resolve_dtype
+from r1cli.errors import Exit, R1Error
+from r1cli.guard import Context
+from r1cli.io.run_dir import RunDir, checkpoints
+from r1cli.report.console import Console
+from r1cli.train.checkpoints import load_state, save_model, save_state
+from r1cli.train.logprobs import Policy
+from r1cli.train.model import load_policy
+from r1cli.train.optimiser import OptimiserConfig, build_optimiser
+
+
+class Training:
+    """A model being trained, and the run directory it is written to.
+
+    policy, optimizer: prepared by accelerate. start_step: steps that a resumed run has behind it.
+    """
+
+    def __init__(self, settings: Any, context: Context, *, folder: str, temperature: float = 1.0, reference: bool = False) -> None:
+        self.settings, self.context = settings, context
+        self.dtype = resolve_dtype(settings.dtype)
+        self.accelerator = Accelerator(mixed_precision={"bfloat16": "bf16", "float16": "fp16", "float32": "no"}[self.dtype])
+        self.run = self._open_run()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+        self.end_id = end_of_turn(folder, self.tokenizer)
+        checkpoint = self._resume_from()
+        options = {"temperature": temperature, "trust_remote_code": settings.trust_remote_code}
+        policy = load_policy(str(checkpoint or folder), gradient_checkpointing=settings.gradient_checkpointing, **options)
+        self.optimiser_config = optimiser_config(settings)
+        self.policy, self.optimizer = self.accelerator.prepare(policy, build_optimiser(policy.parameters(), self.optimiser_config))
+        self.reference: Policy | None = None
+        if reference:
+            self.reference = load_policy(folder, **options).requires_grad_(False).eval().to(self.accelerator.device)
+        self.start_step = load_state(self.optimizer, checkpoint, self.reference) if checkpoint else 0
+
+    @property
+    def pad_id(self) -> int:
+        """Fills rows up to the same length; never attended to and never in a loss, so any id does."""
+        return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_id
+
+    def _open_run(self) -> RunDir | None:
+        if not self.accelerator.is_main_process:
+            return None
+        settings = self.settings
+        run = RunDir.open(
+            settings.out, settings=settings, sources=self.context.sources, command=self.context.command, resume=settings.resume, force=settings.force
+        )
+        self.context.on_interrupt()
+        for name, (before, now) in run.changed.items():
+            self.context.console.warn(f"--{name.replace('_', '-')} was {before} when the run started, now {now}")
+        return run
+
+    def _resume_from(self) -> Path | None:
+        """The checkpoint every process goes on from."""
+        self.accelerator.wait_for_everyone()
+        if not self.settings.resume:
+            return None
+        found = checkpoints(Path(self.settings.out))
+        if self.run is not None:
+            self.context.console.info(f"resuming `{found[-1]}`" if found else f"`{self.settings.out}` has no checkpoint yet: starting at step 1")
+        return found[-1] if found else None
+
+    def weights(self) -> Iterable[tuple[str, torch.Tensor]]:
+        """The policy's tensors under their checkpoint names, whole on every process: what a sampler takes over."""
+        kind = self.accelerator.distributed_type
+        if kind in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+            return self.accelerator.unwrap_model(self.policy).model.named_parameters()
+        return ((name.removeprefix("model."), value) for name, value in self.accelerator.get_state_dict(self.policy).items())
+
+    def save(self, step: int, total: int) -> None:
+        """A checkpoint after `step` steps; after the last one the plain model goes to `final/` instead."""
+        if step == total:
+            final = Path(self.settings.out) / "final"
+            save_model(self.accelerator, self.policy, self.tokenizer, final)
+            return
+        if self.run is None:
+            save_model(self.accelerator, self.policy, self.tokenizer, Path(self.settings.out))  # takes part in gathering; writes nothing
+            save_state(self.accelerator, self.optimizer, Path(self.settings.out), step, self.reference)
+            return
+        with self.run.checkpoint(step) as folder:
+            save_model(self.accelerator, self.policy, self.tokenizer, folder)
+            save_state(self.accelerator, self.optimizer, folder, step, self.reference)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """A line of metrics.jsonl, from the main process."""
+        if self.run is not None:
+            self.run.metrics(record)
+
+    def finish(self, **facts: Any) -> None:
+        """Declare the run done."""
+        if self.run is not None:
+            self.run.finish({"command": self.context.command, "settings": self.settings, **facts})
+            self.run.close()
+        self.accelerator.end_training()
+
+
+def optimiser_config(settings: Any) -> OptimiserConfig:
+    """The optimizer's part of a command's settings."""
+    names = OptimiserConfig.__dataclass_fields__
+    return OptimiserConfig(**{name: getattr(settings, name) for name in names})
+
+
+def end_of_turn(folder: str, tokenizer: Any) -> int:
+    """The token that ends an assistant turn: the tokenizer's EOS when generation stops there, else the first id that it stops at."""
+    stops = end_ids(folder, tokenizer)
+    if not stops:
+        raise R1Error(f"the tokenizer of `{folder}` has no end-of-sequence token: the model could not learn to stop",
+                      hint="set eos_token in its tokenizer_config.json", code=Exit.USAGE)
+    return tokenizer.eos_token_id if tokenizer.eos_token_id in stops else min(stops)
+
+
+def of_process(context: Context) -> Context:
+    """The context with a silent console in every process but the first of a launch."""
+    if os.environ.get("RANK", "0") == "0":
+        return context
+    return dataclasses.replace(context, console=Console(quiet=2, progress=False))
+
+
+def peak_memory_gib() -> float:
+    """Most memory this process has held (resident, GiB)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)

@@ -1,0 +1,186 @@
+"""Token sequences -> padded rows -> micro-batches, with a group's prompt computed once.
+
+Shapes: _B rows, _T positions of a row, _N completion tokens (packed), _S sequences.
+
+A row is a prompt followed by any number of its completions, laid end to end: every completion attends to the prompt and to itself, and
+counts its positions from the end of the prompt. The model sees the same numbers as if each completion stood alone after its own copy of
+the prompt, without computing the prompt G times. SFT rows are packed the same way, each segment alone. Rows with a single sequence need
+no mask at all and run on the attention kernel's causal path.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+PACK_LENGTH = 2048  # positions; beyond it the T x T mask and the attention across segments cost more than a repeated prompt
+
+PREFIX = 0  # segment number of a prompt that the segments after it share
+PADDING = -1
+
+
+@dataclass(slots=True)
+class Sample:
+    """One sequence to train on: the loss is over `completion_ids` only.
+
+    index:            place in the step's list; ties the sequence to its advantage and its log-probabilities
+    prompt_ids:       tokens before the completion, not trained on
+    completion_ids:   tokens trained on
+    trained:          which completion tokens count (None: all); SFT of several turns leaves out the user's words
+    sampler_logprobs: log-probability of each completion token as the sampler computed it (None in SFT)
+    advantage:        of the whole completion
+    truncated:        finish_reason was "length"
+    """
+
+    index: int
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    trained: list[bool] | None = None
+    sampler_logprobs: list[float] | None = None
+    advantage: float = 0.0
+    truncated: bool = False
+
+
+@dataclass(slots=True)
+class RowLayout:
+    """What one row of a batch holds: a shared prompt (may be empty) and the sequences after it."""
+
+    prompt_ids: list[int]
+    samples: list[Sample]
+    shared: bool  # False: every sequence brings its own prompt (SFT packing)
+
+    @property
+    def length(self) -> int:
+        own = 0 if self.shared else sum(len(s.prompt_ids) for s in self.samples)
+        return (len(self.prompt_ids) if self.shared else 0) + own + sum(len(s.completion_ids) for s in self.samples)
+
+    @property
+    def plain(self) -> bool:
+        """True when causal attention is all the row needs."""
+        return len(self.samples) == 1
+
+
+@dataclass(slots=True)
+class MicroBatch:
+    """Tensors of one forward pass; see the module's docstring. `samples` are in the order of `sequence_N`."""
+
+    input_ids_BT: Tensor
+    position_ids_BT: Tensor
+    attention_mask: Tensor | None  # [B, 1, T, T] bool, None for plain rows
+    source_N: Tensor
+    target_N: Tensor
+    sequence_N: Tensor
+    samples: list[Sample] = field(default_factory=list)
+
+    def to(self, device: torch.device) -> "MicroBatch":
+        names = ("input_ids_BT", "position_ids_BT", "attention_mask", "source_N", "target_N", "sequence_N")
+        moved = {name: None if (value := getattr(self, name)) is None else value.to(device) for name in names}
+        return MicroBatch(**moved, samples=self.samples)
+
+
+def group_rows(samples: Iterable[Sample], pack_length: int = PACK_LENGTH) -> list[RowLayout]:
+    """Rows of completions that share a prompt; a row is closed when it would pass `pack_length`."""
+    by_prompt: dict[tuple[int, ...], list[Sample]] = {}
+    for sample in samples:
+        by_prompt.setdefault(tuple(sample.prompt_ids), []).append(sample)
+    rows = []
+    for prompt, members in by_prompt.items():
+        members.sort(key=lambda s: len(s.completion_ids), reverse=True)
+        row = RowLayout(list(prompt), [], shared=True)
+        for sample in members:
+            if row.samples and row.length + len(sample.completion_ids) > pack_length:
+                rows.append(row)
+                row = RowLayout(list(prompt), [], shared=True)
+            row.samples.append(sample)
+        rows.append(row)
+    return rows
+
+
+def packed_rows(samples: Iterable[Sample], pack_length: int = PACK_LENGTH) -> list[RowLayout]:
+    """Rows of whole sequences, first-fit decreasing into `pack_length` positions; a longer one gets a row of its own. None is cut."""
+    rows: list[RowLayout] = []
+    for sample in sorted(samples, key=lambda s: (-len(s.prompt_ids) - len(s.completion_ids), s.index)):
+        size = len(sample.prompt_ids) + len(sample.completion_ids)
+        home = next((row for row in rows if row.length + size <= pack_length), None)
+        if home is None:
+            home = RowLayout([], [], shared=False)
+            rows.append(home)
+        home.samples.append(sample)
+    return rows
+
+
+def micro_batches(rows: Sequence[RowLayout], tokens: int, pad_id: int) -> list[MicroBatch]:
+    """Rows sorted by length and cut so that rows x longest row stays within `tokens` (a single longer row still makes a batch)."""
+    batches: list[list[RowLayout]] = []
+    for row in sorted(rows, key=lambda r: (r.plain, r.length), reverse=True):
+        last = batches[-1] if batches else None
+        if last and last[0].plain == row.plain and (len(last) + 1) * last[0].length <= tokens:
+            last.append(row)
+        else:
+            batches.append([row])
+    return [collate(batch, pad_id) for batch in batches]
+
+
+def collate(rows: Sequence[RowLayout], pad_id: int) -> MicroBatch:
+    """Rows of any kind as one micro-batch, padded on the right."""
+    width = max(row.length for row in rows)
+    laid = [_lay_out(row) for row in rows]
+    samples = [sample for row in rows for sample in row.samples]
+    source: list[int] = []
+    target: list[int] = []
+    sequence: list[int] = []
+    number = 0
+    for b, (row, (_, _, _, predicted_from)) in enumerate(zip(rows, laid, strict=True)):
+        for sample, places in zip(row.samples, predicted_from, strict=True):
+            for place, token, counts in zip(places, sample.completion_ids, sample.trained or [True] * len(places), strict=True):
+                if counts:
+                    source.append(b * width + place)
+                    target.append(token)
+                    sequence.append(number)
+            number += 1
+    mask = None if all(row.plain for row in rows) else segment_mask(torch.tensor([_padded(marks, width, PADDING) for _, _, marks, _ in laid]))
+    return MicroBatch(
+        torch.tensor([_padded(ids, width, pad_id) for ids, _, _, _ in laid]),
+        torch.tensor([_padded(positions, width, 0) for _, positions, _, _ in laid]),
+        mask,
+        torch.tensor(source, dtype=torch.long),
+        torch.tensor(target, dtype=torch.long),
+        torch.tensor(sequence, dtype=torch.long),
+        samples,
+    )
+
+
+def _padded(values: list[int], width: int, filler: int) -> list[int]:
+    return values + [filler] * (width - len(values))
+
+
+def _lay_out(row: RowLayout) -> tuple[list[int], list[int], list[int], list[list[int]]]:
+    """Token ids, positions and segment numbers of a row, and for each sequence the place that predicts each completion token.
+
+    The first token of a completion is predicted from the end of its prompt, each later one from its predecessor.
+    """
+    ids = list(row.prompt_ids) if row.shared else []
+    positions = list(range(len(ids)))
+    segments = [PREFIX] * len(ids)
+    predicted_from = []
+    for number, sample in enumerate(row.samples, start=1):
+        own_prompt = [] if row.shared else sample.prompt_ids
+        tokens = own_prompt + sample.completion_ids
+        start = len(ids) + len(own_prompt)
+        end_of_prompt = len(row.prompt_ids) - 1 if row.shared else start - 1
+        first_position = len(row.prompt_ids) if row.shared else 0
+        ids += tokens
+        positions += range(first_position, first_position + len(tokens))
+        segments += [number] * len(tokens)
+        predicted_from.append([end_of_prompt, *range(start, start + len(sample.completion_ids) - 1)])
+    return ids, positions, segments, predicted_from
+
+
+def segment_mask(segments_BT: Tensor) -> Tensor:
+    """[B, 1, T, T] bool, True where a query (third axis) may attend to a key (fourth): itself, earlier tokens of its own segment, and the prefix."""
+    query, key = segments_BT[:, :, None], segments_BT[:, None, :]
+    size = segments_BT.shape[1]
+    causal = torch.ones(size, size, dtype=torch.bool).tril()
+    allowed = causal & ((query == key) | ((key == PREFIX) & (query != PADDING)))
+    return allowed[:, None]

@@ -1,0 +1,82 @@
+"""Supervised fine-tuning: the mean negative log-likelihood of completion tokens, over all tokens of a step.
+
+Every token of a step weighs the same, whichever row, micro-batch or process it is in (global normalisation). Rows are packed several to a
+line without seeing each other (`batches.packed_rows`). Only completion tokens count; prompts give no loss.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from r1cli.errors import R1Error
+from r1cli.train.batches import MicroBatch, Sample, micro_batches, packed_rows
+from r1cli.train.optimiser import OptimiserConfig, learning_rate
+from r1cli.train.order import step_rows
+from r1cli.train.update import update
+
+Log = Callable[[dict[str, Any]], None]
+Save = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftConfig:
+    """epochs: passes over the rows. batch_rows: rows a step, over all processes. pack_length: positions of a packed line."""
+
+    epochs: float
+    batch_rows: int
+    microbatch_tokens: int
+    seed: int
+    pad_id: int
+    optimiser: OptimiserConfig
+    save_every: int = 0
+    pack_length: int = 1024
+
+    def steps(self, rows: int) -> int:
+        return max(1, math.ceil(rows * self.epochs / self.batch_rows))
+
+
+def train_sft(
+    accelerator: Any, policy: Any, optimizer: torch.optim.Optimizer, config: SftConfig, *, rows: Sequence[Sequence[Sample]], log: Log, save: Save,
+    start_step: int = 0,
+) -> None:
+    """Train on rows of samples (a chat of several assistant turns is one row of several samples).
+
+    log(record) gets one record a step, on every process with the same figures; save(step) is called after `step` steps when a checkpoint
+    is due, and after the last one.
+    """
+    if not rows:
+        raise R1Error("no rows to train on", hint="give SFT rows (messages, or prompt and completion)", code=2)
+    total = config.steps(len(rows))
+    batch_rows = min(config.batch_rows, len(rows))
+    for step in range(start_step, total):
+        started = time.perf_counter()
+        taken = step_rows(len(rows), step, batch_rows, config.seed)
+        tokens = sum(_trained_tokens(rows[i]) for i in taken)
+        mine = [sample for i in taken[accelerator.process_index :: accelerator.num_processes] for sample in rows[i]]
+        weight = 1.0 / tokens
+        if not mine:  # more processes than rows: take part in the collectives with a sample that weighs nothing
+            mine, weight = list(rows[taken[0]]), 0.0
+        batches = micro_batches(packed_rows(mine, config.pack_length), config.microbatch_tokens, config.pad_id)
+
+        def loss_of(batch: MicroBatch, logprobs_N: Tensor, entropies_N: Tensor, weight: float = weight) -> tuple[Tensor, dict[str, Tensor]]:
+            return -(logprobs_N * weight).sum(), {"entropy": (entropies_N * weight).sum()}
+
+        lr = learning_rate(step, total, config.optimiser)
+        figures = update(accelerator, policy, optimizer, batches, loss_of, lr=lr, config=config.optimiser, where=f"step {step + 1}")
+        seconds = time.perf_counter() - started
+        positions = sum(len(s.prompt_ids) + len(s.completion_ids) for i in taken for s in rows[i])
+        log({
+            "step": step + 1, "steps": total, "epoch": (step + 1) * batch_rows / len(rows), **figures, "tokens": tokens, "seconds": seconds,
+            "tokens_per_second": positions / seconds,
+        })
+        if step + 1 == total or (config.save_every and (step + 1) % config.save_every == 0):
+            save(step + 1)
+
+
+def _trained_tokens(row: Sequence[Sample]) -> int:
+    return sum(len(s.completion_ids) if s.trained is None else sum(s.trained) for s in row)

@@ -1,0 +1,95 @@
+"""One optimizer step from micro-batches: forward, backward, clip, step; the same result however the step is cut or spread."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from r1cli.errors import R1Error
+from r1cli.train.batches import MicroBatch
+from r1cli.train.logprobs import Policy
+from r1cli.train.optimiser import OptimiserConfig
+
+LossOf = Callable[[MicroBatch, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
+
+
+def forward(policy: Any, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+    """(log-probabilities [N], entropies [N]) of a micro-batch's completion tokens; `policy` is a `Policy`, wrapped by accelerate or not."""
+    return policy(batch.input_ids_BT, batch.position_ids_BT, batch.attention_mask, batch.source_N, batch.target_N)
+
+
+def update(
+    accelerator: Any, policy: Any, optimizer: torch.optim.Optimizer, batches: Sequence[MicroBatch], loss_of: LossOf, *, lr: float,
+    config: OptimiserConfig, where: str,
+) -> dict[str, float]:
+    """One optimizer step over this process's micro-batches; returns what `loss_of` measured, summed over all processes.
+
+    loss_of(batch, logprobs_N, entropies_N) -> (loss, sums): the micro-batch's part of a sum that is already divided by step-wide counts,
+    and figures to add up. Gradients are averaged over processes by DDP and FSDP, so the loss is multiplied by their number.
+    Every process runs the same number of passes (collectives inside them would hang otherwise): the shorter ones repeat a batch at weight 0.
+    Raises R1Error before the optimizer moves when the loss or the gradient is not finite. `where` names the step for that message.
+    """
+    policy.train()
+    optimizer.zero_grad(set_to_none=True)
+    passes = _most(accelerator, len(batches))
+    sums: dict[str, Tensor] = {}
+    for number in range(passes):
+        idle = number >= len(batches)
+        batch = batches[min(number, len(batches) - 1)].to(accelerator.device)
+        last = number == passes - 1
+        with _gradients_stay_local(accelerator, policy, not last):
+            with accelerator.autocast():
+                logprobs_N, entropies_N = forward(policy, batch)
+            loss, figures = loss_of(batch, logprobs_N, entropies_N)
+            if idle:
+                loss, figures = loss * 0, {name: value * 0 for name, value in figures.items()}
+            if not torch.isfinite(loss):
+                raise R1Error(f"the loss of {where} is not finite ({loss.item()}); the weights were not touched", hint="lower --lr, or look at samples.jsonl for broken rows")
+            accelerator.backward(loss * accelerator.num_processes)
+        for name, value in {"loss": loss, **figures}.items():
+            sums[name] = sums.get(name, torch.zeros((), device=accelerator.device)) + value.detach()
+    norm = accelerator.clip_grad_norm_(policy.parameters(), config.max_grad_norm or float("inf"))
+    if not torch.isfinite(norm):
+        raise R1Error(f"the gradient of {where} is not finite; the weights were not touched", hint="lower --lr, or --dtype float32 to rule out overflow")
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    totals = {name: accelerator.reduce(value, "sum").item() for name, value in sorted(sums.items())}
+    return {**totals, "grad_norm": float(norm), "lr": lr}
+
+
+@torch.no_grad()
+def measure(accelerator: Any, policy: Any, batches: Sequence[MicroBatch]) -> dict[int, Tensor]:
+    """Log-probabilities of every sample under a policy, without gradient: {sample index: [its completion tokens] on the CPU}."""
+    policy.eval()
+    found: dict[int, Tensor] = {}
+    passes = _most(accelerator, len(batches))
+    for number in range(passes):
+        batch = batches[min(number, len(batches) - 1)].to(accelerator.device)
+        with accelerator.autocast():
+            logprobs_N, _ = forward(policy, batch)
+        lengths = [len(sample.completion_ids) for sample in batch.samples]
+        for sample, values in zip(batch.samples, logprobs_N.cpu().split(lengths), strict=True):
+            found[sample.index] = values
+    return found
+
+
+def unwrap(accelerator: Any, policy: Any) -> Policy:
+    return accelerator.unwrap_model(policy)
+
+
+def _most(accelerator: Any, mine: int) -> int:
+    """The largest number of micro-batches any process has."""
+    if accelerator.num_processes == 1:
+        return mine
+    counts = accelerator.gather(torch.tensor([mine], device=accelerator.device))
+    return int(counts.max())
+
+
+def _gradients_stay_local(accelerator: Any, policy: Any, local: bool) -> Any:
+    """Gradients travel between processes with the last micro-batch only."""
+
+
+    return accelerator.no_sync(policy) if local and accelerator.num_processes > 1 else contextlib.nullcontext()
