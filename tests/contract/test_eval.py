@@ -153,3 +153,20 @@ def test_used_outputs_are_refused_before_anything_is_read(rows: Path, tmp_path: 
 def test_the_list_of_benchmarks_needs_no_rows() -> None:
     done = r1("eval", "--list-benchmarks")
     assert done.returncode == 0 and "math500" in done.stdout and done.stderr == ""
+
+
+@pytest.mark.slow
+def test_a_model_is_sampled_and_scored_in_one_go(tiny: Path, tmp_path: Path) -> None:
+    problems = "".join(json.dumps({"id": f"p{i}", "prompt": f"What is {i} + 1?", "answer": str(i + 1)}) + "\n" for i in range(3))
+    kept = tmp_path / "rows.jsonl"
+    model = ("-m", str(tiny), "--engine", "transformers", "--dtype", "float32", "--max-completion-length", "8")
+    done = r1("eval", *model, "-k", "2", "--json", "--rows", str(kept), stdin=problems)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout)
+    rows = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert (scores["model"], scores["problems"], scores["samples"], scores["k"]) == (str(tiny), 3, 6, 2)
+    assert scores["tokens"] == sum(row["num_tokens"] for row in rows)
+    assert sorted((row["id"], row["sample"]) for row in rows) == [(f"p{i}", s) for i in range(3) for s in range(2)]
+    assert scores["truncated"] == sum(row["finish_reason"] == "length" for row in rows) / 6
+    again = json.loads(r1("eval", "--json", str(kept)).stdout)
+    assert [again[key] for key in ("pass@1", "cons@k", "mean_tokens")] == [scores[key] for key in ("pass@1", "cons@k", "mean_tokens")]

@@ -51,7 +51,7 @@ def run(settings: EvalSettings, context: Context) -> None:
                 progress.advance()
         for line in scorer.warnings():
             context.console.warn(line)
-        scores = _described(settings, tally) | tally.scores(lambda pairs: same_answers(pairs, settings)) | {"timeouts": scorer.timeouts}
+        scores = _described(settings, tally) | tally.scores() | {"timeouts": scorer.timeouts}
     scores["seconds"] = round(time.monotonic() - started, 3)
     _warn(tally, reader, context)
 
@@ -88,17 +88,6 @@ def _prompts(reader: RowReader) -> Iterator[Row]:
             raise R1Error(f"{name}row `{row['id']}` has a `completion` already, and `--model` would draw another", code=Exit.USAGE,
                           hint="leave out --model to score the rows as they are, or give prompt rows")
         yield row
-
-
-def same_answers(pairs: list[tuple[str, str]], settings: EvalSettings) -> set[tuple[str, str]]:
-    """Of these pairs of answers, those that mean the same to the accuracy reward, either one taken as the gold of the other.
-
-    Right and wrong answers are merged by the same rule: were only right ones merged (all equal the gold), votes for a wrong answer
-    in two spellings would be split and cons@k would come out too high.
-    """
-    rows = [Row({"id": str(i), "answer": gold, "completion": f"\\boxed{{{other}}}"}) for i, (gold, other) in enumerate(pairs)]
-    with Scorer(parse_specs("accuracy"), settings.reward_workers, settings.reward_timeout) as scorer:
-        return {pair for pair, row in zip(pairs, scorer.score(rows), strict=True) if row["reward"] == 1.0}
 
 
 def _described(settings: EvalSettings, tally: Tally) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 What makes a result silently wrong is refused here: the same completion twice, rows of which none can be judged.
 """
 
-from collections.abc import Callable, Iterable
-from itertools import combinations
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
 from r1cli.metrics.scores import Problem, summarise
+from r1cli.rewards.accuracy import MathReward
 from r1cli.rewards.reward import RewardSpec
 from r1cli.row import Row
 from r1cli.text.answers import find_answer
@@ -75,17 +76,13 @@ class Tally:
         if row.get("model") is not None:
             self.models[str(row["model"])] = None
 
-    def scores(self, same_pairs: Callable[[list[tuple[str, str]]], set[tuple[str, str]]]) -> dict[str, Any]:
-        """The scores of `metrics.scores.summarise` and the mean of every reward.
-
-        same_pairs: which of these pairs of answers, spelled differently, mean the same. Raises `R1Error` (exit 2) when no row counts.
-        """
+    def scores(self) -> dict[str, Any]:
+        """The scores of `metrics.scores.summarise` and the mean of every reward. Raises `R1Error` (exit 2) when no row counts."""
         problems = [self._problem(judged) for judged in self._problems.values()]
         if not problems:
             why = f"{self.unscored} rows declare that they have no answer" if self.unscored else "there are no rows"
             raise R1Error(f"nothing to evaluate: {why}", hint="give rows with an `answer`", code=Exit.USAGE)
-        equal = same_pairs(list(pairs(problems)))
-        scores = summarise(problems, lambda a, b: a == b or (a, b) in equal or (b, a) in equal)
+        scores = summarise(problems, same_answers())
         scores["rewards"] = {name: self._sums[name] / count for name, count in self._counts.items() if count}
         return scores
 
@@ -99,10 +96,16 @@ class Tally:
         return Problem(correct=correct, answers=answers if self._comparable else None, truncated=truncated, tokens=tokens)
 
 
-def pairs(problems: Iterable[Problem]) -> set[tuple[str, str]]:
-    """Every two answers of one problem that are spelled differently, each pair once over all problems."""
-    found: set[tuple[str, str]] = set()
-    for problem in problems:
-        spelled = sorted({answer for answer in problem.answers or () if answer is not None})
-        found.update(combinations(spelled, 2))
-    return found
+def same_answers() -> Callable[[str, str], bool]:
+    """Whether two answers mean the same, told by the bounded comparison of the `math` reward with either as the gold of the other.
+
+    Right and wrong answers are merged by the same rule: were only right ones merged (all equal the gold), votes for a wrong answer in
+    two spellings would be split, and cons@k would come out too high. What only sympy could tell counts as different.
+    """
+    reward = MathReward()
+
+    @lru_cache(maxsize=1 << 16)
+    def same(first: str, other: str) -> bool:
+        return reward.quick(Row({"id": "", "answer": first, "completion": f"\\boxed{{{other}}}"})) == 1.0
+
+    return same

@@ -53,8 +53,8 @@ def _parsed(text: str) -> Any | None:
         return latex2sympy(text, normalization_config=config, conversion_config=ConversionConfig(lowercase_symbols=False))
     except (ParseCancellationException, ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, ArithmeticError):
         return None
-    except Exception as error:  # its own exception classes are no subclass of anything above
-        if type(error).__module__.startswith(("latex2sympy2_extended", "sympy", "antlr4")):
+    except Exception as error:  # its own exception classes are no subclass of anything above; a syntax error is a bare Exception
+        if type(error) is Exception or type(error).__module__.startswith(("latex2sympy2_extended", "sympy", "antlr4")):
             return None
         raise
 
