@@ -37,7 +37,9 @@ def unpack(out: Path) -> None:
     model.load_state_dict(quantised.state_dict())
     model.tie_weights()
     end_of_turn = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    model.generation_config = GenerationConfig(bos_token_id=tokenizer.bos_token_id, eos_token_id=end_of_turn, pad_token_id=tokenizer.pad_token_id)
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=end_of_turn, pad_token_id=tokenizer.pad_token_id
+    )
     model.config.eos_token_id = end_of_turn
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

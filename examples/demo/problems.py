@@ -7,6 +7,7 @@ solution adds up one term a line inside <think> and closes with a one-sentence s
 """
 
 import argparse
+import importlib.metadata
 import json
 import re
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ TERM = re.compile(r"[+-]|\d+")
 def problems(count: int, terms: tuple[int, int], digits: tuple[int, int], seed: int) -> Iterator[dict[str, Any]]:
     """`count` prompt rows with different expressions."""
     seen: set[str] = set()
+    version = importlib.metadata.version("reasoning-gym")
     data = reasoning_gym.create_dataset(
         "chain_sum", size=20 * count, seed=seed, min_terms=terms[0], max_terms=terms[1], min_digits=digits[0], max_digits=digits[1]
     )
@@ -29,8 +31,12 @@ def problems(count: int, terms: tuple[int, int], digits: tuple[int, int], seed: 
         if expression not in seen:
             seen.add(expression)
             yield {
-                "id": f"chain_sum/{expression.replace(' ', '')}", "prompt": f"What is {expression}?", "answer": entry["answer"],
-                "language": "en", "domain": "math", "source": f"reasoning-gym {reasoning_gym.__version__} chain_sum",
+                "id": f"chain_sum/{expression.replace(' ', '')}",
+                "prompt": f"What is {expression}?",
+                "answer": entry["answer"],
+                "language": "en",
+                "domain": "math",
+                "source": f"reasoning-gym {version} chain_sum",
             }
             if len(seen) == count:
                 return
@@ -70,7 +76,10 @@ def main() -> None:
     write(args.folder / "test.jsonl", test)
     write(args.folder / "train.jsonl", train)
     messages = [[{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": worked_solution(row)}] for row in cold]
-    write(args.folder / "cold-start.jsonl", [{"id": row["id"], "messages": m, "source": row["source"]} for row, m in zip(cold, messages, strict=True)])
+    write(
+        args.folder / "cold-start.jsonl",
+        [{"id": row["id"], "messages": m, "source": row["source"]} for row, m in zip(cold, messages, strict=True)],
+    )
 
 
 if __name__ == "__main__":

@@ -34,14 +34,28 @@ def output_lines(*outputs: str | None) -> list[str]:
 
 
 def write_manifest(
-    out: str, command: str, settings: Any, sources: Sequence[Source], outputs: Sequence[str], counts: Mapping[str, Any], started: float,
+    out: str,
+    command: str,
+    settings: Any,
+    sources: Sequence[Source],
+    outputs: Sequence[str],
+    counts: Mapping[str, Any],
+    started: float,
     **more: Any,
 ) -> None:
     """The manifest beside an output that is a plain file; nothing for stdout and devices."""
     if out == "-" or not Path(out).is_file():
         return
-    manifest.write(out, command=command, settings=settings, inputs=[describe_source(source) for source in sources], outputs=[o for o in outputs if o != "-"], counts=counts,
-                   started=started, **more)
+    manifest.write(
+        out,
+        command=command,
+        settings=settings,
+        inputs=[describe_source(source) for source in sources],
+        outputs=[o for o in outputs if o != "-"],
+        counts=counts,
+        started=started,
+        **more,
+    )
 
 
 def describe_source(source: Source) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from r1cli.commands import finish
+from r1cli.commands.preflight import check_golds, stop_or_warn, wants_golds
 from r1cli.commands.sampling import Sampler, open_sampler
-from r1cli.commands.training import Training, end_of_turn, of_process, optimiser_config, peak_memory_gib
+from r1cli.commands.training import Training, end_of_turn, of_process, optimiser_config, peak_memory_gib, spent
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
@@ -35,13 +36,17 @@ def run(settings: GrpoSettings, context: Context) -> None:
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=console.info)
     prompts, longest = usable_prompts(list(reader), settings, context, folder)
+    if wants_golds(settings.rewards):
+        stop_or_warn(check_golds(prompts, settings.reward_timeout), context)
     settings = dataclasses.replace(settings, max_model_len=settings.max_model_len or longest + settings.max_completion_length)
     if settings.dry_run:
-        console.summary([
-            f"would train `{folder}` for {settings.steps} steps of {settings.prompts_per_step} prompts x {settings.group_size} completions "
-            f"({settings.updates_per_rollout} updates each), {len(prompts)} prompts, the longest of {longest} tokens",
-            f"would write {settings.out}",
-        ])
+        console.summary(
+            [
+                f"would train `{folder}` for {settings.steps} steps of {settings.prompts_per_step} prompts x {settings.group_size} "
+                f"completions ({settings.updates_per_rollout} updates each), {len(prompts)} prompts, the longest of {longest} tokens",
+                f"would write {settings.out}",
+            ]
+        )
         return
     train(settings, context, folder, prompts, reader, started)
 
@@ -56,8 +61,13 @@ def usable_prompts(rows: Sequence[Row], settings: GrpoSettings, context: Context
     lengths = [len(renderer.ids(require(row, "prompt", str, list))) for row in rows]
     fitting = [row for row, length in zip(rows, lengths, strict=True) if length <= settings.max_prompt_length]
     if not fitting:
-        raise R1Error(f"no prompts to train on: {len(rows)} read, all longer than --max-prompt-length {settings.max_prompt_length}" if rows
-                      else "no prompts to train on: the input is empty", hint="give prompt rows: {\"prompt\": ..., \"answer\": ...}", code=Exit.USAGE)
+        raise R1Error(
+            f"no prompts to train on: {len(rows)} read, all longer than --max-prompt-length {settings.max_prompt_length}"
+            if rows
+            else "no prompts to train on: the input is empty",
+            hint='give prompt rows: {"prompt": ..., "answer": ...}',
+            code=Exit.USAGE,
+        )
     left_out = len(rows) - len(fitting)
     if left_out:
         context.console.warn(f"{left_out} prompts left out: longer than --max-prompt-length {settings.max_prompt_length} tokens")
@@ -78,20 +88,33 @@ def train(settings: GrpoSettings, context: Context, folder: str, prompts: list[R
         last: dict[str, Any] = {}
         hooks = _hooks(training, sampler, scorer, progress, last)
         train_grpo(
-            training.accelerator, training.policy, training.reference, training.optimizer, config, prompts=prompts, hooks=hooks,
+            training.accelerator,
+            training.policy,
+            training.reference,
+            training.optimizer,
+            config,
+            prompts=prompts,
+            hooks=hooks,
             start_step=training.start_step,
         )
         for warning in scorer.warnings():
             context.console.warn(warning)
         counts = {"prompts": len(prompts), "bad": reader.bad, "steps": settings.steps, "reward_timeouts": scorer.timeouts}
-    training.finish(started=started, inputs=[finish.describe_source(source) for source in reader.sources], counts=counts,
-                    peak_memory_gib=round(peak_memory_gib(), 2))
-    context.console.summary([
-        f"grpo: {settings.steps} steps, last reward {last['reward']:.3f}, {time.time() - started:,.0f} s, {peak_memory_gib():.1f} GiB at most"
-        if last else f"grpo: {settings.steps} steps were done",
-        f"written: {settings.out}/final",
-        f"next: r1 eval --model {settings.out} problems.jsonl",
-    ])
+    training.finish(
+        started=started,
+        inputs=[finish.describe_source(source) for source in reader.sources],
+        counts=counts,
+        peak_memory_gib=round(peak_memory_gib(), 2),
+    )
+    context.console.summary(
+        [
+            f"grpo: {settings.steps} steps, last reward {last['reward']:.3f}, {spent(started)}"
+            if last
+            else f"grpo: {settings.steps} steps were done",
+            f"written: {settings.out}/final",
+            f"next: r1 eval --model {settings.out} problems.jsonl",
+        ]
+    )
 
 
 def _hooks(training: Training, sampler: Sampler, scorer: Scorer, progress: Progress, last: dict[str, Any]) -> Hooks:
@@ -107,7 +130,10 @@ def _hooks(training: Training, sampler: Sampler, scorer: Scorer, progress: Progr
         if training.run is not None and (record["step"] - 1) % settings.samples_every == 0:
             training.run.samples(rows[: settings.group_size], step=record["step"])
         last.update(record)
-        parts = [f"reward {record['reward']:.3f}", *(f"{k.removeprefix('reward/')} {v:.2f}" for k, v in record.items() if k.startswith("reward/"))]
+        parts = [
+            f"reward {record['reward']:.3f}",
+            *(f"{k.removeprefix('reward/')} {v:.2f}" for k, v in record.items() if k.startswith("reward/")),
+        ]
         progress.set(", ".join([*parts, f"{record['completion_length']:.0f} tokens"]))
         progress.advance()
 
@@ -125,6 +151,8 @@ def grpo_config(settings: GrpoSettings, pad_id: int) -> GrpoConfig:
     own = {"pad_id", "optimiser", "clip_high"}
     names = [name for name in GrpoConfig.__dataclass_fields__ if name not in own]
     return GrpoConfig(
-        **{name: getattr(settings, name) for name in names}, pad_id=pad_id, optimiser=optimiser_config(settings),
+        **{name: getattr(settings, name) for name in names},
+        pad_id=pad_id,
+        optimiser=optimiser_config(settings),
         clip_high=settings.clip_low if settings.clip_high is None else settings.clip_high,
     )

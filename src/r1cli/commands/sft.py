@@ -1,7 +1,7 @@
 """`r1 sft`: SFT rows and a model -> a checkpoint.
 
-    r1 sft --model base cold-start.jsonl -o runs/cold-start
-    r1 mix kept.jsonl general.jsonl | r1 sft --model base -o runs/sft -
+r1 sft --model base cold-start.jsonl -o runs/cold-start
+r1 mix kept.jsonl general.jsonl | r1 sft --model base -o runs/sft -
 """
 
 import time
@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from r1cli.commands import finish
-from r1cli.commands.training import Training, of_process, peak_memory_gib
+from r1cli.commands.training import Training, end_of_turn, of_process, optimiser_config, peak_memory_gib, spent
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
+from r1cli.io.run_dir import RunDir
 from r1cli.io.stream import RowReader, read_rows
 from r1cli.row import Row
 from r1cli.settings import SftSettings
@@ -36,10 +37,12 @@ def run(settings: SftSettings, context: Context) -> None:
     train(settings, context, folder, rows, reader, started)
 
 
-def train(settings: Any, context: Context, folder: str, rows: Sequence[Row], reader: RowReader | None, started: float) -> None:
-    """Tokenise, train and save; `settings` is those of sft or distill."""
+def train(
+    settings: Any, context: Context, folder: str, rows: Sequence[Row], reader: RowReader, started: float, directory: RunDir | None = None
+) -> None:
+    """Tokenise, train and save; `settings` is those of sft or distill, `directory` the run's when it is open already."""
     console = context.console
-    training = Training(settings, context, folder=folder)
+    training = Training(settings, context, folder=folder, directory=directory)
     lessons, too_long = tokenised(rows, settings, training.tokenizer, training.end_id)
     _warn_too_long(context, too_long, settings.max_length)
     config = sft_config(settings, training.pad_id)
@@ -56,26 +59,37 @@ def train(settings: Any, context: Context, folder: str, rows: Sequence[Row], rea
             progress.advance()
 
         train_sft(
-            training.accelerator, training.policy, training.optimizer, config, rows=lessons, log=log,
-            save=lambda step: training.save(step, total), start_step=training.start_step,
+            training.accelerator,
+            training.policy,
+            training.optimizer,
+            config,
+            rows=lessons,
+            log=log,
+            save=lambda step: training.save(step, total),
+            start_step=training.start_step,
         )
-    counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": len(too_long), "bad": reader.bad if reader else 0, "steps": total}
-    inputs = [finish.describe_source(source) for source in reader.sources] if reader else []
+    counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": len(too_long), "bad": reader.bad, "steps": total}
+    inputs = [finish.describe_source(source) for source in reader.sources]
     training.finish(started=started, inputs=inputs, counts=counts, peak_memory_gib=round(peak_memory_gib(), 2))
     figures = f", last loss {last['loss']:.4f}" if last else ""
-    console.summary([
-        f"{context.command}: {len(lessons)} rows, {total} steps{figures}, {time.time() - started:,.0f} s, {peak_memory_gib():.1f} GiB at most",
-        f"written: {settings.out}/final",
-        f"next: r1 eval --model {settings.out} problems.jsonl",
-    ])
+    console.summary(
+        [
+            f"{context.command}: {len(lessons)} rows, {total} steps{figures}, {spent(started)}",
+            f"written: {settings.out}/final",
+            f"next: r1 eval --model {settings.out} problems.jsonl",
+        ]
+    )
 
 
 def sft_config(settings: Any, pad_id: int) -> SftConfig:
-    from r1cli.commands.training import optimiser_config
-
     return SftConfig(
-        epochs=settings.epochs, batch_rows=settings.batch_rows, microbatch_tokens=settings.microbatch_tokens, seed=settings.seed,
-        pad_id=pad_id, optimiser=optimiser_config(settings), save_every=settings.save_every,
+        epochs=settings.epochs,
+        batch_rows=settings.batch_rows,
+        microbatch_tokens=settings.microbatch_tokens,
+        seed=settings.seed,
+        pad_id=pad_id,
+        optimiser=optimiser_config(settings),
+        save_every=settings.save_every,
     )
 
 
@@ -91,8 +105,11 @@ def tokenised(rows: Sequence[Row], settings: Any, tokenizer: Any, end_id: int) -
         else:
             lessons.append([Sample(len(lessons), prompt, completion) for prompt, completion in learnt])
     if not lessons:
-        raise R1Error(f"no rows to train on: {len(rows)} read, {len(too_long)} longer than --max-length {settings.max_length}",
-                      hint="give SFT rows (messages, or prompt and completion)", code=Exit.USAGE)
+        raise R1Error(
+            f"no rows to train on: {len(rows)} read, {len(too_long)} longer than --max-length {settings.max_length}",
+            hint="give SFT rows (messages, or prompt and completion)",
+            code=Exit.USAGE,
+        )
     return lessons, too_long
 
 
@@ -106,14 +123,15 @@ def plan(settings: SftSettings, context: Context, folder: str, rows: Sequence[Ro
     """What a run would do, without loading weights."""
     from transformers import AutoTokenizer
 
-    from r1cli.commands.training import end_of_turn
-
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
     lessons, too_long = tokenised(rows, settings, tokenizer, end_of_turn(folder, tokenizer))
     _warn_too_long(context, too_long, settings.max_length)
     tokens = sum(len(s.prompt_ids) + len(s.completion_ids) for row in lessons for s in row)
     steps = sft_config(settings, 0).steps(len(lessons))
-    context.console.summary([
-        f"would train `{folder}` on {len(lessons)} rows, {tokens:,} tokens an epoch, {steps} steps of {min(settings.batch_rows, len(lessons))} rows",
-        f"would write {settings.out}",
-    ])
+    context.console.summary(
+        [
+            f"would train `{folder}` on {len(lessons)} rows, {tokens:,} tokens an epoch, "
+            f"{steps} steps of {min(settings.batch_rows, len(lessons))} rows",
+            f"would write {settings.out}",
+        ]
+    )

@@ -1,12 +1,13 @@
 """What `sft`, `grpo` and `distill` share: the accelerator, the run directory of the main process, checkpoints and resuming.
 
-    accelerate launch -m r1cli grpo ...      every process runs the command; only the first one writes and speaks
+accelerate launch -m r1cli grpo ...      every process runs the command; only the first one writes and speaks
 """
 
 import dataclasses
 import os
 import resource
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,20 @@ class Training:
     policy, optimizer: prepared by accelerate. start_step: steps that a resumed run has behind it.
     """
 
-    def __init__(self, settings: Any, context: Context, *, folder: str, temperature: float = 1.0, reference: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Any,
+        context: Context,
+        *,
+        folder: str,
+        temperature: float = 1.0,
+        reference: bool = False,
+        directory: RunDir | None = None,
+    ) -> None:
         self.settings, self.context = settings, context
         self.dtype = resolve_dtype(settings.dtype)
         self.accelerator = Accelerator(mixed_precision={"bfloat16": "bf16", "float16": "fp16", "float32": "no"}[self.dtype])
-        self.run = self._open_run()
+        self.run = directory if directory is not None else self._open_run()
         self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
         self.end_id = end_of_turn(folder, self.tokenizer)
         checkpoint = self._resume_from()
@@ -61,7 +71,12 @@ class Training:
             return None
         settings = self.settings
         run = RunDir.open(
-            settings.out, settings=settings, sources=self.context.sources, command=self.context.command, resume=settings.resume, force=settings.force
+            settings.out,
+            settings=settings,
+            sources=self.context.sources,
+            command=self.context.command,
+            resume=settings.resume,
+            force=settings.force,
         )
         self.context.on_interrupt()
         for name, (before, now) in run.changed.items():
@@ -75,7 +90,9 @@ class Training:
             return None
         found = checkpoints(Path(self.settings.out))
         if self.run is not None:
-            self.context.console.info(f"resuming `{found[-1]}`" if found else f"`{self.settings.out}` has no checkpoint yet: starting at step 1")
+            self.context.console.info(
+                f"resuming `{found[-1]}`" if found else f"`{self.settings.out}` has no checkpoint yet: starting at step 1"
+            )
         return found[-1] if found else None
 
     def weights(self) -> Iterable[tuple[str, torch.Tensor]]:
@@ -122,8 +139,11 @@ def end_of_turn(folder: str, tokenizer: Any) -> int:
     """The token that ends an assistant turn: the tokenizer's EOS when generation stops there, else the first id that it stops at."""
     stops = end_ids(folder, tokenizer)
     if not stops:
-        raise R1Error(f"the tokenizer of `{folder}` has no end-of-sequence token: the model could not learn to stop",
-                      hint="set eos_token in its tokenizer_config.json", code=Exit.USAGE)
+        raise R1Error(
+            f"the tokenizer of `{folder}` has no end-of-sequence token: the model could not learn to stop",
+            hint="set eos_token in its tokenizer_config.json",
+            code=Exit.USAGE,
+        )
     return tokenizer.eos_token_id if tokenizer.eos_token_id in stops else min(stops)
 
 
@@ -138,3 +158,8 @@ def peak_memory_gib() -> float:
     """Most memory this process has held (resident, GiB)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def spent(started: float) -> str:
+    """Time and memory for a summary line."""
+    return f"{time.time() - started:,.0f} s, {peak_memory_gib():.1f} GiB at most"

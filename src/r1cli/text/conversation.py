@@ -25,8 +25,11 @@ def turns(row: Row, renderer: PromptRenderer, tokenizer: Any, end_id: int) -> li
     elif "completion" in row:
         pairs = [(require(row, "prompt", str, list), require(row, "completion", str))]
     else:
-        raise R1Error(f"{row.where}: row `{row.get('id')}` has neither `messages` nor `prompt` and `completion`; it has {', '.join(row)}",
-                      hint="rename a column with --map messages=COLUMN", code=Exit.USAGE)
+        raise R1Error(
+            f"{row.where}: row `{row.get('id')}` has neither `messages` nor `prompt` and `completion`; it has {', '.join(row)}",
+            hint="rename a column with --map messages=COLUMN",
+            code=Exit.USAGE,
+        )
     learnt = []
     for prompt, text in pairs:
         prompt_ids = renderer.ids(prompt)
@@ -41,13 +44,21 @@ def _assistant_turns(row: Row) -> list[tuple[Any, str]]:
     found = []
     for place, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("content"), str) or "role" not in message:
-            raise R1Error(f"{row.where}: row `{row.get('id')}`: message {place + 1} needs `role` and `content` (strings)",
-                          hint="a message is {\"role\": \"user\", \"content\": \"...\"}", code=Exit.USAGE)
+            raise R1Error(
+                f"{row.where}: row `{row.get('id')}`: message {place + 1} needs `role` and `content` (strings)",
+                hint='a message is {"role": "user", "content": "..."}',
+                code=Exit.USAGE,
+            )
         if message["role"] == "assistant":
             if place == 0:
-                raise R1Error(f"{row.where}: row `{row.get('id')}` starts with an assistant message: there is no prompt to answer",
-                              hint="put the user's message first", code=Exit.USAGE)
+                raise R1Error(
+                    f"{row.where}: row `{row.get('id')}` starts with an assistant message: there is no prompt to answer",
+                    hint="put the user's message first",
+                    code=Exit.USAGE,
+                )
             found.append((messages[:place], message["content"]))
     if not found:
-        raise R1Error(f"{row.where}: row `{row.get('id')}` has no assistant message to learn from", hint="leave the row out", code=Exit.USAGE)
+        raise R1Error(
+            f"{row.where}: row `{row.get('id')}` has no assistant message to learn from", hint="leave the row out", code=Exit.USAGE
+        )
     return found

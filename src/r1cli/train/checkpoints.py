@@ -45,7 +45,11 @@ def load_state(optimizer: torch.optim.Optimizer, folder: Path, reference: Policy
     """Restore what `save_state` wrote; returns the number of steps done."""
     path = folder / STATE
     if not path.is_file():
-        raise R1Error(f"`{folder}` has no `{STATE}` to resume from", hint="resume from a checkpoint of r1, or start anew with --force", code=Exit.USAGE)
+        raise R1Error(
+            f"`{folder}` has no `{STATE}` to resume from",
+            hint="resume from a checkpoint of r1, or start anew with --force",
+            code=Exit.USAGE,
+        )
     state = torch.load(path, map_location="cpu", weights_only=True)
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["torch_rng"])

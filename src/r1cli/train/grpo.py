@@ -6,7 +6,8 @@ Where this differs from the paper's text:
 - the ratio, the clip and the KL are per token, and the advantage stands at every token of its completion (equation 1 writes them per
   completion; every implementation, DeepSeekMath's equation 3 included, uses the token form);
 - the standard deviation is the sample one plus 1e-4, and a group with equal rewards gets advantage 0;
-- completions cut at the length limit give no gradient (`mask_truncated`; DAPO's overlong filtering), but stay in the divisor and in the group's statistics;
+- completions cut at the length limit give no gradient (`mask_truncated`; DAPO's overlong filtering), but stay in the divisor and in
+  the group's statistics;
 - each token is weighed by min(pi_old / pi_sampler, cap), because the sampler's kernels are not the trainer's;
 - completions that can give no gradient (advantage 0 and no KL) take no training pass. The result is the same.
 """
@@ -27,7 +28,6 @@ from r1cli.train.optimiser import OptimiserConfig, learning_rate
 from r1cli.train.order import random_parts, step_rows
 from r1cli.train.rollout_metrics import rollout_metrics
 from r1cli.train.update import measure, update
-
 
 TOKEN_FIGURES = ("entropy", "clip_fraction", "importance_weight", "sampler_mismatch", "kl")
 
@@ -90,8 +90,15 @@ class Hooks:
 
 
 def train_grpo(
-    accelerator: Any, policy: Any, reference: Any | None, optimizer: torch.optim.Optimizer, config: GrpoConfig, *, prompts: Sequence[Row],
-    hooks: Hooks, start_step: int = 0,
+    accelerator: Any,
+    policy: Any,
+    reference: Any | None,
+    optimizer: torch.optim.Optimizer,
+    config: GrpoConfig,
+    *,
+    prompts: Sequence[Row],
+    hooks: Hooks,
+    start_step: int = 0,
 ) -> None:
     """Run the steps `start_step` .. `config.steps`; a step is one rollout and the updates on it.
 
@@ -127,7 +134,14 @@ def with_advantages(rollouts: Sequence[Rollout], rows: Sequence[Row], config: Gr
     rewards = [[row["reward"] for row in rows[start : start + size]] for start in range(0, len(rows), size)]
     advantages = [a for group in group_advantages(rewards, config.advantage) for a in group]
     samples = [
-        Sample(index, r.prompt_ids, r.completion_ids, sampler_logprobs=r.sampler_logprobs, advantage=a, truncated=row["finish_reason"] == "length")
+        Sample(
+            index,
+            r.prompt_ids,
+            r.completion_ids,
+            sampler_logprobs=r.sampler_logprobs,
+            advantage=a,
+            truncated=row["finish_reason"] == "length",
+        )
         for index, (r, row, a) in enumerate(zip(rollouts, rows, advantages, strict=True))
     ]
     return samples, [row.with_fields(advantage=a) for row, a in zip(rows, advantages, strict=True)]
@@ -157,8 +171,14 @@ def train_on(
             objective = Objective(config, counts, old, reference_logprobs, idle=not contributing)
             place = step * config.updates + epoch * config.updates_per_rollout + number
             figures = update(
-                accelerator, policy, optimizer, batches_of(contributing or some[:1]), objective, config=config.optimiser,
-                lr=learning_rate(place, config.steps * config.updates, config.optimiser), where=f"step {step + 1}",
+                accelerator,
+                policy,
+                optimizer,
+                batches_of(contributing or some[:1]),
+                objective,
+                config=config.optimiser,
+                lr=learning_rate(place, config.steps * config.updates, config.optimiser),
+                where=f"step {step + 1}",
             )
             share = figures["trained_share"]  # the token figures are means over the tokens that took part
             records.append({name: value / share if name in TOKEN_FIGURES else value for name, value in figures.items()})

@@ -41,7 +41,14 @@ class SftConfig:
 
 
 def train_sft(
-    accelerator: Any, policy: Any, optimizer: torch.optim.Optimizer, config: SftConfig, *, rows: Sequence[Sequence[Sample]], log: Log, save: Save,
+    accelerator: Any,
+    policy: Any,
+    optimizer: torch.optim.Optimizer,
+    config: SftConfig,
+    *,
+    rows: Sequence[Sequence[Sample]],
+    log: Log,
+    save: Save,
     start_step: int = 0,
 ) -> None:
     """Train on rows of samples (a chat of several assistant turns is one row of several samples).
@@ -70,10 +77,17 @@ def train_sft(
         figures = update(accelerator, policy, optimizer, batches, loss_of, lr=lr, config=config.optimiser, where=f"step {step + 1}")
         seconds = time.perf_counter() - started
         positions = sum(len(s.prompt_ids) + len(s.completion_ids) for i in taken for s in rows[i])
-        log({
-            "step": step + 1, "steps": total, "epoch": (step + 1) * batch_rows / len(rows), **figures, "tokens": tokens, "seconds": seconds,
-            "tokens_per_second": positions / seconds,
-        })
+        log(
+            {
+                "step": step + 1,
+                "steps": total,
+                "epoch": (step + 1) * batch_rows / len(rows),
+                **figures,
+                "tokens": tokens,
+                "seconds": seconds,
+                "tokens_per_second": positions / seconds,
+            }
+        )
         if step + 1 == total or (config.save_every and (step + 1) % config.save_every == 0):
             save(step + 1)
 

@@ -1,0 +1,61 @@
+"""`r1 check`: a model, rows, or both -> what would go wrong, before anything is trained.
+
+    r1 check golds.jsonl                          is every gold answer one that a rule can compare with?
+    r1 check --model base problems.jsonl          template, end of turn, lengths, golds
+
+Exit 1 when something fails. What each finding means is in `preflight.py`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from r1cli.commands.preflight import FAIL, Finding, check_golds, check_lengths, check_model, wants_golds
+from r1cli.errors import Exit, R1Error
+from r1cli.guard import Context
+from r1cli.io.hub import model_folder
+from r1cli.io.stdout import claim_stdout
+from r1cli.io.stream import read_rows
+from r1cli.row import Row, require
+from r1cli.settings import CheckSettings
+
+
+def run(settings: CheckSettings, context: Context) -> None:
+    """Run the command. Raises `R1Error` (exit 1) when something fails, after all findings are printed."""
+    reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
+    rows = list(reader)
+    findings: list[Finding] = []
+    if settings.model is not None:
+        findings += _model_findings(settings, context, rows)
+    if rows and wants_golds(settings.rewards):
+        findings += check_golds(rows, settings.reward_timeout)
+    out = claim_stdout()
+    if settings.json:
+        out.write(json.dumps({"rows": len(rows), "findings": [asdict(f) for f in findings]}, ensure_ascii=False) + "\n")
+    else:
+        for finding in findings:
+            out.write(f"{finding.level:4} {finding.name}: {finding.text}" + (f" (fix: {finding.fix})" if finding.fix else "") + "\n")
+    out.flush()
+    failed = [finding.name for finding in findings if finding.level == FAIL]
+    if failed:
+        raise R1Error(
+            f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}", hint="each line above names its fix", code=Exit.FAILED
+        )
+
+
+def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Row]) -> list[Finding]:
+    from transformers import AutoConfig, AutoTokenizer
+
+    from r1cli.commands.training import end_of_turn
+    from r1cli.text.prompts import PromptRenderer
+
+    folder = model_folder(settings.model or "", settings.trust_remote_code, say=context.console.info)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+    renderer = PromptRenderer(tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
+    findings = check_model(tokenizer, renderer, end_of_turn(folder, tokenizer))
+    if rows:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+        lengths = [len(renderer.ids(require(row, "prompt", str, list))) for row in rows]
+        context_length = getattr(config, "max_position_embeddings", None)
+        findings += check_lengths(lengths, settings.max_prompt_length, settings.max_completion_length, context_length)
+    return findings
