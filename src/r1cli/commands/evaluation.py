@@ -36,7 +36,7 @@ class Tally:
 
     specs: the rewards; the first decides what is correct (its maximum reached; 1 where it has none). Programs (rows with `tests`, and what
     the `code` reward judges) cannot be compared with each other: no majority vote then.
-    unscored: rows for which the first reward is null (they declare that no rule can judge them); they count nothing.
+    unscored: rows for which the first reward is null (no answer, or one that cannot be read); they count nothing.
     judged, correct: completions so far.
     """
 
@@ -80,7 +80,7 @@ class Tally:
         """The scores of `metrics.scores.summarise` and the mean of every reward. Raises `R1Error` (exit 2) when no row counts."""
         problems = [self._problem(judged) for judged in self._problems.values()]
         if not problems:
-            why = f"{self.unscored} rows declare that they have no answer" if self.unscored else "there are no rows"
+            why = f"{self.unscored} rows have no answer that can be scored" if self.unscored else "there are no rows"
             raise R1Error(f"nothing to evaluate: {why}", hint="give rows with an `answer`", code=Exit.USAGE)
         scores = summarise(problems, same_answers())
         scores["rewards"] = {name: self._sums[name] / count for name, count in self._counts.items() if count}
