@@ -4,7 +4,7 @@
 
 Every choice is by a hash of (seed, row), so the same seed gives the same bytes whatever the order of the sources and of the rows in them
 (with `--dedupe`, which of several sources a repeated row is taken from follows the order in which they are named).
-Rows wait on disk, about 200 bytes each stay in memory.
+Rows wait on disk; about 350 bytes of each stay in memory.
 """
 
 import hashlib
