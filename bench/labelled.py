@@ -27,7 +27,15 @@ def rows_of(path: Path) -> Iterator[Row]:
         for line in lines:
             record = json.loads(line)
             for n, (text, label) in enumerate(_completions(record)):
-                yield Row({"id": f"{record['id']}#{n}", "answer": record["answer"], "completion": text, "label": label, "pred": record.get("pred")})
+                yield Row(
+                    {
+                        "id": f"{record['id']}#{n}",
+                        "answer": record["answer"],
+                        "completion": text,
+                        "label": label,
+                        "pred": record.get("pred"),
+                    }
+                )
 
 
 def _completions(record: dict[str, Any]) -> list[tuple[str, bool]]:
@@ -58,7 +66,9 @@ def main() -> None:
             differing += wrong
     if args.show:
         for row in differing:
-            out.write(f"\n{row['id']}  answer {row['answer']}  label {row['label']}  reward {row['reward']}\n    {row['completion'][-300:]!r}\n")
+            out.write(
+                f"\n{row['id']}  answer {row['answer']}  label {row['label']}  reward {row['reward']}\n    {row['completion'][-300:]!r}\n"
+            )
 
 
 if __name__ == "__main__":

@@ -42,7 +42,14 @@ def _plain(value: Any) -> str:
 
 def _described(kind: RewardKind) -> dict[str, Any]:
     options = [
-        {"name": o.name, "type": o.kind.__name__, "default": o.default, "choices": list(o.choices), "help": o.help, "main": o.name == kind.mode}
+        {
+            "name": o.name,
+            "type": o.kind.__name__,
+            "default": o.default,
+            "choices": list(o.choices),
+            "help": o.help,
+            "main": o.name == kind.mode,
+        }
         for o in kind.options
     ]
     return {

@@ -1,7 +1,7 @@
 r"""The accuracy rewards: is the final answer right, told by rule.
 
-`math` compares the answer a completion commits to with the row's `answer` as mathematics (`rewards/math/`). `accuracy` is what a mixed data set needs:
-code for a row with `tests`, choice for one with `choices`, mathematics for every other.
+`math` compares the answer a completion commits to with the row's `answer` as mathematics (`rewards/math/`). `accuracy` is what a mixed
+data set needs: code for a row with `tests`, choice for one with `choices`, mathematics for every other.
 
 Most answers are told in the caller's process: reading and comparing are bounded there. Only a pair that the grammar does not hold goes to
 a worker, to sympy (`rewards/math/symbolic.py`).
@@ -19,12 +19,15 @@ from r1cli.text.answers import STYLES
 from r1cli.text.think import opened_by
 
 STYLE_SETS = {
-    "auto": STYLES, "boxed": ("boxed",), "tag": ("tag",), "strict": ("tag", "boxed"), "hash": ("hash",), "anchor": ("anchor",), "last": ("last",),
+    "auto": STYLES, "boxed": ("boxed",), "tag": ("tag",), "strict": ("tag",
+    "boxed"), "hash": ("hash",), "anchor": ("anchor",), "last": ("last",),
 }  # fmt: skip
 
 
 class MathReward(Reward):
-    """1.0 when the answer equals the gold (one of the golds, when `answer` is a list), else 0.0; None when `answer` is null or unreadable."""
+    """1.0 when the answer equals the gold (one of the golds, when `answer` is a list), else 0.0; None when `answer` is null or
+    unreadable.
+    """
 
     name = "math"
     isolated = True
@@ -42,7 +45,7 @@ class MathReward(Reward):
         judgements = self._judgements(completion, answer, row)
         if any(j.verdict is True and readable(j.gold) for j in judgements):
             return 1.0
-        if any(j.verdict is None or not readable(j.gold) and j.gold.key for j in judgements):
+        if any(j.verdict is None or (not readable(j.gold) and j.gold.key) for j in judgements):
             return UNDECIDED
         score = 0.0 if any(readable(j.gold) for j in judgements) else None
         self.settled(row, score)
@@ -70,7 +73,9 @@ class MathReward(Reward):
         golds = answer if isinstance(answer, list) else [answer]
         style = row.get("answer_style", self.style)
         if style not in STYLE_SETS:
-            raise R1Error(f"{row.where or 'row'}: `answer_style` cannot be `{style}`", hint=nearest(str(style), STYLE_SETS), code=Exit.USAGE)
+            raise R1Error(
+                f"{row.where or 'row'}: `answer_style` cannot be `{style}`", hint=nearest(str(style), STYLE_SETS), code=Exit.USAGE
+            )
         opened, finished = opened_by(row.get("think_prefix")), row.get("finish_reason") != "length"
         return [judge(completion, gold, opened, STYLE_SETS[style], finished) for gold in golds]
 
@@ -121,7 +126,8 @@ class AccuracyReward(Reward):
 
 
 STYLE_OPTION = Option(
-    "style", str, "auto", "where the answer may stand: auto (all of them), strict (tag or boxed), tag, boxed, hash (####), anchor (the answer is), "
+    "style", str, "auto",
+    "where the answer may stand: auto (all of them), strict (tag or boxed), tag, boxed, hash (####), anchor (the answer is), "
     "last (last number); a row's `answer_style` overrides it", tuple(STYLE_SETS),
 )  # fmt: skip
 MATH = RewardKind(

@@ -26,7 +26,7 @@ from r1cli.rewards.reward import RewardSpec
 from r1cli.rewards.worker import LENGTH_BYTES
 from r1cli.row import Row
 
-START_SECONDS = 60.0  # a cold start with users' imports on a busy machine
+START_SECONDS = 180.0  # a cold start with users' imports on a busy machine
 CHUNK = 1 << 16
 Scores = list[float | None]
 
@@ -134,8 +134,9 @@ class Pool:
             reply = worker.ask(("make", self._specs), START_SECONDS)
         except _Lost as lost:
             self._drop(worker)
-            raise R1Error(f"a reward worker did not start ({lost})", hint="its own message is above; is there memory left?",
-                          code=Exit.ENVIRONMENT) from None
+            raise R1Error(
+                f"a reward worker did not start ({lost})", hint="its own message is above; is there memory left?", code=Exit.ENVIRONMENT
+            ) from None
         if "error" in reply:
             self._drop(worker)
             raise R1Error(reply["error"], hint=reply["hint"], code=reply["code"])
@@ -156,10 +157,16 @@ class _Worker:
         self._from, child_writes = os.pipe()
         command = [sys.executable, "-P", "-m", "r1cli.rewards.worker", str(child_reads), str(child_writes), str(memory_gib)]
         paths = [str(Path(r1cli.__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-        environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        environment = {
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        }
         try:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=(child_reads, child_writes),
-                                            env=environment, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=(child_reads, child_writes), env=environment, start_new_session=True
+            )
         finally:
             os.close(child_reads)
             os.close(child_writes)

@@ -57,7 +57,9 @@ def parse_specs(text: str) -> list[RewardSpec]:
     for entry in filter(None, (part.strip() for part in text.split(","))):
         spec = _parse_entry(entry)
         if any(spec.name == other.name for other in specs):
-            raise R1Error(f"reward `{spec.name}` is named twice in `{text}`", hint="name each reward once, with one weight", code=Exit.USAGE)
+            raise R1Error(
+                f"reward `{spec.name}` is named twice in `{text}`", hint="name each reward once, with one weight", code=Exit.USAGE
+            )
         specs.append(spec)
     if not specs:
         raise R1Error("no rewards are named", hint=HINT, code=Exit.USAGE)
@@ -89,7 +91,9 @@ def _parse_entry(entry: str) -> RewardSpec:
         elif kind.mode is not None:
             options[kind.mode] = _read(kind, kind.mode, value)
         else:
-            raise R1Error(f"`{value}` is not a weight for reward `{source}`", hint=f"write {source}=0.5, or {source}:option=value", code=Exit.USAGE)
+            raise R1Error(
+                f"`{value}` is not a weight for reward `{source}`", hint=f"write {source}=0.5, or {source}:option=value", code=Exit.USAGE
+            )
     for part in rest:
         key, equals, value = part.partition("=")
         if not equals:

@@ -28,7 +28,8 @@ class Reward:
     isolated:   True when `score` may hang, crash or use unbounded memory: it then runs in worker processes only
     batched:    True when `score_batch` should see many rows at once (users' own batch functions)
     memory_gib: address space a worker needs for it
-    seconds:    what one row may take, set by the worker before each request; late: rows that took longer and were given 0 by the reward itself
+    seconds:    what one row may take, set by the worker before each request; late: rows that took longer and were given 0 by the reward
+    itself
     own_seconds: what a row may take by limits of the reward's own (the tests of a program); the worker's deadline is never below it
     """
 
@@ -48,17 +49,19 @@ class Reward:
         raise NotImplementedError
 
     def quick(self, row: Row) -> Score | Undecided:
-        """The reward if it can be told here within about a millisecond, else UNDECIDED. Fields are checked here, before any worker is asked."""
+        """The reward if it can be told here within about a millisecond, else UNDECIDED. Fields are checked here, before any worker is
+        asked.
+        """
         return UNDECIDED if self.isolated else self.score(row)
 
-    def prepare(self) -> None:  # noqa: B027 - most rewards need nothing
+    def prepare(self) -> None:
         """Called once in a worker before its first request: slow imports belong here, outside any row's deadline."""
 
     def score_batch(self, rows: Sequence[Row]) -> list[Score]:
         """The rewards of several rows, in order."""
         return [self.score(row) for row in rows]
 
-    def settled(self, row: Row, score: Score) -> None:  # noqa: B027 - most rewards do not care
+    def settled(self, row: Row, score: Score) -> None:
         """Told, in the caller's process, what a worker gave for a row."""
 
     def complaints(self) -> list[str]:

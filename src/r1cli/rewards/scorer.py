@@ -1,8 +1,8 @@
 """Score rows with a list of rewards: rows in, the same rows out in the same order with `rewards` and `reward`.
 
-The one scorer of `reject`, `eval`, `grpo` and `distill`. What a reward can tell at once it tells here; the rest goes to the pool, many rows at
-a time, while rows that are done and next in order come out. A reader thread takes rows from the input, so that a finished row comes out
-even while the input is silent.
+The one scorer of `reject`, `eval`, `grpo` and `distill`. What a reward can tell at once it tells here; the rest goes to the pool, many
+rows at a time, while rows that are done and next in order come out. A reader thread takes rows from the input, so that a finished row
+comes out even while the input is silent.
 """
 
 import math
@@ -40,7 +40,8 @@ class _Pending:
 class Scorer:
     """Scores rows; a context manager that owns the worker processes.
 
-    workers: worker processes, 0 is one per core. timeout: seconds one row may take in one reward; then its worker is killed and its score is 0.
+    workers: worker processes, 0 is one per core. timeout: seconds one row may take in one reward; then its worker is killed and its score
+    is 0.
     timeouts, crashes: how many scores became 0 that way so far.
     """
 
@@ -85,8 +86,8 @@ class Scorer:
     def score(self, rows: Iterable[Row], read_ahead: bool = True, on_bad: Callable[[R1Error], None] | None = None) -> Iterator[Row]:
         """Each row with `rewards` {name: number or null} and `reward`, their weighted sum (null counts 0), in input order.
 
-        A field that a reward needs and a row lacks is an `R1Error` (exit 2), raised after the rows before it have come out. Fields `rewards` and `reward`
-        that the row had are replaced. read_ahead: pull the input in a thread of its own (a list never needs one).
+        A field that a reward needs and a row lacks is an `R1Error` (exit 2), raised after the rows before it have come out. Fields
+        `rewards` and `reward` that the row had are replaced. read_ahead: pull the input in a thread of its own (a list never needs one).
         on_bad: told of a row that lacks a field instead of raising; the row is left out.
         """
         flow = _Flow(self, on_bad)
@@ -217,7 +218,11 @@ class _Flow:
     def _finished(self, item: _Pending) -> Row:
         for name, score in item.scores.items():
             if score is not None and not math.isfinite(score):
-                raise R1Error(f"reward `{name}` gave {score} for row `{item.row.get('id', '?')}`", hint="a reward is a finite number or null", code=Exit.FAILED)
+                raise R1Error(
+                    f"reward `{name}` gave {score} for row `{item.row.get('id', '?')}`",
+                    hint="a reward is a finite number or null",
+                    code=Exit.FAILED,
+                )
         return item.row.with_fields(rewards=item.scores, reward=self.scorer.total(item.scores))
 
 

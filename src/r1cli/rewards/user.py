@@ -6,8 +6,8 @@ How a function is called follows from its parameters:
     def f(rows) -> list[float | None]                 a batch of rows
     def f(completions, **columns) -> list[...]        a batch, as TRL calls it: `prompts`, `completions`, and each row field as a list
 
-Each may be `async`; the rows of a batch then wait together. The function runs in a worker process, never in the caller's; what it prints goes to
-stderr. The caller only reads its source, to see how it wants to be called and that it is there.
+Each may be `async`; the rows of a batch then wait together. The function runs in a worker process, never in the caller's; what it prints
+goes to stderr. The caller only reads its source, to see how it wants to be called and that it is there.
 """
 
 import ast
@@ -99,10 +99,17 @@ class UserReward(Reward):
         parameters = inspect.signature(self._function).parameters  # type: ignore[arg-type]
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             columns = {key: column for key, column in columns.items() if key in parameters}
-        missing = [n for n, p in parameters.items() if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and n not in columns]
+        missing = [
+            n
+            for n, p in parameters.items()
+            if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and n not in columns
+        ]
         if missing:
-            raise R1Error(f"reward `{self.source}` asks for the column `{missing[0]}`, and no row has such a field",
-                          hint=f"{nearest(missing[0], columns)}; rename a column with --map {missing[0]}=COLUMN", code=Exit.USAGE)
+            raise R1Error(
+                f"reward `{self.source}` asks for the column `{missing[0]}`, and no row has such a field",
+                hint=f"{nearest(missing[0], columns)}; rename a column with --map {missing[0]}=COLUMN",
+                code=Exit.USAGE,
+            )
         return self._call(**columns)
 
     def _completion(self, row: Row) -> Any:
@@ -114,7 +121,9 @@ class UserReward(Reward):
         values = values.tolist() if hasattr(values, "tolist") else values
         if not isinstance(values, list | tuple) or len(values) != len(rows):
             got = f"{len(values)} values" if isinstance(values, list | tuple) else type(values).__name__
-            raise R1Error(f"reward `{self.source}` gave {got} for {len(rows)} rows", hint="return one number (or None) a row", code=Exit.FAILED)
+            raise R1Error(
+                f"reward `{self.source}` gave {got} for {len(rows)} rows", hint="return one number (or None) a row", code=Exit.FAILED
+            )
         return [self._number(value, row) for value, row in zip(values, rows, strict=True)]
 
     def _number(self, value: Any, row: Row) -> Score:
@@ -123,7 +132,9 @@ class UserReward(Reward):
         value = value.item() if hasattr(value, "item") else value
         if not isinstance(value, Real) or not math.isfinite(value):
             where = row.where or f"row `{row.get('id', '?')}`"
-            raise R1Error(f"reward `{self.source}` gave {value!r} for {where}", hint="a reward is a finite number or None", code=Exit.FAILED)
+            raise R1Error(
+                f"reward `{self.source}` gave {value!r} for {where}", hint="a reward is a finite number or None", code=Exit.FAILED
+            )
         return float(value)
 
 
@@ -143,20 +154,28 @@ def _names(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
 
 
 def _declared(source: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-    """The definition of the function in its file, unexecuted; None when it is made in another way. Raises `R1Error` (exit 2) when it is not there."""
+    """The definition of the function in its file, unexecuted; None when it is made in another way. Raises `R1Error` (exit 2) when it is
+    not there.
+    """
     place, _, name = source.rpartition(":")
     if not place.endswith(".py"):
         return None  # finding a module may already run code of its package: that is left to the worker
     path = Path(place)
     if not path.is_file():
-        raise R1Error(f"reward file `{place}` does not exist", hint="give the path as seen from here, then a colon and the function", code=Exit.USAGE)
+        raise R1Error(
+            f"reward file `{place}` does not exist", hint="give the path as seen from here, then a colon and the function", code=Exit.USAGE
+        )
     try:
         tree = ast.parse(path.read_bytes(), filename=place)
     except (SyntaxError, ValueError) as error:
         raise R1Error(f"reward file `{place}` is not Python: {error}", hint=f"python {place}", code=Exit.USAGE) from None
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     if name not in functions and not _assigned(tree, name):
-        raise R1Error(f"reward file `{place}` has no function `{name}`", hint=nearest(name, functions) if functions else TEMPLATE_HINT, code=Exit.USAGE)
+        raise R1Error(
+            f"reward file `{place}` has no function `{name}`",
+            hint=nearest(name, functions) if functions else TEMPLATE_HINT,
+            code=Exit.USAGE,
+        )
     return functions.get(name)
 
 
@@ -178,7 +197,9 @@ def _loaded(source: str) -> Callable[..., Any]:
         function = getattr(module, name)
     except (Exception, SystemExit) as error:
         what = f"reward `{source}` cannot be imported: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise R1Error(what, hint=f"try it alone: python {place}" if place.endswith(".py") else f"is `{place}` installed, or here?", code=Exit.USAGE) from error
+        raise R1Error(
+            what, hint=f"try it alone: python {place}" if place.endswith(".py") else f"is `{place}` installed, or here?", code=Exit.USAGE
+        ) from error
     if not callable(function):
         raise R1Error(f"reward `{source}` is not a function", hint=TEMPLATE_HINT, code=Exit.USAGE)
     return function

@@ -1,9 +1,9 @@
 """One reward worker: `python -P -m r1cli.rewards.worker READ_FD WRITE_FD MEMORY_GIB`, started by `pool.py` alone.
 
 It reads requests from one pipe and answers on another, until the first is closed. Its own stdout and stderr are stderr, its stdin is
-empty, so nothing that a user's function prints can reach the rows or the replies. It runs in its own session (a terminal's Ctrl-C does not reach it) and
-dies with its parent: by the closed pipe, on Linux by PR_SET_PDEATHSIG, and inside a request by an interval timer whose signal is left at its
-deadly default, which even a loop in C that holds the interpreter cannot outlive.
+empty, so nothing that a user's function prints can reach the rows or the replies. It runs in its own session (a terminal's Ctrl-C does
+not reach it) and dies with its parent: by the closed pipe, on Linux by PR_SET_PDEATHSIG, and inside a request by an interval timer whose
+signal is left at its deadly default, which even a loop in C that holds the interpreter cannot outlive.
 
 A request is a pickled tuple, a reply is JSON: plain data is all that comes back from here.
     ("make", [RewardSpec, ...])             -> {"ok": true}
@@ -17,6 +17,7 @@ import pickle
 import resource
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
@@ -37,8 +38,8 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # last: a `code.py` beside the user must not replace a module of the standard library
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # last: a `code.py` beside the user must not replace a module of the standard library
     rewards: list[Reward] = []
     while (request := _read(read_fd)) is not None:
         if request[0] == "make":

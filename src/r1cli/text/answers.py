@@ -25,9 +25,15 @@ MAX_GAP = 60  # characters between two boxes of one list
 TAIL = 6000  # characters from the end in which prose is searched
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _LOOSE_BOX = re.compile(r"(?:-?\d+(?:\.\d+)?|[A-Za-z])(?![A-Za-z\d])")
-_JOINER = re.compile(r"(?:\s|[$,;&.]|\\[\[\]();:,! ]|\\q?quad|\\(?:text|mbox|textrm)\{\s*(?:and|or)\s*\}|and|or|、|，|和|或|\\?[A-Za-z]{1,12}(?:_\{?\w{1,8}\}?)?\s?=)*")
+_JOINER = re.compile(
+    r"(?:\s|[$,;&.]|\\[\[\]();:,! ]|\\q?quad|\\(?:text|mbox|textrm)\{\s*(?:and|or)\s*\}|and|or|、|，|和|或"
+    r"|\\?[A-Za-z]{1,12}(?:_\{?\w{1,8}\}?)?\s?=)*"
+)
 _AND = re.compile(r"\band\b|和")
-_NEW_THOUGHT = re.compile(r"[.!?;\n。=]|\b(?:then|thus|so|hence|therefore|finally|but|not|no|wait|later|final|actually|instead|is|are|equals|gives|get|have|we)\b", re.IGNORECASE)
+_NEW_THOUGHT = re.compile(
+    r"[.!?;\n。=]|\b(?:then|thus|so|hence|therefore|finally|but|not|no|wait|later|final|actually|instead|is|are|equals|gives|get|have|we)\b",
+    re.IGNORECASE,
+)
 _OR = re.compile(r"\bor\b|或")
 _SENTENCE = re.compile(r"[a-z]{2}[.!?]\s")
 _FINAL = re.compile(r"final answer(?:\s*(?:is|:|\*|=))*\s*", re.IGNORECASE)
@@ -69,7 +75,9 @@ def find_answer(completion: str, opened: bool = False, styles: tuple[str, ...] =
 
 
 def answer_region(completion: str, opened: bool = False, open_tag: bool = True) -> tuple[str, bool] | None:
-    """(text that holds the final answer, whether it stood in answer tags); None while the reasoning is open, or after answer tags that only open."""
+    """(text that holds the final answer, whether it stood in answer tags); None while the reasoning is open, or after answer tags that
+    only open.
+    """
     parts = split(completion, opened)
     if not parts.closed:
         return None

@@ -4,11 +4,14 @@ import re
 
 # what may follow a word for "answer" so that it announces one; a word that needs nothing after it has an empty rule
 _ANNOUNCES = re.compile(r"s?\b\W{0,4}(?:is|are|be|equals|est|es|ist|è|é|:|：|=)")
-_WORDS = {word: _ANNOUNCES for word in ("answer", "final result", "réponse", "reponse", "respuesta", "antwort", "risposta", "resposta")}
+_WORDS = dict.fromkeys(("answer", "final result", "réponse", "reponse", "respuesta", "antwort", "risposta", "resposta"), _ANNOUNCES)
 _WORDS |= {word: re.compile(r"(?:应该|应)?(?:是|为|：|:)") for word in ("答案",)}
 _WORDS |= {word: re.compile(r"[\s:*：]{0,4}") for word in ("final answer", "ответ", "الجواب", "الإجابة", "उत्तर")}
 _WORDS |= {"答え": re.compile(r"(?:は|：|:)"), "답": re.compile(r"(?:은|:)")}
-_SENTENCE_END = re.compile(r"(?<![\d\s])\.(?=\s|$|\*)|(?<=\d)\.(?=\s+[A-Z\u0080-\uffff]|\s*$)|[。！!？?](?=\s|$|\W|\w)|\n|<\||</|\bI hope\b|,?\s\b(?:since|because)\b|,\s*(?:I|we|but|as|which|so|if|when)\b")
+_SENTENCE_END = re.compile(
+    r"(?<![\d\s])\.(?=\s|$|\*)|(?<=\d)\.(?=\s+[A-Z\u0080-\uffff]|\s*$)|[。！!？?]"
+    r"|\n|<\||</|\bI hope\b|,?\s\b(?:since|because)\b|,\s*(?:I|we|but|as|which|so|if|when)\b"
+)
 _LEAD = re.compile(r'(?:[\s*:：="“]|[-–]\s)*(?:(?:is|are|be|approximately|about|exactly|equal to|simply|just|est|es|是|为)\b[\s*:：]*)*')
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _JOINED = re.compile(r"(?:\s|,|;|and|or|\\q?quad|和|或)*")
@@ -34,7 +37,9 @@ def anchored(text: str, words: tuple[str, ...] = ()) -> str | None:
     low = text.lower()
     if len(low) != len(text):  # a letter whose lower case is longer: positions would not fit
         low = text
-    places = sorted((end for word, rule in _WORDS.items() if not words or word in words for end in _announced(low, word, rule)), reverse=True)
+    places = sorted(
+        (end for word, rule in _WORDS.items() if not words or word in words for end in _announced(low, word, rule)), reverse=True
+    )
     return next((value for end in places if (value := _committed(text[end:]))), None)
 
 
@@ -146,7 +151,13 @@ def _is_bare(whole: str, formulas: list[re.Match[str]]) -> bool:
     if not has_value:
         return len(words) <= 6
     first = _VALUE.search(whole)
-    if formulas or whole.count("*") > 1 or first is None or _WORD_BEFORE.search(plain[: first.start()]) or _HAN.search(whole[: first.start()]):
+    if (
+        formulas
+        or whole.count("*") > 1
+        or first is None
+        or _WORD_BEFORE.search(plain[: first.start()])
+        or _HAN.search(whole[: first.start()])
+    ):
         return False
     others = [w for w in words if w.lower() not in ("or", "and", "percent", "pct")]
     return len(others) <= (0 if "=" in whole else 2)

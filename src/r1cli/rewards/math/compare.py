@@ -9,11 +9,27 @@ from itertools import product
 
 from r1cli.rewards.math.matrices import as_matrix
 from r1cli.rewards.math.nodes import (
-    Add, Apply, Based, Builder, Degree, Func, Matrix, Mul, Node, Num, Percent, PlusMinus, Pow, Ratio, Rel, Seq, SetOp, Sym, Text, Unreadable,
+    Add,
+    Based,
+    Builder,
+    Func,
+    Matrix,
+    Mul,
+    Node,
+    Num,
+    Pow,
+    Ratio,
+    Rel,
+    Seq,
+    SetOp,
+    Sym,
+    Text,
+    Unreadable,
 )  # fmt: skip
 from r1cli.rewards.math.relations import name_and_value, same_relation
 from r1cli.rewards.math.scalars import same_value
 from r1cli.rewards.math.sets import as_set, same_set
+from r1cli.rewards.math.signs import both_signs, has_signs
 
 MAX_ITEMS = 64
 _ONE = Fraction(1)
@@ -43,61 +59,7 @@ def _alternatives(node: Node) -> list[Node]:
         return _alternatives(node.sides[-1])
     if isinstance(node, Seq) and (node.left, node.right) in (("", ""), ("{", "}")):
         return [value for item in node.items for value in _alternatives(item)]
-    return _both_signs(node) if _has_signs(node) else [node]
-
-
-def _has_signs(node: object) -> bool:
-    """Whether plus-minus stands anywhere in it."""
-    if isinstance(node, PlusMinus):
-        return True
-    return any(_has_signs(child) for child in _children(node))
-
-
-def _children(node: object) -> Sequence[object]:
-    if isinstance(node, tuple):
-        return node
-    if isinstance(node, Add):
-        return node.terms
-    if isinstance(node, Mul):
-        return node.factors
-    if isinstance(node, Pow):
-        return (node.base, node.exponent)
-    if isinstance(node, Func | Apply):
-        return node.args
-    if isinstance(node, Rel):
-        return node.sides
-    if isinstance(node, Seq):
-        return node.items
-    if isinstance(node, Percent | Degree):
-        return (node.body,)
-    return ()
-
-
-def _both_signs(node: Node) -> list[Node]:
-    plus, minus = (_with_sign(node, sign) for sign in (1, -1))
-    return [plus, minus]
-
-
-def _with_sign(node: Node, sign: int) -> Node:
-    """The node with plus-minus read as `sign`, and minus-plus as the other."""
-    if isinstance(node, PlusMinus):
-        body = _with_sign(node.body, sign)
-        return body if node.sign * sign > 0 else Mul((Num(-_ONE), body))
-    if isinstance(node, Add):
-        return Add(tuple(_with_sign(n, sign) for n in node.terms))
-    if isinstance(node, Mul):
-        return Mul(tuple(_with_sign(n, sign) for n in node.factors))
-    if isinstance(node, Pow):
-        return Pow(_with_sign(node.base, sign), _with_sign(node.exponent, sign))
-    if isinstance(node, Func):
-        return Func(node.name, tuple(_with_sign(n, sign) for n in node.args))
-    if isinstance(node, Rel):
-        return Rel(node.ops, tuple(_with_sign(n, sign) for n in node.sides))
-    if isinstance(node, Seq):
-        return Seq(node.left, node.right, tuple(_with_sign(n, sign) for n in node.items), node.joiner)
-    if isinstance(node, Percent | Degree):
-        return type(node)(_with_sign(node.body, sign))
-    return node
+    return both_signs(node) if has_signs(node) else [node]
 
 
 def _grouped(items: list[Node]) -> list[Node]:
@@ -118,7 +80,7 @@ def _same_list(gold: Node, gold_items: list[Node], answer: Node, answer_items: l
     if any(opened):  # one side is a tuple, the other a list: the same values in the same order
         g, a = (tuple_items or items for tuple_items, items in zip(opened, (gold_items, answer_items), strict=True))
         if not any(isinstance(x, Seq) and x.left == "{" for x in (gold, answer)) and len(g) == len(a) and len(g) > 1:
-            return all(_same_member(x, y) for x, y in zip(g, a, strict=True))
+            return _same_in_order(g, a)
     if _sets_apply(gold) or _sets_apply(answer):
         return same_set(as_set(gold), as_set(answer))
     ordered = _ordered(gold_items, answer_items)
@@ -126,7 +88,7 @@ def _same_list(gold: Node, gold_items: list[Node], answer: Node, answer_items: l
     if len(gold_set) != len(answer_set):
         return False
     if ordered:
-        return all(_same_member(x, y) for x, y in zip(gold_set, answer_set, strict=True))
+        return _same_in_order(gold_set, answer_set)
     return _matched(gold_set, answer_set)
 
 
@@ -136,7 +98,11 @@ def _sets_apply(node: Node) -> bool:
         return True
     if isinstance(node, Rel):
         return bool(set(node.ops) - {"=", "in"})
-    return isinstance(node, Seq) and not node.left and all(isinstance(i, Rel) and set(i.ops) - {"="} and i.ops != ("notin",) for i in node.items)
+    return (
+        isinstance(node, Seq)
+        and not node.left
+        and all(isinstance(i, Rel) and set(i.ops) - {"="} and i.ops != ("notin",) for i in node.items)
+    )
 
 
 def _distinct(items: list[Node]) -> list[Node]:
@@ -148,10 +114,11 @@ def _ordered(gold: list[Node], answer: list[Node]) -> bool:
     if any(item == Sym("…") for item in (*gold, *answer)):
         return True
     named = [[name_and_value(item)[0] if isinstance(item, Rel) else None for item in items] for items in (gold, answer)]
-    for one, other in (named, named[::-1]):
-        if None not in one and len(set(one)) == len(one) and all(name is None for name in other):
-            return True
-    return False
+    return any(_all_named(one) and not any(other) for one, other in (named, named[::-1]))
+
+
+def _all_named(names: list[str | None]) -> bool:
+    return None not in names and len(set(names)) == len(names)
 
 
 def _matched(gold: list[Node], answer: list[Node]) -> bool:
@@ -162,6 +129,10 @@ def _matched(gold: list[Node], answer: list[Node]) -> bool:
             return False
         del left[found]
     return True
+
+
+def _same_in_order(gold: Sequence[Node], answer: Sequence[Node]) -> bool:
+    return len(gold) == len(answer) and all(_same_member(g, a) for g, a in zip(gold, answer, strict=True))
 
 
 def _same_member(gold: Node, answer: Node) -> bool:
@@ -210,12 +181,12 @@ def _with_relations(gold: Node, answer: Node) -> bool:
             return same_answer(gold_name[1], answer_name[1])
         return same_relation(gold, answer)
     relation, other = (gold, answer) if isinstance(gold, Rel) else (answer, gold)
+    assert isinstance(relation, Rel)
     name, value = name_and_value(relation)
     if name is not None:
         return same_answer(value, other) if relation is gold else same_answer(other, value)
-    if set(relation.ops) - {"="}:
-        if isinstance(other, Seq | SetOp | Builder | Sym):
-            return same_set(as_set(gold), as_set(answer))
+    if set(relation.ops) - {"="} and isinstance(other, Seq | SetOp | Builder | Sym):
+        return same_set(as_set(gold), as_set(answer))
     return False
 
 
@@ -233,11 +204,11 @@ def _as_tuple(node: Node) -> list[Node] | None:
 
 
 def _same_brackets(gold: Node, answer: Node) -> bool:
-    tuples = _as_tuple(gold), _as_tuple(answer)
-    if tuples[0] is not None and tuples[1] is not None:
-        return len(tuples[0]) == len(tuples[1]) and all(_same_member(g, a) for g, a in zip(*tuples, strict=True))
+    gold_tuple, answer_tuple = _as_tuple(gold), _as_tuple(answer)
+    if gold_tuple is not None and answer_tuple is not None:
+        return _same_in_order(gold_tuple, answer_tuple)
     if isinstance(gold, Seq) and isinstance(answer, Seq) and (gold.left, gold.right) == (answer.left, answer.right):
-        return len(gold.items) == len(answer.items) and all(_same_member(g, a) for g, a in zip(gold.items, answer.items, strict=True))
+        return _same_in_order(gold.items, answer.items)
     if isinstance(gold, Builder) and gold == answer:
         return True
     if any(isinstance(x, Num | Add | Mul | Pow | Func) for x in (gold, answer)):
@@ -252,12 +223,12 @@ def _same_matrix(gold: Node, answer: Node) -> bool:
             return False
         pairs = (pair for rows in zip(gold.rows, answer.rows, strict=True) for pair in zip(*rows, strict=True))
         return all(_same_member(g, a) for g, a in pairs)
-    sides = _as_tuple(gold), _as_tuple(answer)
-    if sides[0] is None or sides[1] is None:
+    gold_tuple, answer_tuple = _as_tuple(gold), _as_tuple(answer)
+    if gold_tuple is None or answer_tuple is None:
         if isinstance(gold, Add | Mul | Pow) or isinstance(answer, Add | Mul | Pow):
             raise Unreadable("arithmetic of matrices")
         return False
-    return len(sides[0]) == len(sides[1]) and all(_same_member(g, a) for g, a in zip(*sides, strict=True))
+    return _same_in_order(gold_tuple, answer_tuple)
 
 
 def _same_ratio(gold: Node, answer: Node) -> bool:
@@ -279,4 +250,3 @@ def _same_digits(gold: Node, answer: Node) -> bool:
     based, other = (gold, answer) if isinstance(gold, Based) else (answer, gold)
     assert isinstance(based, Based)
     return isinstance(other, Num) and other.places is None and str(other.value) == based.digits
-

@@ -1,7 +1,7 @@
 """The value of a tree: exact rationals where there are only whole powers, 60-digit complex numbers elsewhere.
 
-`exact` is tried first and is a proof. `numeric` works at random points through mpmath, with limits on every operation that can grow, and keeps
-account of cancellation (`noise`), so that 1/2004! and 1/2006! stay different and sqrt(2)^2 - 2 is zero.
+`exact` is tried first and is a proof. `numeric` works at random points through mpmath, with limits on every operation that can grow, and
+keeps account of cancellation (`noise`), so that 1/2004! and 1/2006! stay different and sqrt(2)^2 - 2 is zero.
 """
 
 import math
@@ -12,7 +12,20 @@ from functools import cache
 from typing import Any
 
 from r1cli.rewards.math.nodes import (
-    Add, Apply, BigOperator, Const, Degree, Func, Mul, Node, Num, Percent, Pow, Sym, TooBig, Unreadable,
+    Add,
+    Apply,
+    BigOperator,
+    Const,
+    Degree,
+    Func,
+    Mul,
+    Node,
+    Num,
+    Percent,
+    Pow,
+    Sym,
+    TooBig,
+    Unreadable,
 )  # fmt: skip
 
 MAX_BITS = 60_000  # of an exact number
@@ -93,11 +106,11 @@ def _exact_function(node: Func, point: Point) -> Fraction:
     if any(arg.denominator != 1 for arg in args):
         raise Irrational
     whole = [int(arg) for arg in args]
-    if name == "factorial" and 0 <= whole[0]:
+    if name == "factorial" and whole[0] >= 0:
         if whole[0] > MAX_FACTORIAL:
             raise TooBig("a factorial too large")
         return Fraction(math.factorial(whole[0]))
-    if name == "binom" and 0 <= whole[0] and 0 <= whole[1]:
+    if name == "binom" and whole[0] >= 0 and whole[1] >= 0:
         if whole[0] > 10 * MAX_FACTORIAL or min(whole[1], whole[0] - whole[1]) > MAX_FACTORIAL:
             raise TooBig("a binomial too large")
         return _bounded(Fraction(math.comb(whole[0], whole[1])))
@@ -238,7 +251,7 @@ class Numbers:
         raise Unreadable(name)
 
 
-_ELEMENTARY = {name: name for name in "sin cos tan cot sec csc sinh cosh tanh coth".split()} | {
+_ELEMENTARY = {name: name for name in ["sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth"]} | {
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
 }  # fmt: skip
 
@@ -271,4 +284,3 @@ def _root(value: Any, index: Any) -> Any:
     if mp.im(value) == 0 and mp.re(value) < 0 and mp.isint(index) and int(index) % 2 == 1:
         return -_power(-value, 1 / index)
     return mp.sqrt(value) if index == 2 else _power(value, 1 / index)
-

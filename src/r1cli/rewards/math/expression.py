@@ -9,80 +9,46 @@ r"""Recursive descent over the tokens of one expression: sums, products, powers,
 
 from fractions import Fraction
 
+from r1cli.rewards.math.cursor import MINUS_ONE, Cursor, name_of, number, proper_fraction, signed
 from r1cli.rewards.math.lexer import Token
 from r1cli.rewards.math.nodes import (
-    Add, Apply, Based, BigOperator, Const, Degree, Func, Mul, Node, Num, Percent, PlusMinus, Pow, Seq, Sym, Text, TooBig, Unreadable,
+    Add,
+    Apply,
+    Based,
+    BigOperator,
+    Const,
+    Degree,
+    Func,
+    Mul,
+    Node,
+    Num,
+    Percent,
+    Pow,
+    Seq,
+    Sym,
+    Text,
+    Unreadable,
 )  # fmt: skip
 
-MINUS_ONE = Num(Fraction(-1))
-_UNKNOWN_FUNCTIONS = frozenset("f g h F G H P Q W p q".split())
+_UNKNOWN_FUNCTIONS = frozenset(["f", "g", "h", "F", "G", "H", "P", "Q", "W", "p", "q"])
 _SIGNS = frozenset(("+", "-", "+-", "-+"))
 _STARTS = frozenset(("num", "sym", "const", "func", "open", "macro", "bigop"))
 _PERCENT_WORDS = frozenset(("percent", "pct", "percentage", "per cent"))
 _DEGREE_WORDS = frozenset(("degrees", "degree", "deg"))
-MAX_EXPONENT_DIGITS = 6
 
 
-def number(text: str) -> Num:
-    """A number literal with the precision it was written in."""
-    if text.isdecimal():
-        return Num(Fraction(int(text)))
-    mantissa, _, exponent = text.lower().partition("e")
-    if len(exponent.lstrip("+-")) > MAX_EXPONENT_DIGITS - 2:
-        raise TooBig("exponent")
-    whole, point, decimals = mantissa.partition(".")
-    value = Fraction(int(whole + decimals or "0"), 10 ** len(decimals)) * Fraction(10) ** int(exponent or 0)
-    if not point and not exponent:
-        return Num(value)
-    return Num(value, len(decimals) - int(exponent or 0), len((whole + decimals).lstrip("0")))
-
-
-class ExpressionParser:
-    """Holds the tokens and the place in them. `units` collects the words that followed values."""
-
-    def __init__(self, tokens: list[Token]) -> None:
-        self.tokens = tokens
-        self.at = 0
-        self.units: list[str] = []
-        self.bars = 0
-
-    # -- tokens -------------------------------------------------------------------------------------------------------------
-
-    def peek(self) -> Token:
-        return self.tokens[self.at]
-
-    def next(self) -> Token:
-        token = self.tokens[self.at]
-        if token.kind == "end":
-            raise Unreadable("it ends too early")
-        self.at += 1
-        return token
-
-    def accept(self, kind: str, value: str | None = None) -> bool:
-        token = self.tokens[self.at]
-        if token.kind == kind and (value is None or token.value == value):
-            self.at += 1
-            return True
-        return False
-
-    def sees(self, kind: str, value: str) -> bool:
-        """Whether the next token is this one."""
-        token = self.tokens[self.at]
-        return token.kind == kind and token.value == value
-
-    def expect(self, kind: str, value: str) -> None:
-        if not self.accept(kind, value):
-            raise Unreadable(f"{self.peek().value!r} where {value!r} belongs")
+class ExpressionParser(Cursor):
+    """The levels of the grammar below lists and relations."""
 
     # -- sums and products ----------------------------------------------------------------------------------------------------
 
     def sum(self) -> Node:
         """term (+ term)*"""
         sign = self.next().value if self.peek().kind == "op" and self.peek().value in _SIGNS else "+"
-        terms = [_signed(sign, self.term())]
+        terms = [signed(sign, self.term())]
         while self.peek().kind == "op" and self.peek().value in _SIGNS:
             sign = self.next().value
-            terms.append(_signed(sign, self.term()))
+            terms.append(signed(sign, self.term()))
         return terms[0] if len(terms) == 1 else Add(tuple(terms))
 
     def term(self) -> Node:
@@ -100,7 +66,11 @@ class ExpressionParser:
                 factors.append(right if token.value == "*" else Pow(right, MINUS_ONE))
             elif token.kind == "text":
                 self._unit(factors, "")
-            elif token.kind in _STARTS and token.value not in ("[", "end", "over"):  # [ opens an interval or closes ]a, b[; end: an environment's
+            elif token.kind in _STARTS and token.value not in (
+                "[",
+                "end",
+                "over",
+            ):  # [ opens an interval or closes ]a, b[; end: an environment's
                 self._juxtaposed(factors)
             elif token.kind == "bar" and self.bars == 0:
                 factors.append(self.power())
@@ -114,7 +84,7 @@ class ExpressionParser:
             self.units.append("degrees " + self.next().value)
             return
         right = self.power()
-        if isinstance(last, Num) and last.places is None and last.value >= 0 and (part := _proper_fraction(right)) is not None:
+        if isinstance(last, Num) and last.places is None and last.value >= 0 and (part := proper_fraction(right)) is not None:
             factors[-1] = Num(last.value + part)
             return
         if isinstance(last, Num) and isinstance(right, Num) and last.places is None and right.places is None:
@@ -151,7 +121,7 @@ class ExpressionParser:
         token = self.peek()
         if token.kind == "op" and token.value in _SIGNS:
             self.at += 1
-            return _signed(token.value, self.factor())
+            return signed(token.value, self.factor())
         return self.power()
 
     # -- powers and postfixes -----------------------------------------------------------------------------------------------------
@@ -167,7 +137,7 @@ class ExpressionParser:
             elif self.accept("op", "%"):
                 node = Percent(node)
             elif self.accept("op", "'"):
-                node = Sym(f"{_name(node)}'")
+                node = Sym(f"{name_of(node)}'")
             elif self.accept("op", "_"):
                 node = self._lowered(node)
             elif self.accept("macro", "degree"):
@@ -179,24 +149,24 @@ class ExpressionParser:
         if self.accept("macro", "circ") or self.accept("macro", "degree"):
             return Degree(base)
         mark = self.at
-        if self.accept("open", "{") and (self.accept("macro", "circ") or self.accept("macro", "degree")):
-            if self.accept("close", "}"):
-                return Degree(base)
+        braced = self.accept("open", "{") and (self.accept("macro", "circ") or self.accept("macro", "degree"))
+        if braced and self.accept("close", "}"):
+            return Degree(base)
         self.at = mark
         if self.accept("op", "'") or self.accept("sym", "\\prime"):
-            return Sym(f"{_name(base)}'")
+            return Sym(f"{name_of(base)}'")
         sign = self.accept("op", "-")
         exponent = self._argument(whole_number=True)
         if self.accept("op", "^"):
             exponent = self._raised(exponent)
-        return Pow(base, _signed("-", exponent) if sign else exponent)
+        return Pow(base, signed("-", exponent) if sign else exponent)
 
     def _lowered(self, node: Node) -> Node:
         """A subscript: the base of a number, or a part of a variable's name."""
         written = self.written()
         if isinstance(node, Num) and node.places is None:
             return Based(str(node.value), written)
-        return Sym(f"{_name(node)}_{written}")
+        return Sym(f"{name_of(node)}_{written}")
 
     # -- primaries ------------------------------------------------------------------------------------------------------------
 
@@ -286,7 +256,7 @@ class ExpressionParser:
             self.at += 1
             inside = self.bracket(self.tokens[self.at - 1].value)
             return inside.items if isinstance(inside, Seq) else (inside,)
-        factors = [_signed("-", self.power()) if self.accept("op", "-") else self.power()]
+        factors = [signed("-", self.power()) if self.accept("op", "-") else self.power()]
         while self.peek().kind in ("num", "sym", "const", "macro") or self.sees("op", "/"):
             if self.accept("op", "/"):
                 factors.append(Pow(self.power(), MINUS_ONE))
@@ -306,20 +276,6 @@ class ExpressionParser:
         self.at -= 1
         return self.primary()
 
-    def written(self) -> str:
-        """An argument as it is written: the text of a group's tokens, or of one token."""
-        if not self.accept("open", "{"):
-            return self.next().value
-        depth, written = 1, []
-        while True:
-            token = self.next()
-            if token.kind == "end":
-                raise Unreadable("an argument that does not close")
-            depth += (token.value == "{") - (token.value == "}")
-            if not depth:
-                return "".join(written)
-            written.append(token.value)
-
     def _big(self, kind: str) -> Node:
         r"""\sum_{k=a}^{b} body"""
         self.expect("op", "_")
@@ -333,30 +289,3 @@ class ExpressionParser:
         self.expect("op", "^")
         high = self._argument(whole_number=True)
         return BigOperator(kind, variable.value, low, high, self.term())
-
-
-def _signed(sign: str, node: Node) -> Node:
-    if sign == "+":
-        return node
-    if sign == "-":
-        return Num(-node.value, node.places, node.significant) if isinstance(node, Num) else Mul((MINUS_ONE, node))
-    return PlusMinus(node, 1 if sign == "+-" else -1)
-
-
-def _name(node: Node) -> str:
-    if isinstance(node, Sym | Const):
-        return node.name
-    if isinstance(node, Text):
-        return node.words
-    if isinstance(node, Func | Apply) and node.args:
-        return f"{node.name}({','.join(map(repr, node.args))})"
-    raise Unreadable("a mark on something that is no name")
-
-
-def _proper_fraction(node: Node) -> Fraction | None:
-    """The value of \\frac{a}{b} with whole 0 < a < b, else None."""
-    if isinstance(node, Mul) and len(node.factors) == 2 and isinstance(node.factors[1], Pow) and node.factors[1].exponent == MINUS_ONE:
-        top, bottom = node.factors[0], node.factors[1].base
-        if isinstance(top, Num) and isinstance(bottom, Num) and top.places is None and bottom.places is None and 0 < top.value < bottom.value:
-            return top.value / bottom.value
-    return None

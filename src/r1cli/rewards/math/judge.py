@@ -9,12 +9,14 @@ from r1cli.rewards.math.words import choice_of
 from r1cli.text.answers import STYLES, answer_region, find_answer
 from r1cli.text.choice_answer import chosen_in
 from r1cli.text.choices import Option
-from r1cli.text.plain_answer import anchored
 from r1cli.text.normalise import plain_characters
+from r1cli.text.plain_answer import anchored
 
 _LETTERS = [Option(letter, "") for letter in "ABCDEFGHIJ"]
 _LETTER = re.compile(r"(?<![A-Za-z\\])\(?([A-J])\)?(?![A-Za-z'’])")
-_DENIED = re.compile(r"(?:\bnot|n't(?:\s+be)?|\bthan|\bnor|\bneither|\bnon|\bno|\bnicht|\bni|\bpas|不是|不选|非)\s*(?:\w+\s+)?(?:\(?[A-J]\)?\s*(?:,|or|and|nor|或|和)\s*)*\(?$")
+_DENIED = re.compile(
+    r"(?:\bnot|n't(?:\s+be)?|\bthan|\bnor|\bneither|\bnon|\bno|\bnicht|\bni|\bpas|不是|不选|非)\s*(?:\w+\s+)?(?:\(?[A-J]\)?\s*(?:,|or|and|nor|或|和)\s*)*\(?$"
+)
 _LONG_GOLD = 200
 _TAIL = 4000
 
@@ -75,9 +77,7 @@ class Judgement:
     answer: Side | None
 
 
-def judge(
-    completion: str, answer: object, opened: bool = False, styles: tuple[str, ...] = STYLES, finished: bool = True
-) -> Judgement:
+def judge(completion: str, answer: object, opened: bool = False, styles: tuple[str, ...] = STYLES, finished: bool = True) -> Judgement:
     """Whether a completion's answer equals the gold, as far as can be told in bounded time."""
     gold = gold_of(answer)
     text = committed(completion, gold, opened, styles, finished)

@@ -8,6 +8,24 @@ import re
 from typing import NamedTuple
 
 from r1cli.rewards.math.nodes import TooBig, Unreadable
+from r1cli.rewards.math.vocabulary import (
+    BIG,
+    CLOSERS,
+    CONNECT,
+    CONSTANTS,
+    EMPTY,
+    FONTS,
+    FUNCTIONS,
+    GREEK,
+    IGNORED,
+    OPENERS,
+    OPERATORS,
+    RELATIONS,
+    RENAMED,
+    SPACES,
+    STRUCTURE,
+    is_wordlike,
+)
 
 MAX_CHARACTERS = 2000
 MAX_TOKENS = 1500
@@ -22,44 +40,6 @@ class Token(NamedTuple):
     value: str
     spaced: bool = False
 
-
-FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan arccot asin acos atan ln log lg exp sqrt gcd lcm max min abs det".split()
-)
-_RENAMED = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log10"}
-_CONNECT = {"or": "or", "and": "and", "ou": "or", "oder": "or", "und": "and", "et": "and"}
-_CONSTANTS = {"pi": "pi", "infty": "inf", "infinity": "inf", "inf": "inf", "oo": "inf", "varpi": "pi"}
-_RELATIONS = {
-    "le": "<=", "leq": "<=", "leqslant": "<=", "leqq": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=", "geqq": ">=", "lt": "<", "gt": ">",
-    "ne": "!=", "neq": "!=", "in": "in", "equiv": "=", "approx": "approx", "sim": "approx", "simeq": "approx", "colon": ":", "to": "to", "rightarrow": "to",
-    "mid": "mid", "notin": "notin", "implies": "to", "Rightarrow": "to", "subset": "subset", "subseteq": "subset", "pmod": "pmod", "cong": "cong",
-    "perp": "perp", "parallel": "parallel",
-}  # fmt: skip
-_OPERATORS = {
-    "times": "*", "cdot": "*", "ast": "*", "div": "/", "pm": "+-", "mp": "-+", "cup": "cup", "cap": "cap", "setminus": "minus",
-    "backslash": "minus", "bigcup": "cup", "cdotp": "*", "bullet": "*",
-}  # fmt: skip
-_OPENERS = {"{": "{", "(": "(", "[": "[", r"\{": r"\{", "lbrace": r"\{", "lbrack": "[", "langle": "<", "lfloor": "floor", "lceil": "ceil",
-            "lvert": "|(", "lVert": "|("}  # fmt: skip
-_CLOSERS = {"}": "}", ")": ")", "]": "]", r"\}": r"\}", "rbrace": r"\}", "rbrack": "]", "rangle": ">", "rfloor": "floor", "rceil": "ceil",
-            "rvert": "|)", "rVert": "|)"}  # fmt: skip
-_IGNORED = frozenset(
-    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle displaystyle textstyle scriptstyle limits nolimits rm bf it tt "
-    "cal mathstrut strut hfill boldmath normalsize large Large LARGE huge small nonumber noindent textdollar dollar pounds euro yen".split()
-)
-_SPACES = frozenset("quad qquad enspace thinspace space".split())
-_FONTS = frozenset(
-    "text textbf textit textrm textsf texttt textnormal mbox hbox mathrm mathbf mathit mathsf mathtt boldsymbol bm pmb operatorname emph "
-    "underline mathnormal ensuremath boxed fbox".split()
-)
-_GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho varrho sigma tau upsilon phi varphi chi psi "
-    "omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar Re Im triangle angle ldots cdots dots vdots ddots prime nabla aleph "
-    "square sphericalangle measuredangle odot".split()
-)
-STRUCTURE = frozenset("frac dfrac tfrac cfrac binom dbinom tbinom sqrt overline bar overrightarrow vec hat widehat tilde dot mathbb mathcal "
-                      "begin end emptyset varnothing circ degree color textcolor over".split())  # fmt: skip
-_BIG = frozenset("sum prod int iint iiint oint lim partial iff forall exists neg not".split())
 
 _TOKEN = re.compile(
     r"""
@@ -83,7 +63,6 @@ _THOUSANDS_TOP = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d]|,\d)")
 _THOUSANDS_LATEX = re.compile(r"(?<=\d)(?:\{,\}|,\s?\\!\s?|\\,|\\!|\{\\,\})\s?(?=\d{3}(?!\d))")
 _THOUSANDS_SPACE = re.compile(r"(?<![\d.,\\}])\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)")
 _REPEATING = ("\\overline", "\\bar", "\\dot")
-_EMPTY = frozenset("phantom hspace vspace tag label hphantom vphantom".split())
 _UNIT = re.compile(r"[A-Za-z]{1,4}(?:\^?\{?-?\d\}?)?(?:\s?[/*.]?\s?[A-Za-z]{1,4}(?:\^?\{?-?\d\}?)?){0,3}")
 _MATHS = re.compile(r"[\d^_=+*/\\{}()|<>]")
 _WORDS_ONLY = re.compile(r"[^\W\d_]{2}")
@@ -103,7 +82,9 @@ def join_thousands(text: str, commas: bool) -> str:
 
 def _inside_bracket(text: str, at: int) -> bool:
     """Whether a bracket is open at a place, so that a comma there parts two values."""
-    return text.count("(", 0, at) + text.count("[", 0, at) + text.count("{", 0, at) > text.count(")", 0, at) + text.count("]", 0, at) + text.count("}", 0, at)
+    return text.count("(", 0, at) + text.count("[", 0, at) + text.count("{", 0, at) > text.count(")", 0, at) + text.count(
+        "]", 0, at
+    ) + text.count("}", 0, at)
 
 
 def tokens(text: str) -> list[Token]:
@@ -194,12 +175,12 @@ def _other(value: str, out: list[Token]) -> None:
 
 
 def _word(word: str, out: list[Token], spaced: bool) -> None:
-    if word in _CONNECT and (spaced or not out or out[-1].kind in ("num", "close")):
-        out.append(Token("sep", _CONNECT[word]))
+    if word in CONNECT and (spaced or not out or out[-1].kind in ("num", "close")):
+        out.append(Token("sep", CONNECT[word]))
     elif word in FUNCTIONS:
-        out.append(Token("func", _RENAMED.get(word, word), spaced))
-    elif word in _CONSTANTS:
-        out.append(Token("const", _CONSTANTS[word], spaced))
+        out.append(Token("func", RENAMED.get(word, word), spaced))
+    elif word in CONSTANTS:
+        out.append(Token("const", CONSTANTS[word], spaced))
     elif word in ("e", "i"):
         out.append(Token("const", word, spaced))
     elif len(word) == 1:
@@ -210,45 +191,36 @@ def _word(word: str, out: list[Token], spaced: bool) -> None:
         out.extend(Token("const" if c in "ei" else "sym", c, spaced and n == 0) for n, c in enumerate(word))
 
 
-_SHORT_UNITS = frozenset("cm mm km kg mg ft lb lbs oz hr hrs min sec mi yd pt qt gal ml mol hz mph am pm yr yrs pct in deg rad ev cal".split())
-
-
-def is_wordlike(word: str) -> bool:
-    """Whether letters in a row are a word or a unit, not a product of variables: known units, or four letters with a vowel."""
-    low = word.lower()
-    return low in _SHORT_UNITS or low == "no" or (len(word) >= 3 and (len(word) > 3 or word[1:].islower()) and bool(re.search("[aeiou]", low)) and word[1:] == low[1:])
-
-
 def _macro(name: str, text: str, position: int, out: list[Token], spaced: bool) -> int:
-    if name in _FONTS or name.rstrip("*") in _FONTS:
+    if name in FONTS or name.rstrip("*") in FONTS:
         return _font(text, position, out, spaced)
-    if name in _EMPTY:
+    if name in EMPTY:
         return max(position, closing_brace(text, position) + 1) if text.startswith("{", position) else position
-    if name in _IGNORED:
+    if name in IGNORED:
         if name in ("left", "right", "middle") and position < len(text) and text[position] == ".":
             return position + 1  # \left. is an empty bracket
-    elif name in _SPACES:
+    elif name in SPACES:
         if out and out[-1].kind not in ("sep", "op", "rel", "open"):
             out.append(Token("gap", name))
-    elif name in _OPENERS or name in _CLOSERS:
-        out.append(Token("open", _OPENERS[name], spaced) if name in _OPENERS else Token("close", _CLOSERS[name], spaced))
-    elif name in _RELATIONS:
-        out.append(Token("rel", _RELATIONS[name], spaced))
-    elif name in _OPERATORS:
-        out.append(Token("op", _OPERATORS[name], spaced))
-    elif name in _CONSTANTS:
-        out.append(Token("const", _CONSTANTS[name], spaced))
+    elif name in OPENERS or name in CLOSERS:
+        out.append(Token("open", OPENERS[name], spaced) if name in OPENERS else Token("close", CLOSERS[name], spaced))
+    elif name in RELATIONS:
+        out.append(Token("rel", RELATIONS[name], spaced))
+    elif name in OPERATORS:
+        out.append(Token("op", OPERATORS[name], spaced))
+    elif name in CONSTANTS:
+        out.append(Token("const", CONSTANTS[name], spaced))
     elif name in STRUCTURE:
         out.append(Token("macro", "frac" if name in ("dfrac", "tfrac", "cfrac") else "binom" if name.endswith("binom") else name, spaced))
     elif name in FUNCTIONS:
-        out.append(Token("func", _RENAMED.get(name, name), spaced))
+        out.append(Token("func", RENAMED.get(name, name), spaced))
     elif name in ("land", "wedge", "lor", "vee"):
         out.append(Token("sep", "and" if name in ("land", "wedge") else "or"))
     elif name in ("vert", "Vert"):
         out.append(Token("bar", "|", spaced))
-    elif name in _GREEK:
+    elif name in GREEK:
         out.append(Token("sym", "…" if name.endswith("dots") else "\\" + name, spaced))
-    elif name in _BIG:
+    elif name in BIG:
         out.append(Token("bigop", name, spaced))
     else:
         return _unknown_macro(name, text, position, out, spaced)
@@ -259,7 +231,7 @@ def _unknown_macro(name: str, text: str, position: int, out: list[Token], spaced
     """A macro glued to the letters after it (`\\cdotx`, `\\quadx`), else unreadable."""
     for length in range(len(name) - 1, 1, -1):
         head = name[:length]
-        if head in _SPACES or head in _OPERATORS or head in _RELATIONS or head in _GREEK or head in _CONSTANTS:
+        if head in SPACES or head in OPERATORS or head in RELATIONS or head in GREEK or head in CONSTANTS:
             _macro(head, text, position, out, spaced)
             _word(name[length:], out, False)
             return position
@@ -279,13 +251,13 @@ def _font(text: str, position: int, out: list[Token], spaced: bool) -> int:
     inside = text[start + 1 : end]
     words = inside.strip().strip(".,;:!?").strip()
     low = words.lower()
-    if low in _CONNECT:
-        out.append(Token("sep", _CONNECT[low]))
+    if low in CONNECT:
+        out.append(Token("sep", CONNECT[low]))
     elif out and out[-1].kind in ("num", "close") and _UNIT.fullmatch(words):
         out.append(Token("text", words, spaced))
     elif _MATHS.search(words) or not _WORDS_ONLY.search(words):
         _scan(inside, out)
-    elif low in _CONSTANTS or low in FUNCTIONS:
+    elif low in CONSTANTS or low in FUNCTIONS:
         _word(low, out, spaced)
     elif words:
         _text(words, out, spaced)

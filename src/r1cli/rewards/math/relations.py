@@ -7,12 +7,12 @@ from r1cli.rewards.math.nodes import Add, Apply, Const, Func, Mul, Node, Num, Po
 from r1cli.rewards.math.scalars import point, same_value, symbols
 from r1cli.rewards.math.sets import FLIPPED, as_set, same_set
 
-_NAMING_FUNCTIONS = frozenset("abs sin cos tan cot sec csc det ln log".split())
+_NAMING_FUNCTIONS = frozenset(["abs", "sin", "cos", "tan", "cot", "sec", "csc", "det", "ln", "log"])
 
 
 def name_and_value(node: Rel) -> tuple[str | None, Node]:
-    """(name, value) of `x = value`, `f(x) = value`, `|AB| = value`, `A:B = value`, `(p, q) = value`, of chains that end in the value, and of
-    arithmetic written out (`12 * 3 = 36`, named ""). (None, node) for other relations, such as `x + y = 3`, which name nothing.
+    """(name, value) of `x = value`, `f(x) = value`, `|AB| = value`, `A:B = value`, `(p, q) = value`, of chains that end in the value, and
+    of arithmetic written out (`12 * 3 = 36`, named ""). (None, node) for other relations, such as `x + y = 3`, which name nothing.
     """
     if set(node.ops) != {"="}:
         return None, node

@@ -1,7 +1,7 @@
 """Are two expressions the same number, or the same function of their variables.
 
-Expressions are compared at four points, one of them with mixed signs: exactly while they are rational, else with 60 digits. Where a value leaves the
-real line without an i in the text it is a matter of branches (x^(2/3) of a negative x), and that point decides nothing.
+Expressions are compared at four points, one of them with mixed signs: exactly while they are rational, else with 60 digits. Where a value
+leaves the real line without an i in the text it is a matter of branches (x^(2/3) of a negative x), and that point decides nothing.
 """
 
 import zlib
@@ -11,7 +11,21 @@ from typing import Any
 
 from r1cli.rewards.math.evaluate import Irrational, Numbers, exact, symbol_name
 from r1cli.rewards.math.nodes import (
-    Add, Apply, Based, BigOperator, Const, Degree, Func, Mul, Node, Num, Percent, PlusMinus, Pow, Sym, TooBig, Unreadable,
+    Add,
+    Apply,
+    Based,
+    BigOperator,
+    Const,
+    Degree,
+    Func,
+    Mul,
+    Node,
+    Num,
+    Percent,
+    PlusMinus,
+    Pow,
+    Sym,
+    Unreadable,
 )  # fmt: skip
 
 GOLD_DIGITS = 3  # a decimal gold with so many digits is met by what rounds to it
@@ -81,7 +95,9 @@ def infinite(node: Node) -> int:
 
 @lru_cache(maxsize=4096)
 def symbols(node: Node) -> frozenset[str]:
-    """The names of the free symbols (and of unknown functions at their arguments). Raises `Unreadable` for structure inside an expression."""
+    """The names of the free symbols (and of unknown functions at their arguments). Raises `Unreadable` for structure inside an
+    expression.
+    """
     if isinstance(node, Sym | Apply):
         return frozenset((symbol_name(node),))
     if isinstance(node, Num | Const):
@@ -107,8 +123,8 @@ def children(node: Node) -> tuple[Node, ...]:
 
 
 def point(names: list[str], k: int) -> dict[str, Fraction]:
-    """The k-th point: a fixed rational for every name, between 1/3 and 7/3; at k = 2 the first and about half of the others are negative; at k = 3
-    all are four times as large, where polynomials under a root tend to be positive.
+    """The k-th point: a fixed rational for every name, between 1/3 and 7/3; at k = 2 the first and about half of the others are negative;
+    at k = 3 all are four times as large, where polynomials under a root tend to be positive.
     """
     values = {}
     for n, name in enumerate(names):

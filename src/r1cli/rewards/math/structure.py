@@ -1,21 +1,44 @@
 r"""Read a whole answer: lists joined by commas and connectives, relations, ratios, unions, brackets, sets, matrices, macros.
 
-    answer   := clause (("," | ";" | "or" | "and") clause)*
-    clause   := ratio (relation ratio)*
-    ratio    := union (":" union)*
-    union    := sum ((cup | cap | minus) sum)*
+answer   := clause (("," | ";" | "or" | "and") clause)*
+clause   := ratio (relation ratio)*
+ratio    := union (":" union)*
+union    := sum ((cup | cap | minus) sum)*
 """
 
 from dataclasses import dataclass
 from fractions import Fraction
 
-from r1cli.rewards.math.expression import MINUS_ONE, ExpressionParser
+from r1cli.rewards.math.cursor import MINUS_ONE
+from r1cli.rewards.math.expression import ExpressionParser
 from r1cli.rewards.math.lexer import tokens
 from r1cli.rewards.math.nodes import (
-    Builder, Func, Matrix, Mul, Node, Num, Pow, Ratio, Rel, Seq, SetOp, Sym, Text, Unreadable,
+    Builder,
+    Func,
+    Matrix,
+    Mul,
+    Node,
+    Num,
+    Pow,
+    Ratio,
+    Rel,
+    Seq,
+    SetOp,
+    Sym,
+    Text,
+    Unreadable,
 )  # fmt: skip
 
-_PAIRS = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), r"\{": (r"\}",), "<": (">",), "floor": ("floor",), "ceil": ("ceil",), "|(": ("|)",)}
+_PAIRS = {
+    "(": (")", "]"),
+    "[": ("]", ")"),
+    "{": ("}",),
+    r"\{": (r"\}",),
+    "<": (">",),
+    "floor": ("floor",),
+    "ceil": ("ceil",),
+    "|(": ("|)",),
+}
 _RELATIONS = frozenset(("=", "<", ">", "<=", ">=", "!=", "in", "notin", "subset", "approx"))
 _SEPARATORS = {",": ",", ";": ",", "or": "or", "and": "and"}
 
@@ -31,7 +54,7 @@ class Parsed:
 def parse(text: str) -> Parsed:
     """The tree of an answer. Raises `Unreadable` when it is not in the grammar, `TooBig` when it passes a limit."""
     found = tokens(text)
-    while len(found) > 1 and found[-2].kind in ("sep", "gap") or (len(found) > 1 and found[-2].value in ("=", "\\")):
+    while (len(found) > 1 and found[-2].kind in ("sep", "gap")) or (len(found) > 1 and found[-2].value in ("=", "\\")):
         del found[-2]
     parser = AnswerParser(found)
     try:
@@ -56,7 +79,14 @@ class AnswerParser(ExpressionParser):
                 break
             items.append(self.clause())
             separated = False
-            while self.peek().kind in ("sep", "gap") and self.peek().value in (*_SEPARATORS, "quad", "qquad", "enspace", "thinspace", "space"):
+            while self.peek().kind in ("sep", "gap") and self.peek().value in (
+                *_SEPARATORS,
+                "quad",
+                "qquad",
+                "enspace",
+                "thinspace",
+                "space",
+            ):
                 word = _SEPARATORS.get(self.next().value, ",")
                 joiner = word if word != "," else joiner
                 separated = True
@@ -200,5 +230,3 @@ class AnswerParser(ExpressionParser):
             matrix: Node = Matrix(tuple(rows))
             return Func("det", (matrix,)) if name == "vmatrix" else matrix
         return Seq("", "", tuple(item for r in rows for item in r), "and")
-
-

@@ -1,7 +1,8 @@
 r"""The last stage: sympy, for answers the grammar does not hold (integrals, limits, derivatives, matrix arithmetic).
 
 It runs in worker processes only, where a deadline and an address-space limit hold it. Text becomes a sympy object through the grammar of
-latex2sympy2_extended, which evaluates nothing (no `eval`, no `parse_expr`), and only the whole text counts: a piece of a gold is not a gold.
+latex2sympy2_extended, which evaluates nothing (no `eval`, no `parse_expr`), and only the whole text counts: a piece of a gold is not a
+gold.
 """
 
 import re
@@ -63,7 +64,12 @@ def _same(gold: Any, answer: Any) -> bool:
     import sympy
 
     if isinstance(gold, sympy.MatrixBase) or isinstance(answer, sympy.MatrixBase):
-        return isinstance(gold, sympy.MatrixBase) and isinstance(answer, sympy.MatrixBase) and gold.shape == answer.shape and gold.equals(answer) is True
+        return (
+            isinstance(gold, sympy.MatrixBase)
+            and isinstance(answer, sympy.MatrixBase)
+            and gold.shape == answer.shape
+            and gold.equals(answer) is True
+        )
     if isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr):
         if gold == answer:
             return True

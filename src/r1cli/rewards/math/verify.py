@@ -21,9 +21,7 @@ from r1cli.rewards.math.words import choice_of, clock, is_words, letters_of, pla
 from r1cli.text.normalise import plain_characters
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,40}(?:\.\d{1,40})?|\.\d{1,40})")
-_LAYOUT = re.compile(
-    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|mathstrut)(?![a-zA-Z])|\\[!]|[$]|\\(?=[dt]frac(?![a-zA-Z]))[dt]|\\(?=[,;: ])[,;: ]|(?<!\d)\s+|\s+(?!\d)"
-)
+_LAYOUT = re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|mathstrut)(?![a-zA-Z])|\\!|[$]|(?<!\d)\s+|\s+(?!\d)")
 _THIN = re.compile(r"\\[,;: ]|~")
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z({\[)}\]])")
 _TRAILING = re.compile(r"(?:(?<!\\)[.,;。\s]|\\[,;:! ]|\\q?quad)+$")
@@ -37,7 +35,8 @@ _DECIMAL_COMMA = re.compile(r"(?<![\d,.])(?:0,\d+|\d+,(?:\d{1,2}|\d{4,}))(?![\d,
 class Side:
     """A gold or an answer, made ready; it is parsed when first asked, for most answers are told before that.
 
-    text: tidied. key: without layout. number: its value when it is a plain number. reason: why it has no readings, once they were asked for.
+    text: tidied. key: without layout. number: its value when it is a plain number. reason: why it has no readings, once they were asked
+    for.
     too_big: it passes a limit.
     """
 
@@ -110,7 +109,10 @@ def _readings(text: str) -> tuple[Parsed, ...]:
     if bare != joined:
         readings.append(parse(bare))
     single = "," in text and not any(c in text for c in "([{")
-    for other in (join_thousands(text, commas=False), joined if not single else _DECIMAL_COMMA.sub(lambda m: m[0].replace(",", "."), joined)):
+    for other in (
+        join_thousands(text, commas=False),
+        joined if not single else _DECIMAL_COMMA.sub(lambda m: m[0].replace(",", "."), joined),
+    ):
         if other != joined:
             try:
                 readings.append(parse(other))
@@ -121,7 +123,13 @@ def _readings(text: str) -> tuple[Parsed, ...]:
 
 def readable(gold: Side) -> bool:
     """Whether a gold can be compared with: it has a reading, or it is words, a choice or a time."""
-    return gold.number is not None or bool(gold.readings) or gold.words is not None or choice_of(gold.text) is not None or clock(gold.text) is not None
+    return (
+        gold.number is not None
+        or bool(gold.readings)
+        or gold.words is not None
+        or choice_of(gold.text) is not None
+        or clock(gold.text) is not None
+    )
 
 
 def equal(gold: Side, answer: Side) -> bool | None:
@@ -152,7 +160,7 @@ def _by_words(gold: Side, answer: Side) -> bool | None:
     times = clock(gold.text), clock(answer.text)
     if times[0] is not None and times[1] is not None and "" not in (times[0][2], times[1][2]):
         return times[0] == times[1]
-    if times[0] is not None and (times[0][2] or times[1] is not None and times[1][2]):
+    if times[0] is not None and (times[0][2] or (times[1] is not None and times[1][2])):
         return times[1] is not None and times[0][:2] == times[1][:2]
     if gold.words is not None:
         return True if gold.words == word_key(answer.text) else (False if not gold.readings or answer.words is not None else None)

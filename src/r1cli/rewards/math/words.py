@@ -1,15 +1,18 @@
 r"""Answers that are words, letters of choices, or times of day, and the units that may follow a number.
 
-Words are compared by their letters and digits, lower case, without articles; units are compared only when both are known and differ in size.
+Words are compared by their letters and digits, lower case, without articles; units are compared only when both are known and differ in
+size.
 """
 
 import re
 import unicodedata
 from fractions import Fraction
 
-from r1cli.rewards.math.lexer import is_wordlike
+from r1cli.rewards.math.vocabulary import is_wordlike
 
-_MACROS = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mathrm|mathbf|mathit|mbox|hbox|operatorname|boxed|fbox|left|right|emph|bf|rm|bm|boldsymbol)\b\s*")
+_MACROS = re.compile(
+    r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mathrm|mathbf|mathit|mbox|hbox|operatorname|boxed|fbox|left|right|emph|bf|rm|bm|boldsymbol)\b\s*"
+)
 _SPACING = re.compile(r"\\[,;:! ]|\\q?quad\b|[${}~*]|\\[()\[\]]")
 _NOT_WORDS = re.compile(r"[^\w\s%+-]+")
 _ARTICLES = re.compile(r"\b(?:the|a|an)\s+(?=\w)")
@@ -22,13 +25,24 @@ _SEVERAL = re.compile(r"\(?[A-J]\)?(?:(?:\s|,|;|、|and)*\(?[A-J]\)?){1,9}")
 _LETTER = re.compile("[A-J]")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s*([ap])?\.?\s*(?:m\b)?\.?")
 _SYNONYMS = {
-    "dne": "does not exist", "no solutions": "no solution", "none": "no solution", "无解": "no solution", "no real solutions": "no solution",
+    "dne": "does not exist", "no solutions": "no solution", "none": "no solution", "无解": "no solution",
+    "no real solutions": "no solution",
     "no real solution": "no solution", "true": "true", "correct": "true", "infinitely many solutions": "infinitely many",
 }  # fmt: skip
 
 _SIZES: dict[str, tuple[str, Fraction]] = {}
 for _kind, _units in {
-    "length": {"mm": 1, "millimeters": 1, "cm": 10, "centimeters": 10, "m": 1000, "meters": 1000, "metres": 1000, "km": 10**6, "kilometers": 10**6},
+    "length": {
+        "mm": 1,
+        "millimeters": 1,
+        "cm": 10,
+        "centimeters": 10,
+        "m": 1000,
+        "meters": 1000,
+        "metres": 1000,
+        "km": 10**6,
+        "kilometers": 10**6,
+    },
     "us length": {"in": 1, "inches": 1, "ft": 12, "feet": 12, "yards": 36, "miles": 63360},
     "mass": {"mg": 1, "g": 1000, "grams": 1000, "kg": 10**6, "kilograms": 10**6},
     "time": {"seconds": 1, "sec": 1, "minutes": 60, "min": 60, "hours": 3600, "hr": 3600, "days": 86400, "weeks": 604800},
@@ -69,7 +83,9 @@ def is_words(text: str) -> bool:
         return False
     if word_key(text) in _SYNONYMS.values():
         return True
-    return not text.isascii() and any(c.isalpha() and not c.isascii() for c in text) or any(map(is_wordlike, _RUN.findall(_MACROS.sub("", text))))
+    return (not text.isascii() and any(c.isalpha() and not c.isascii() for c in text)) or any(
+        map(is_wordlike, _RUN.findall(_MACROS.sub("", text)))
+    )
 
 
 def choice_of(text: str) -> tuple[str, str] | None:
