@@ -17,7 +17,7 @@ setup:           ## make .venv with r1 in it (CPU, or GPU where there is one)
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" scripts/setup $(TORCH_INDEX)
 
 demo: setup      ## the whole R1 recipe on a small language model: table and report at the end
-	@$(IN_VENV) $(MAKE) --no-print-directory -f examples/demo/Makefile
+	@$(IN_VENV) $(MAKE) --no-print-directory -f examples/demo/Makefile demo
 
 r1-zero: setup   ## GRPO straight from a base model, without SFT
 	@$(IN_VENV) $(MAKE) --no-print-directory -f examples/demo/Makefile r1-zero
