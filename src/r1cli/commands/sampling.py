@@ -19,7 +19,7 @@ from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
 from r1cli.row import Row, require, seed_of
-from r1cli.text.prompts import PromptRenderer
+from r1cli.text.prompts import PromptRenderer, check_template
 
 Pair = tuple[Any, int]  # (id, sample)
 STALE = ("rewards", "reward", "think_prefix")  # of an earlier completion of the row
@@ -144,6 +144,7 @@ class Sampler:
 
 def check_sampling(settings: Any, sources: Mapping[str, str]) -> None:
     """Refuse flags that contradict each other, before anything is loaded. Raises `R1Error` (exit 2)."""
+    check_template(settings.template, settings.system)
     if settings.temperature > 0:
         return
     if settings.samples > 1:
@@ -203,6 +204,8 @@ def draw(
     first = next(wanted, None)
     if first is None:
         return
+    if on_bad is None:
+        require(first, "prompt", str, list)  # the wrong column: better said now than when the model is loaded
     with open_sampler(settings, context, model=model or settings.model) as sampler:
         totals.started, totals.engine = monotonic(), sampler.engine.name
         on_ready()

@@ -16,7 +16,8 @@ from typing import Any
 from r1cli.errors import Exit, R1Error, nearest
 from r1cli.row import Message, Prompt, messages_of
 
-TEMPLATES = ("chat", "boxed", "r1-zero", "raw")
+CHAT_TEMPLATES = ("chat", "boxed")
+TEMPLATES = (*CHAT_TEMPLATES, "r1-zero", "raw")
 OPEN, CLOSE = "<think>", "</think>"
 BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
 R1_ZERO = (
@@ -40,14 +41,11 @@ class PromptRenderer:
         self._tokenizer = tokenizer
         self.template = template
         self._system = system
-        self._is_chat = template in ("chat", "boxed")
-        self._frame = "" if self._is_chat else _frame(template)
+        self._is_chat = template in CHAT_TEMPLATES
+        self._frame = check_template(template, system)
         if self._is_chat and not getattr(tokenizer, "chat_template", None):
             raise R1Error("the model's tokenizer has no chat template", code=Exit.USAGE,
                           hint="a base model takes --template r1-zero, raw, or a file with {prompt} in it")
-        if system is not None and not self._is_chat:
-            raise R1Error(f"a system message has no place in template `{template}`", code=Exit.USAGE,
-                          hint="write it into the template, or take --template chat")
         self.think_prefix = opened(self._ending())
         self._opening = ""
         if think_prefix and not self.think_prefix:
@@ -112,7 +110,15 @@ def opened(ending: str) -> str:
     return tag + rest if tag and CLOSE not in rest else ""
 
 
-def _frame(template: str) -> str:
+def check_template(template: str, system: str | None = None) -> str:
+    """The text around {prompt} of a plain-text template, "" for the chat ones; needs no tokenizer, so a mistake is found before a model
+    is loaded. Raises `R1Error` (exit 2): an unknown template, a file without {prompt}, a system message where there is no place for it.
+    """
+    if template in CHAT_TEMPLATES:
+        return ""
+    if system is not None:
+        raise R1Error(f"a system message has no place in template `{template}`", code=Exit.USAGE,
+                      hint="write it into the template, or take --template chat")
     if template == "raw":
         return SLOT
     if template == "r1-zero":
