@@ -1,6 +1,8 @@
 # Sizes of the demo: SmolLM2-135M on two cores. docs/log.md says what else was tried.
 PYTHON := python
 MAKE_BASE := $(PYTHON) $(HERE)base_model.py
+ENGINE := auto
+REWARDS := accuracy,format,language
 MAX_TOKENS := 80
 BATCH := 96
 KV_GIB := 0.5

@@ -1,7 +1,9 @@
 # The same recipe on a random model of two layers: shows that every command of the recipe runs, nothing about learning.
 PYTHON := python
-MAKE_BASE := $(PYTHON) $(HERE)toy_model.py
-MAX_TOKENS := 16
+MAKE_BASE := $(PYTHON) -c "import sys; from tests.tiny import tiny_model; tiny_model(sys.argv[1], hidden=128)"
+ENGINE := transformers
+REWARDS := format,language
+MAX_TOKENS := 96
 BATCH := 16
 KV_GIB := 0.2
 MICRO := 2048
@@ -31,4 +33,4 @@ DISTILL_EPOCHS := 1
 EVAL_SAMPLES := 2
 
 ZERO_PROBLEMS := --test 4 --train 8
-ZERO_RL := --steps 2 --prompts-per-step 2 --group-size 2 --max-completion-length 16 --lr 1e-4 --beta 0
+ZERO_RL := --steps 2 --prompts-per-step 2 --group-size 2 --max-completion-length 24 --lr 1e-4 --beta 0

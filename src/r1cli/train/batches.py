@@ -2,14 +2,15 @@
 
 Shapes: _B rows, _T positions of a row, _N completion tokens (packed), _S sequences.
 
-A row is a prompt followed by any number of its completions, laid end to end: every completion attends to the prompt and to itself, and
-counts its positions from the end of the prompt. The model sees the same numbers as if each completion stood alone after its own copy of
-the prompt, without computing the prompt G times. SFT rows are packed the same way, each segment alone. Rows with a single sequence need
-no mask at all and run on the attention kernel's causal path.
+A row is a prefix followed by any number of sequences that begin with it, laid end to end: each one attends to the prefix and to itself,
+and counts its positions from the end of the prefix. The model sees the same numbers as if each sequence stood alone after its own copy of
+the prefix, without computing it again: in GRPO the prefix is the group's prompt, in SFT what all prompts of a step begin with. Rows with a
+single sequence need no mask at all and run on the attention kernel's causal path.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from os.path import commonprefix
 
 import torch
 from torch import Tensor
@@ -44,21 +45,23 @@ class Sample:
 
 @dataclass(slots=True)
 class RowLayout:
-    """What one row of a batch holds: a shared prompt (may be empty) and the sequences after it."""
+    """What one row of a batch holds: a prefix that all its sequences begin with (may be empty), computed once, and what each adds to it."""
 
-    prompt_ids: list[int]
+    prefix_ids: list[int]
     samples: list[Sample]
-    shared: bool  # False: every sequence brings its own prompt (SFT packing)
 
     @property
     def length(self) -> int:
-        own = 0 if self.shared else sum(len(s.prompt_ids) for s in self.samples)
-        return (len(self.prompt_ids) if self.shared else 0) + own + sum(len(s.completion_ids) for s in self.samples)
+        return len(self.prefix_ids) + sum(self.own_length(sample) for sample in self.samples)
 
     @property
     def plain(self) -> bool:
         """True when causal attention is all the row needs."""
         return len(self.samples) == 1
+
+    def own_length(self, sample: Sample) -> int:
+        """Positions that a sequence adds to the row."""
+        return len(sample.prompt_ids) - len(self.prefix_ids) + len(sample.completion_ids)
 
 
 @dataclass(slots=True)
@@ -84,27 +87,21 @@ def group_rows(samples: Iterable[Sample], pack_length: int = PACK_LENGTH) -> lis
     by_prompt: dict[tuple[int, ...], list[Sample]] = {}
     for sample in samples:
         by_prompt.setdefault(tuple(sample.prompt_ids), []).append(sample)
-    rows = []
-    for prompt, members in by_prompt.items():
-        members.sort(key=lambda s: len(s.completion_ids), reverse=True)
-        row = RowLayout(list(prompt), [], shared=True)
-        for sample in members:
-            if row.samples and row.length + len(sample.completion_ids) > pack_length:
-                rows.append(row)
-                row = RowLayout(list(prompt), [], shared=True)
-            row.samples.append(sample)
-        rows.append(row)
-    return rows
+    return [row for prompt, members in by_prompt.items() for row in _filled(list(prompt), members, pack_length)]
 
 
-def packed_rows(samples: Iterable[Sample], pack_length: int = PACK_LENGTH) -> list[RowLayout]:
-    """Rows of whole sequences, first-fit decreasing into `pack_length` positions; a longer one gets a row of its own. None is cut."""
+def packed_rows(samples: Sequence[Sample], pack_length: int = PACK_LENGTH) -> list[RowLayout]:
+    """Rows of different prompts. What all of them begin with (a system message) is computed once a row. No sequence is cut."""
+    return _filled(commonprefix([sample.prompt_ids for sample in samples]), samples, pack_length)
+
+
+def _filled(prefix: list[int], samples: Iterable[Sample], pack_length: int) -> list[RowLayout]:
+    """First-fit decreasing into rows of `pack_length` positions; a longer sequence gets a row of its own."""
     rows: list[RowLayout] = []
     for sample in sorted(samples, key=lambda s: (-len(s.prompt_ids) - len(s.completion_ids), s.index)):
-        size = len(sample.prompt_ids) + len(sample.completion_ids)
-        home = next((row for row in rows if row.length + size <= pack_length), None)
+        home = next((row for row in rows if row.length + row.own_length(sample) <= pack_length), None)
         if home is None:
-            home = RowLayout([], [], shared=False)
+            home = RowLayout(prefix, [])
             rows.append(home)
         home.samples.append(sample)
     return rows
@@ -160,18 +157,17 @@ def _lay_out(row: RowLayout) -> tuple[list[int], list[int], list[int], list[list
 
     The first token of a completion is predicted from the end of its prompt, each later one from its predecessor.
     """
-    ids = list(row.prompt_ids) if row.shared else []
+    ids = list(row.prefix_ids)
     positions = list(range(len(ids)))
     segments = [PREFIX] * len(ids)
     predicted_from = []
     for number, sample in enumerate(row.samples, start=1):
-        own_prompt = [] if row.shared else sample.prompt_ids
+        own_prompt = sample.prompt_ids[len(row.prefix_ids) :]
         tokens = own_prompt + sample.completion_ids
         start = len(ids) + len(own_prompt)
-        end_of_prompt = len(row.prompt_ids) - 1 if row.shared else start - 1
-        first_position = len(row.prompt_ids) if row.shared else 0
+        end_of_prompt = start - 1 if own_prompt else len(row.prefix_ids) - 1
         ids += tokens
-        positions += range(first_position, first_position + len(tokens))
+        positions += range(len(row.prefix_ids), len(row.prefix_ids) + len(tokens))
         segments += [number] * len(tokens)
         predicted_from.append([end_of_prompt, *range(start, start + len(sample.completion_ids) - 1)])
     return ids, positions, segments, predicted_from

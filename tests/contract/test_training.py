@@ -1,0 +1,123 @@
+"""`r1 sft`, `grpo`, `distill` and `check` as a shell runs them, on the tiny model."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.contract.conftest import Run, assert_error, command_line, environment
+
+SUMS = [(a, b) for a in range(1, 5) for b in range(1, 4)]
+PROMPTS = "".join(json.dumps({"id": f"{a}+{b}", "prompt": f"What is {a} + {b}?", "answer": str(a + b), "language": "en"}) + "\n" for a, b in SUMS)
+LESSONS = "".join(
+    json.dumps({"id": f"{a}+{b}", "messages": [{"role": "user", "content": f"What is {a} + {b}?"},
+                                               {"role": "assistant", "content": f"<think>{a} + {b}</think> <answer>{a + b}</answer>"}]}) + "\n"
+    for a, b in SUMS
+)
+GRPO = ["--engine", "transformers", "--rewards", "brevity:length=20,format", "--steps", "4", "--prompts-per-step", "2", "--group-size", "4",
+        "--max-completion-length", "24", "--lr", "1e-3", "--dtype", "float32", "--save-every", "1", "--keep", "9"]
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def figures(run: Path) -> list[dict[str, Any]]:
+    """What a run measured, without what depends on the clock."""
+    return [{k: v for k, v in record.items() if not k.startswith(("time", "seconds", "tokens_per_second"))} for record in records(run)]
+
+
+def test_sft_learns_and_leaves_a_plain_model(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    words = ["sft", "--model", str(tiny), "-o", "run", "--epochs", "6", "--batch-rows", "4", "--lr", "1e-2", "-"]
+    done = r1(*words, stdin=LESSONS)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    losses = [record["loss"] for record in records(tmp_path / "run")]
+    assert len(losses) == 18 and losses[-1] < losses[0] / 2
+    assert {"config.json", "model.safetensors", "tokenizer.json", "manifest.json"} <= {p.name for p in (tmp_path / "run/final").iterdir()}
+    assert_error(r1(*words, stdin=LESSONS), 2, "`run`", "--resume")
+    scored = r1("eval", "--model", "run", "--engine", "transformers", "--max-completion-length", "8", "--json", "-", stdin=PROMPTS)
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads(scored.stdout)["samples"] == len(SUMS)
+
+
+def test_sft_leaves_out_long_rows_and_says_so(r1: Run, tiny: Path) -> None:
+    long = json.dumps({"id": "long", "prompt": "a", "completion": "word " * 200})
+    done = r1("sft", "--model", str(tiny), "-o", "run", "--max-length", "100", "--dry-run", "-", stdin=LESSONS + long + "\n")
+    assert done.returncode == 0, done.stderr
+    assert "1 rows left out: longer than --max-length 100 tokens (`long`)" in done.stderr
+    assert "12 rows" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"id": "x", "text": "no"}', "-:1: row `x` has neither `messages` nor `prompt` and `completion`"),
+        ('{"id": "x", "messages": [{"role": "user", "content": "hi"}]}', "has no assistant message"),
+        ('{"id": "x", "messages": [{"role": "assistant", "content": "hi"}]}', "starts with an assistant message"),
+        ('{"id": "x", "messages": [{"role": "user"}]}', "message 1 needs `role` and `content`"),
+    ],
+)
+def test_sft_names_the_row_it_cannot_learn(r1: Run, tiny: Path, line: str, message: str) -> None:
+    done = r1("sft", "--model", str(tiny), "-o", "run", "--dry-run", "-", stdin=line + "\n")
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr.splitlines()[0].replace("<stdin>", "-")
+
+
+def test_grpo_killed_and_resumed_is_the_run_that_was_not(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    words = ["grpo", "--model", str(tiny), *GRPO, "problems.jsonl"]
+    (tmp_path / "problems.jsonl").write_text(PROMPTS)
+    straight = r1(*words, "-o", "straight")
+    assert straight.returncode == 0, straight.stderr
+    assert straight.stdout == ""
+    killed = subprocess.Popen([*command_line(), *words, "-o", "killed"], cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "killed/checkpoints/step_000002/manifest.json").exists():
+        assert killed.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    resumed = r1(*words, "-o", "killed", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert figures(tmp_path / "killed") == figures(tmp_path / "straight")
+    ours, theirs = (load_file(tmp_path / name / "final/model.safetensors") for name in ("killed", "straight"))
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+    assert [record["step"] for record in records(tmp_path / "killed")] == [1, 2, 3, 4]
+    samples = [json.loads(line) for line in (tmp_path / "straight/samples.jsonl").read_text().splitlines()]
+    assert {"step", "prompt", "completion", "rewards", "reward", "advantage"} <= set(samples[0])
+
+
+def test_grpo_refuses_golds_it_cannot_compare_with(r1: Run, tiny: Path) -> None:
+    row = json.dumps({"id": "x", "prompt": "What?", "answer": "\\frac{1"})
+    done = r1("grpo", "--model", str(tiny), "--engine", "transformers", "-o", "run", "-", stdin=row + "\n")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: gold answers: 1 of 1 rows")
+
+
+def test_distill_from_traces_keeps_every_artefact(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    rows = [
+        {"id": f"{a}+{b}", "prompt": f"What is {a} + {b}?", "answer": str(a + b), "sample": 0, "finish_reason": "stop",
+         "completion": f"<think>\nI add {a} and {b}.\n</think>\n<answer>\\boxed{{{a + b + (a == b)}}}</answer>"} for a, b in SUMS
+    ]
+    (tmp_path / "traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = r1("distill", "--traces", "traces.jsonl", "--student", str(tiny), "--epochs", "1", "--batch-rows", "4", "-o", "run")
+    assert done.returncode == 0, done.stderr
+    kept = [json.loads(line) for line in (tmp_path / "run/kept.jsonl").read_text().splitlines()]
+    assert {row["id"] for row in kept} == {f"{a}+{b}" for a, b in SUMS if a != b}
+    assert len((tmp_path / "run/train.jsonl").read_text().splitlines()) == len(kept)
+    assert (tmp_path / "run/final/model.safetensors").is_file()
+
+
+def test_check_audits_golds_and_a_model(r1: Run, tiny: Path) -> None:
+    done = r1("check", "--model", str(tiny), "--json", "-", stdin=PROMPTS)
+    assert done.returncode == 1, done.stderr  # the tiny model has room for 512 tokens, the default completion alone is 1,024
+    found = {finding["name"]: finding["level"] for finding in json.loads(done.stdout)["findings"]}
+    assert found == {"end of turn": "ok", "prompt length": "ok", "context": "fail", "gold answers": "ok"}
+    done = r1("check", "--rewards", "accuracy", "-", stdin='{"id": "odd", "prompt": "x", "answer": ""}\n')
+    assert done.returncode == 1
+    assert "fail gold answers" in done.stdout
