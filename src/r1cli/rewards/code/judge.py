@@ -7,10 +7,9 @@ script  two processes: one with the tests (the examiner), one with the program; 
 An exit code alone never passes anything, nor does a printed word: the candidate's process does not know what is expected of it.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from shutil import which
 from typing import Any, Protocol
@@ -19,10 +18,11 @@ from r1cli.errors import Exit, R1Error
 from r1cli.rewards.code.compare import same_output, same_value
 from r1cli.rewards.code.extract import Program
 from r1cli.rewards.code.inside import channel, plain
-from r1cli.rewards.code.sandbox import GRACE_SECONDS, Finished, Limits, Process, Sandbox
+from r1cli.rewards.code.sandbox import Finished, Limits, Process, Sandbox
+from r1cli.rewards.code.stopwatch import Stopwatch
 from r1cli.rewards.code.suite import EQUAL, IS, TRUE, Call, Run, Script, Suite
 
-COMPILE = Limits(seconds=20, memory_mib=2048, file_mib=64, disk_mib=256)
+COMPILE = Limits(seconds=60, memory_mib=2048, file_mib=64, disk_mib=256)
 COMPILER = ("-x", "c++", "-std=c++17", "-O2", "-pipe", "-w", "-o")
 LOADER_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 
@@ -53,7 +53,7 @@ class Runner(Protocol):
 
 
 class Local:
-    """Sandboxes on this machine. limits: a test's. budget: seconds all the tests of a row may take together."""
+    """Sandboxes on this machine. limits: a test's. budget: seconds all the tests of a row may take together (see `stopwatch.py`)."""
 
     def __init__(self, sandbox: Sandbox, limits: Limits, budget: float) -> None:
         self.sandbox = sandbox
@@ -62,27 +62,29 @@ class Local:
 
     def judge(self, program: Program, suite: Suite, stop_early: bool) -> Verdict:
         verdict = Verdict(suite.size)
-        deadline = time.monotonic() + self.budget
         if suite.runs:
-            self._runs(program, suite.runs, verdict, deadline, stop_early)
+            self._runs(program, suite.runs, verdict, stop_early)
         elif program.language != "python":
             verdict.failures["compile"] += suite.size  # calls are made from Python only
         elif suite.script is not None:
-            self._script(program, suite.script, verdict, deadline, stop_early)
+            self._script(program, suite.script, verdict, stop_early)
         else:
-            self._calls(program, suite.calls, verdict, deadline, stop_early)
+            self._calls(program, suite.calls, verdict, stop_early)
         return verdict
 
-    def _runs(self, program: Program, runs: list[Run], verdict: Verdict, deadline: float, stop_early: bool) -> None:
+    def _runs(self, program: Program, runs: list[Run], verdict: Verdict, stop_early: bool) -> None:
+        used = 0.0
         with self._ready(program) as start:
             for run in runs:
-                if time.monotonic() >= deadline:
+                if used >= self.budget:
                     passed = verdict.add("budget")
                 elif start is None:
                     passed = verdict.add("compile")
                 else:
                     with self.sandbox.start(start[0], self.limits, also_run=start[1]) as process:
-                        passed = verdict.add(run_failure(process.finish(run.stdin.encode("utf-8", "replace")), run))
+                        finished = process.finish(run.stdin.encode("utf-8", "replace"))
+                    used += finished.seconds
+                    passed = verdict.add(run_failure(finished, run))
                 if stop_early and not passed:
                     return
 
@@ -96,66 +98,78 @@ class Local:
         if compiler is None:
             what = "a C++ program cannot be judged: `g++` is not installed"
             raise R1Error(what, hint="install g++, or leave such rows out", code=Exit.ENVIRONMENT)
-        job = {"mode": "exec", "spawn": True}
-        with ExitStack() as stack:
-            compiling = self.sandbox.prepare(COMPILE)
-            stack.callback(compiling.close)
+        with self.sandbox.prepare(COMPILE) as compiling:
             binary = f"{compiling.box}/program"
-            self.sandbox.begin(compiling, {**job, "command": [compiler, *COMPILER, binary, "-"]}, ("/usr", *LOADER_FOLDERS))
+            job = {"mode": "exec", "spawn": True, "command": [compiler, *COMPILER, binary, "-"]}
+            self.sandbox.begin(compiling, job, ("/usr", *LOADER_FOLDERS))
             finished = compiling.finish(program.source.encode("utf-8", "replace"))
-            if finished.status != "ok" or finished.code:
-                yield None
-            else:
-                yield {"mode": "exec", "command": [binary]}, (binary, *LOADER_FOLDERS)
+            compiled = finished.status == "ok" and not finished.code
+            yield ({"mode": "exec", "command": [binary]}, (binary, *LOADER_FOLDERS)) if compiled else None
 
-    def _calls(self, program: Program, calls: list[Call], verdict: Verdict, deadline: float, stop_early: bool) -> None:
-        rest = list(calls)
-        while rest:
-            if time.monotonic() >= deadline:
-                verdict.failures["budget"] += len(rest)
-                return
+    def _calls(self, program: Program, calls: list[Call], verdict: Verdict, stop_early: bool) -> None:
+        rest, used = list(calls), 0.0
+        while rest and used < self.budget:  # a process that dies in a test is started anew for the next
             with self._serving(program, len(rest)) as process:
+                if isinstance(process, str):
+                    verdict.failures[process] += len(rest)
+                    return
                 alive = True
-                while rest and alive and time.monotonic() < deadline:
-                    failure, alive = call_failure(process, rest.pop(0), self._seconds(deadline))
+                while rest and alive and used < self.budget:
+                    watch = process.stopwatch(self.limits.seconds)
+                    failure, alive = call_failure(process, rest.pop(0), watch)
+                    used += watch.used
                     if not verdict.add(failure) and stop_early:
                         return
+        if rest:
+            verdict.failures["budget"] += len(rest)
 
     @contextmanager
-    def _serving(self, program: Program, tests: int) -> Iterator[Process]:
-        """The program's process, loading or loaded."""
-        limits = replace(self.limits, seconds=min(self.budget, self.limits.seconds * (tests + 1)))
-        with self.sandbox.start({"mode": "serve", "source": program.source}, limits, talk=True) as process:
-            try:  # {"loaded": ...}: a program that failed to load fails its tests by itself
-                process.receive(time.monotonic() + self.limits.seconds + GRACE_SECONDS)
-            except channel.Gone:
-                process.close()
-            yield process
-
-    def _seconds(self, deadline: float) -> float:
-        return min(deadline, time.monotonic() + self.limits.seconds + GRACE_SECONDS)
-
-    def _script(self, program: Program, script: Script, verdict: Verdict, deadline: float, stop_early: bool) -> None:
-        job = {"mode": "examine", **vars(script)}
-        whole = replace(self.limits, seconds=min(self.budget, self.limits.seconds * (len(script.tests) + 1)))
-        with self._serving(program, len(script.tests)) as candidate, self.sandbox.start(job, whole, talk=True) as examiner:
-            due = self._seconds(deadline)
-            passed: dict[int, bool] = {}
+    def _serving(self, program: Program, tests: int) -> Iterator[Process | str]:
+        """The program's process, loaded, or why it could not load. One that raised while loading answers every call with its error."""
+        with self.sandbox.start({"mode": "serve", "source": program.source}, self._together(tests), talk=True) as process:
             try:
-                while "done" not in (message := examiner.receive(due)):
+                process.receive(process.stopwatch(self.limits.seconds))
+            except channel.Gone as gone:
+                yield gone_failure(gone)
+            else:
+                yield process
+
+    def _together(self, tests: int) -> Limits:
+        """The limits of a process that takes several tests, and loads before the first."""
+        return replace(self.limits, seconds=min(self.budget + self.limits.seconds, self.limits.seconds * (tests + 1)))
+
+    def _script(self, program: Program, script: Script, verdict: Verdict, stop_early: bool) -> None:
+        tests = len(script.tests)
+        job = {"mode": "examine", **vars(script)}
+        with self._serving(program, tests) as candidate:
+            if isinstance(candidate, str):
+                verdict.failures[candidate] += tests
+                return
+            self._examine(candidate, job, tests, verdict, stop_early)
+
+    def _examine(self, candidate: Process, job: dict[str, Any], tests: int, verdict: Verdict, stop_early: bool) -> None:
+        """Start the examiner and pass its questions to the candidate, until it is done or one of them fails."""
+        with self.sandbox.start(job, self._together(tests), talk=True) as examiner:
+            asking, answering = (process.stopwatch(self.limits.seconds) for process in (examiner, candidate))
+            told = 0
+            try:
+                while "done" not in (message := examiner.receive(asking)):
                     if "ask" in message:
-                        candidate.send(message["ask"], due)
-                        examiner.send(candidate.receive(due), due)
+                        candidate.send(message["ask"], answering)
+                        examiner.send(candidate.receive(answering), asking)
                     elif "begin" in message:
-                        due = self._seconds(deadline)
+                        asking, answering = (process.stopwatch(self.limits.seconds) for process in (examiner, candidate))
                     else:
-                        (word, index), = message.items()
-                        passed[index] = word == "passed"
-                        verdict.add(None if word == "passed" else "wrong")
-                        if stop_early and word != "passed":
+                        told += 1
+                        if not verdict.add(None if "passed" in message else "wrong") and stop_early:
                             return
             except channel.Gone as gone:
-                verdict.failures["timeout" if str(gone) == "timeout" else "crash"] += verdict.total - len(passed)
+                verdict.failures[gone_failure(gone)] += tests - told
+
+
+def gone_failure(gone: channel.Gone) -> str:
+    """What an end of the conversation counts as."""
+    return str(gone) if str(gone) in ("timeout", "disk") else "crash"
 
 
 def run_failure(finished: Finished, run: Run) -> str | None:
@@ -171,13 +185,13 @@ def run_failure(finished: Finished, run: Run) -> str | None:
     return None if same_output(output, run.stdout) else "wrong"
 
 
-def call_failure(process: Process, call: Call, deadline: float) -> tuple[str | None, bool]:
+def call_failure(process: Process, call: Call, watch: Stopwatch) -> tuple[str | None, bool]:
     """(why a call fails its test or None, whether the process can be asked again)."""
     try:
-        process.send(call_request(call), deadline)
-        reply = process.receive(deadline)
+        process.send(call_request(call), watch)
+        reply = process.receive(watch)
     except channel.Gone as gone:
-        return ("timeout" if str(gone) == "timeout" else "crash"), False
+        return gone_failure(gone), False
     return reply_failure(reply, call), True
 
 

@@ -66,8 +66,8 @@ def _make(options: Mapping[str, Any]) -> Reward:
     unsafe = options["unsafe"] or os.environ.get("R1_UNSAFE", "").lower() in TRUE_WORDS
     sandbox = required(Level[options["level"].upper()], unsafe)
     held = f"code ran in the local sandbox at level `{sandbox.level.name.lower()}`"
-    slack = 2 * limits.seconds + 10.0  # beyond the budget: the test that it runs out in, compiling, starting
-    return CodeReward(Local(sandbox, limits, budget), fraction, budget + slack, held)
+    wall = 3 * (budget + limits.seconds) + 60.0  # the pool's deadline is wall-clock time: room for a busy machine, compiling, starting
+    return CodeReward(Local(sandbox, limits, budget), fraction, wall, held)
 
 
 CODE = RewardKind(

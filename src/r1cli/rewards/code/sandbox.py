@@ -9,6 +9,7 @@ Landlock, seccomp and namespaces as this machine has (`levels.py` finds out). Wh
 
 import contextlib
 import os
+import select
 import selectors
 import shutil
 import signal
@@ -19,7 +20,8 @@ import sys
 import sysconfig
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
@@ -28,11 +30,11 @@ from typing import Any
 from r1cli.errors import Exit, R1Error
 from r1cli.rewards.code.inside import channel
 from r1cli.rewards.code.inside.confine import NOBODY
+from r1cli.rewards.code.stopwatch import LOOK_SECONDS, Stopwatch
 
 CHILD = str(Path(__file__).parent / "inside" / "child.py")
-START_SECONDS = 30.0  # from the start of the interpreter until it is confined, on a busy machine
-GRACE_SECONDS = 1.0  # wall-clock time beyond the limit, which is one of CPU time too
-LOOK_SECONDS = 0.1  # how often the size of the temporary directory is looked at
+START_SECONDS = 20.0  # from the start of the interpreter until it is confined
+DISK_SECONDS = 0.1  # how often the size of the temporary directory is looked at
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/usr/share/zoneinfo")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
@@ -48,7 +50,7 @@ class Level(IntEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one process may use. seconds: CPU time, and with a second of grace wall-clock time."""
+    """What one process may use. seconds: of a test, counted as `stopwatch.py` does."""
 
     seconds: float = 5.0
     memory_mib: int = 1024
@@ -60,7 +62,7 @@ class Limits:
         """As `confine.py` sets them."""
         return {
             "memory": self.memory_mib << 20,
-            "seconds": int(self.seconds + 1.999),
+            "seconds": int(self.seconds + 2.999),  # the kernel's own limit, should the parent be gone
             "file_bytes": self.file_mib << 20,
             "files": 64,
             "stack": 64 << 20,
@@ -70,11 +72,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Finished:
-    """How a process ended. status: "ok" (it exited by itself), "timeout", "output" or "disk" (over that limit)."""
+    """How a process ended. status: "ok" (it exited by itself), "timeout", "output" or "disk" (over that limit). seconds: time it had."""
 
     status: str
     stdout: bytes = b""
     code: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ class Process:
     def __init__(self, box: str, limits: Limits, talk: bool) -> None:
         self.box = box
         self.limits = limits
+        self._disk_due = 0.0
         self._socket, child_end = socket.socketpair()
         with child_end:
             pipe = subprocess.DEVNULL if talk else subprocess.PIPE
@@ -139,39 +143,59 @@ class Process:
 
     def begin(self, job: dict[str, Any]) -> None:
         """Send the job and wait until the process is confined. Raises `R1Error` (exit 3) when it is not."""
-        deadline = time.monotonic() + START_SECONDS
+        watch = self.stopwatch(START_SECONDS)
         try:
-            channel.send_job(self._socket.fileno(), job, deadline)
-            reply = channel.receive_bytes(self._socket.fileno(), deadline)
+            channel.send_job(self._socket.fileno(), job, self._wait(watch))
+            reply = channel.receive_bytes(self._socket.fileno(), self._wait(watch))
         except channel.Gone as error:
             raise _unconfined(f"the process ended ({error})") from None
         if reply != channel.READY:
             raise _unconfined(reply.decode("utf-8", "replace"))
 
-    def send(self, message: Any, deadline: float) -> None:
-        """One message to the process. Raises `channel.Gone`."""
-        channel.send(self._socket.fileno(), message, deadline)
+    def stopwatch(self, seconds: float) -> Stopwatch:
+        """A stopwatch on this process."""
+        return Stopwatch(self._process.pid, seconds)
 
-    def receive(self, deadline: float) -> Any:
-        """One message from the process; between messages its directory is watched. Raises `channel.Gone`."""
-        if self._disk_full():
-            raise channel.Gone("disk")
-        return channel.receive(self._socket.fileno(), deadline)
+    def send(self, message: Any, watch: Stopwatch) -> None:
+        """One message to the process. Raises `channel.Gone`."""
+        channel.send(self._socket.fileno(), message, self._wait(watch))
+
+    def receive(self, watch: Stopwatch) -> Any:
+        """One message from the process. Raises `channel.Gone`: "timeout" when the stopwatch runs out, "disk", "closed", "too long", ..."""
+        return channel.receive(self._socket.fileno(), self._wait(watch))
+
+    def _wait(self, watch: Stopwatch) -> Callable[[int, int], None]:
+        def wait(fd: int, event: int) -> None:
+            poll = select.poll()
+            poll.register(fd, event)
+            watch.resume()
+            while not poll.poll(LOOK_SECONDS * 1000):
+                if watch.over():
+                    raise channel.Gone("timeout")
+                if self._disk_full():
+                    raise channel.Gone("disk")
+            if watch.over():
+                raise channel.Gone("timeout")
+
+        return wait
 
     def finish(self, stdin: bytes = b"") -> Finished:
         """Give it its whole input, read its output, wait for its end; over a limit it is killed."""
+        watch = self.stopwatch(self.limits.seconds)
+        return replace(self._finish(stdin, watch), seconds=watch.used)
+
+    def _finish(self, stdin: bytes, watch: Stopwatch) -> Finished:
         process, limits = self._process, self.limits
         assert process.stdin is not None and process.stdout is not None
         output = bytearray()
-        deadline = time.monotonic() + limits.seconds + GRACE_SECONDS
         to_write = memoryview(stdin)
         with selectors.DefaultSelector() as selector:
             for stream, event in ((process.stdin, selectors.EVENT_WRITE), (process.stdout, selectors.EVENT_READ)):
                 os.set_blocking(stream.fileno(), False)
                 selector.register(stream, event)
             while selector.get_map():
-                ready = selector.select(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
-                if time.monotonic() >= deadline:
+                ready = selector.select(LOOK_SECONDS)
+                if watch.over():
                     return Finished("timeout", bytes(output))
                 if self._disk_full():
                     return Finished("disk", bytes(output))
@@ -188,20 +212,23 @@ class Process:
                             process.stdin.close()
                 if len(output) > limits.output_bytes:
                     return Finished("output", bytes(output[: limits.output_bytes]))
-        return self._ended(bytes(output), deadline)
+        return self._ended(bytes(output), watch)
 
-    def _ended(self, output: bytes, deadline: float) -> Finished:
-        while time.monotonic() < deadline:  # it closed its output; it may still run
+    def _ended(self, output: bytes, watch: Stopwatch) -> Finished:
+        while not watch.over():  # it closed its output; it may still run
             if self._disk_full():
                 return Finished("disk", output)
             try:
-                code = self._process.wait(min(LOOK_SECONDS, max(0.001, deadline - time.monotonic())))
+                code = self._process.wait(LOOK_SECONDS)
             except subprocess.TimeoutExpired:
                 continue
             return Finished("timeout" if code == -signal.SIGXCPU else "ok", output, code)
         return Finished("timeout", output)
 
     def _disk_full(self) -> bool:
+        if time.monotonic() < self._disk_due:
+            return False
+        self._disk_due = time.monotonic() + DISK_SECONDS
         limit, total = self.limits.disk_mib << 20, 0
         with contextlib.suppress(OSError):  # files come and go while we look
             for folder, _, files in os.walk(self.box):
