@@ -44,13 +44,14 @@ def run(settings: CheckSettings, context: Context) -> None:
 
 
 def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Row]) -> list[Finding]:
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     from r1cli.commands.training import end_of_turn
     from r1cli.text.prompts import PromptRenderer
+    from r1cli.train.model import load_tokenizer
 
     folder = model_folder(settings.model or "", settings.trust_remote_code, say=context.console.info)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+    tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
     renderer = PromptRenderer(tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
     findings = check_model(tokenizer, renderer, end_of_turn(folder, tokenizer))
     if rows:

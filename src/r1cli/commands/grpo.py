@@ -25,6 +25,7 @@ from r1cli.row import Row, require, seed_of
 from r1cli.settings import GrpoSettings
 from r1cli.text.prompts import PromptRenderer
 from r1cli.train.grpo import GrpoConfig, Hooks, Rollout, train_grpo
+from r1cli.train.model import load_tokenizer
 
 
 def run(settings: GrpoSettings, context: Context) -> None:
@@ -53,9 +54,7 @@ def run(settings: GrpoSettings, context: Context) -> None:
 
 def usable_prompts(rows: Sequence[Row], settings: GrpoSettings, context: Context, folder: str) -> tuple[list[Row], int]:
     """(prompt rows that fit `max_prompt_length`, tokens of the longest). Those that do not fit are counted and named."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+    tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
     end_of_turn(folder, tokenizer)
     renderer = PromptRenderer(tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
     lengths = [len(renderer.ids(require(row, "prompt", str, list))) for row in rows]

@@ -20,6 +20,7 @@ from r1cli.settings import SftSettings
 from r1cli.text.conversation import turns
 from r1cli.text.prompts import PromptRenderer
 from r1cli.train.batches import Sample
+from r1cli.train.model import load_tokenizer
 from r1cli.train.sft import SftConfig, train_sft
 
 
@@ -121,9 +122,7 @@ def _warn_too_long(context: Context, too_long: Sequence[Row], limit: int) -> Non
 
 def plan(settings: SftSettings, context: Context, folder: str, rows: Sequence[Row]) -> None:
     """What a run would do, without loading weights."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+    tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
     lessons, too_long = tokenised(rows, settings, tokenizer, end_of_turn(folder, tokenizer))
     _warn_too_long(context, too_long, settings.max_length)
     tokens = sum(len(s.prompt_ids) + len(s.completion_ids) for row in lessons for s in row)

@@ -10,12 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedType
-from transformers import AutoTokenizer
+from typing import TYPE_CHECKING, Any
 
 from r1cli.engines.model_files import end_ids
 from r1cli.engines.precision import resolve_dtype
@@ -23,10 +18,13 @@ from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.run_dir import RunDir, checkpoints
 from r1cli.report.console import Console
-from r1cli.train.checkpoints import load_state, save_model, save_state
+from r1cli.train.checkpoints import load_state, named_weights, save_model, save_state
 from r1cli.train.logprobs import Policy
-from r1cli.train.model import load_policy
+from r1cli.train.model import accelerator_for, load_policy, load_tokenizer
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Training:
@@ -47,9 +45,9 @@ class Training:
     ) -> None:
         self.settings, self.context = settings, context
         self.dtype = resolve_dtype(settings.dtype)
-        self.accelerator = Accelerator(mixed_precision={"bfloat16": "bf16", "float16": "fp16", "float32": "no"}[self.dtype])
+        self.accelerator = accelerator_for(self.dtype)
         self.run = directory if directory is not None else self._open_run()
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+        self.tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
         self.end_id = end_of_turn(folder, self.tokenizer)
         checkpoint = self._resume_from()
         options = {"temperature": temperature, "trust_remote_code": settings.trust_remote_code}
@@ -95,12 +93,9 @@ class Training:
             )
         return found[-1] if found else None
 
-    def weights(self) -> Iterable[tuple[str, torch.Tensor]]:
+    def weights(self) -> Iterable[tuple[str, "torch.Tensor"]]:
         """The policy's tensors under their checkpoint names, whole on every process: what a sampler takes over."""
-        kind = self.accelerator.distributed_type
-        if kind in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
-            return self.accelerator.unwrap_model(self.policy).model.named_parameters()
-        return ((name.removeprefix("model."), value) for name, value in self.accelerator.get_state_dict(self.policy).items())
+        return named_weights(self.accelerator, self.policy)
 
     def save(self, step: int, total: int) -> None:
         """A checkpoint after `step` steps; after the last one the plain model goes to `final/` instead."""

@@ -71,8 +71,10 @@ class VllmEngine:
             self._vllm = vllm
             self._on_cpu = current_platform.is_cpu()
             memory: dict[str, Any] = {"gpu_memory_utilization": gpu_memory}
-            if self._on_cpu:  # graphs are for GPUs; compiling for a CPU takes minutes and a C++ compiler
-                memory = {"kv_cache_memory_bytes": int(kv_cache_gib * 2**30), "enforce_eager": True}
+            if self._on_cpu:
+                # graphs are for GPUs; compiling for a CPU takes minutes and a C++ compiler; a prompt computed in parts makes vLLM 0.32
+                # rewind the generator of its request, which a CPU generator cannot
+                memory = {"kv_cache_memory_bytes": int(kv_cache_gib * 2**30), "enforce_eager": True, "enable_chunked_prefill": False}
             self._llm = vllm.LLM(
                 model=model, dtype=dtype, max_model_len=max_model_len or -1, max_num_seqs=batch_size, seed=seed,
                 trust_remote_code=trust_remote_code, logprobs_mode="processed_logprobs" if logprobs else "raw_logprobs",

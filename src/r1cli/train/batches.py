@@ -10,7 +10,6 @@ single sequence need no mask at all and run on the attention kernel's causal pat
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from os.path import commonprefix
 
 import torch
 from torch import Tensor
@@ -92,7 +91,14 @@ def group_rows(samples: Iterable[Sample], pack_length: int = PACK_LENGTH) -> lis
 
 def packed_rows(samples: Sequence[Sample], pack_length: int = PACK_LENGTH) -> list[RowLayout]:
     """Rows of different prompts. What all of them begin with (a system message) is computed once a row. No sequence is cut."""
-    return _filled(commonprefix([sample.prompt_ids for sample in samples]), samples, pack_length)
+    return _filled(_common_prefix([sample.prompt_ids for sample in samples]), samples, pack_length)
+
+
+def _common_prefix(prompts: Sequence[list[int]]) -> list[int]:
+    """What all prompts begin with: what the first and the last in order have in common."""
+    first, last = min(prompts), max(prompts)
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:length]
 
 
 def _filled(prefix: list[int], samples: Iterable[Sample], pack_length: int) -> list[RowLayout]:
@@ -136,7 +142,9 @@ def collate(rows: Sequence[RowLayout], pad_id: int) -> MicroBatch:
                     target.append(token)
                     sequence.append(number)
             number += 1
-    mask = None if all(row.plain for row in rows) else segment_mask(torch.tensor([_padded(marks, width, PADDING) for _, _, marks, _ in laid]))
+    mask = (
+        None if all(row.plain for row in rows) else segment_mask(torch.tensor([_padded(marks, width, PADDING) for _, _, marks, _ in laid]))
+    )
     return MicroBatch(
         torch.tensor([_padded(ids, width, pad_id) for ids, _, _, _ in laid]),
         torch.tensor([_padded(positions, width, 0) for _, positions, _, _ in laid]),

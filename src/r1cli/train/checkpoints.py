@@ -5,15 +5,24 @@
 """
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 
 from r1cli.errors import Exit, R1Error
 from r1cli.train.logprobs import Policy
 
 STATE = "training_state.pt"
+
+
+def named_weights(accelerator: Any, policy: Any) -> Iterable[tuple[str, torch.Tensor]]:
+    """The tensors of a policy under their checkpoint names, whole on every process (gathered when they are sharded)."""
+    if accelerator.distributed_type in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+        return accelerator.unwrap_model(policy).model.named_parameters()
+    return ((name.removeprefix("model."), value) for name, value in accelerator.get_state_dict(policy).items())
 
 
 def save_model(accelerator: Any, policy: Any, tokenizer: Any, folder: Path) -> None:

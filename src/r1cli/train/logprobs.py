@@ -2,8 +2,8 @@
 
 Shapes: _B rows of the batch, _T positions of a row, _N completion tokens (packed), _H hidden size, _V vocabulary.
 
-A vocabulary of 152k and 32k tokens make 9.3 GiB of bfloat16 logits for one sequence; here a chunk of `chunk` tokens is projected, reduced to
-one log-probability and one entropy a token, and computed again in the backward pass.
+A vocabulary of 152k and 32k tokens make 9.3 GiB of bfloat16 logits for one sequence; here a chunk of `chunk` tokens is projected,
+reduced to one log-probability and one entropy a token, and computed again in the backward pass.
 """
 
 from typing import Any

@@ -104,8 +104,8 @@ def clipped_loss(
 def importance_weights(old_logprobs_N: Tensor, sampler_logprobs_N: Tensor, cap: float) -> Tensor:
     """Truncated importance weight of each token between the trainer and the sampler, shape [N], no gradient: min(pi_old/pi_sampler, cap).
 
-    The sampler computes with other kernels and in lower precision, so its probabilities differ a little. The token form is used: the product
-    over a sequence starves long completions. cap 0 turns the correction off (all ones).
+    The sampler computes with other kernels and in lower precision, so its probabilities differ a little. The token form is used: the
+    product over a sequence starves long completions. cap 0 turns the correction off (all ones).
     """
     if cap == 0:
         return torch.ones_like(old_logprobs_N)

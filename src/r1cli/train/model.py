@@ -3,15 +3,30 @@
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from accelerate import Accelerator
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1cli.errors import Exit, R1Error
 from r1cli.train.logprobs import Policy
 
+MIXED_PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "no"}
+
+
+def accelerator_for(dtype: str) -> Accelerator:
+    """The accelerator of this process (its device, its place among the processes of a launch), computing in `dtype`."""
+    return Accelerator(mixed_precision=MIXED_PRECISION[dtype])
+
+
+def load_tokenizer(folder: str, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model folder."""
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+
 
 def load_policy(folder: str, *, temperature: float = 1.0, gradient_checkpointing: bool = False, trust_remote_code: bool = False) -> Policy:
-    """The model with float32 weights: small updates vanish in bfloat16's 8 bits of mantissa. Computation may still be bfloat16 (autocast)."""
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=trust_remote_code)
+    """The model with float32 weights: small updates vanish in bfloat16's 8 bits of mantissa. It may still compute in bfloat16 (autocast)."""
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=trust_remote_code
+    )
     if model.get_output_embeddings() is None:
         raise R1Error(f"`{folder}` has no language-model head", hint="give a causal language model", code=Exit.USAGE)
     model.config.use_cache = False

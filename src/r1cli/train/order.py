@@ -13,7 +13,7 @@ def shuffled(count: int, epoch: int, seed: int) -> list[int]:
 
 
 def step_rows(count: int, step: int, per_step: int, seed: int) -> list[int]:
-    """Row numbers of a step that takes `per_step` rows of an endless run of shuffled epochs. No row is left out or taken twice in an epoch."""
+    """Row numbers of a step that takes `per_step` rows of an endless run of shuffled epochs; an epoch takes every row once."""
     taken: list[int] = []
     place = step * per_step
     while len(taken) < per_step:

@@ -21,14 +21,22 @@ def forward(policy: Any, batch: MicroBatch) -> tuple[Tensor, Tensor]:
 
 
 def update(
-    accelerator: Any, policy: Any, optimizer: torch.optim.Optimizer, batches: Sequence[MicroBatch], loss_of: LossOf, *, lr: float,
-    config: OptimiserConfig, where: str,
+    accelerator: Any,
+    policy: Any,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[MicroBatch],
+    loss_of: LossOf,
+    *,
+    lr: float,
+    config: OptimiserConfig,
+    where: str,
 ) -> dict[str, float]:
     """One optimizer step over this process's micro-batches; returns what `loss_of` measured, summed over all processes.
 
     loss_of(batch, logprobs_N, entropies_N) -> (loss, sums): the micro-batch's part of a sum that is already divided by step-wide counts,
     and figures to add up. Gradients are averaged over processes by DDP and FSDP, so the loss is multiplied by their number.
-    Every process runs the same number of passes (collectives inside them would hang otherwise): the shorter ones repeat a batch at weight 0.
+    Every process runs the same number of passes (collectives inside them would hang otherwise): the shorter ones repeat a batch at
+    weight 0.
     Raises R1Error before the optimizer moves when the loss or the gradient is not finite. `where` names the step for that message.
     """
     policy.train()
@@ -46,13 +54,19 @@ def update(
             if idle:
                 loss, figures = loss * 0, {name: value * 0 for name, value in figures.items()}
             if not torch.isfinite(loss):
-                raise R1Error(f"the loss of {where} is not finite ({loss.item()}); the weights were not touched", hint="lower --lr, or look at samples.jsonl for broken rows")
+                raise R1Error(
+                    f"the loss of {where} is not finite ({loss.item()}); the weights were not touched",
+                    hint="lower --lr, or look at samples.jsonl for broken rows",
+                )
             accelerator.backward(loss * accelerator.num_processes)
         for name, value in {"loss": loss, **figures}.items():
             sums[name] = sums.get(name, torch.zeros((), device=accelerator.device)) + value.detach()
     norm = accelerator.clip_grad_norm_(policy.parameters(), config.max_grad_norm or float("inf"))
     if not torch.isfinite(norm):
-        raise R1Error(f"the gradient of {where} is not finite; the weights were not touched", hint="lower --lr, or --dtype float32 to rule out overflow")
+        raise R1Error(
+            f"the gradient of {where} is not finite; the weights were not touched",
+            hint="lower --lr, or --dtype float32 to rule out overflow",
+        )
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
@@ -90,6 +104,5 @@ def _most(accelerator: Any, mine: int) -> int:
 
 def _gradients_stay_local(accelerator: Any, policy: Any, local: bool) -> Any:
     """Gradients travel between processes with the last micro-batch only."""
-
 
     return accelerator.no_sync(policy) if local and accelerator.num_processes > 1 else contextlib.nullcontext()
