@@ -19,7 +19,7 @@ def standard_deviation(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
 
 
-def group_advantages(rewards: Sequence[Sequence[float]], kind: str = "group") -> list[list[float]]:
+def group_advantages(rewards: Sequence[Sequence[float]], kind: str = "group", batch: Sequence[float] | None = None) -> list[list[float]]:
     """Advantages of every completion, group by group.
 
     rewards: one list of rewards a group; every group has at least two (the mean of a group of one is itself: no signal, refused).
@@ -27,13 +27,16 @@ def group_advantages(rewards: Sequence[Sequence[float]], kind: str = "group") ->
              batch  (r - group mean) / std of all rewards    REINFORCE++-style
              mean   r - group mean                           Dr. GRPO (arXiv 2503.20783)
              loo    r - mean of the others                   RLOO (arXiv 2402.14740)
+    batch:   all rewards of the step when other processes hold some of them (only for "batch"; None: these are all).
+
     A group whose rewards are all equal gets exactly 0.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown advantage {kind!r}; known: {', '.join(KINDS)}")
     if any(len(group) < 2 for group in rewards):
         raise ValueError("a group needs at least two completions: the advantage of a single one is always zero")
-    batch_std = standard_deviation([r for group in rewards for r in group]) if kind == "batch" and rewards else 0.0
+    everything = batch if batch is not None else [r for group in rewards for r in group]
+    batch_std = standard_deviation(everything) if kind == "batch" and everything else 0.0
     return [_advantages(group, kind, batch_std) for group in rewards]
 
 

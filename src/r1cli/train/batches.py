@@ -182,7 +182,7 @@ def _lay_out(row: RowLayout) -> tuple[list[int], list[int], list[int], list[list
 
 
 def segment_mask(segments_BT: Tensor) -> Tensor:
-    """[B, 1, T, T] bool, True where a query (third axis) may attend to a key (fourth): itself, earlier tokens of its own segment, and the prefix."""
+    """[B, 1, T, T] bool, True where a query (third axis) may attend to a key (fourth): itself, its own segment before it, the prefix."""
     query, key = segments_BT[:, :, None], segments_BT[:, None, :]
     size = segments_BT.shape[1]
     causal = torch.ones(size, size, dtype=torch.bool).tril()

@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 
+from r1cli.errors import Exit, R1Error
 from r1cli.row import Row
 from r1cli.train.advantages import group_advantages
 from r1cli.train.batches import MicroBatch, Sample, group_rows, micro_batches
@@ -105,6 +107,12 @@ def train_grpo(
     policy, reference: `Policy` modules (reference None when beta is 0). prompts: all prompt rows; each step takes the next
     `prompts_per_step` of a shuffled order, and every process its share of them.
     """
+    if config.prompts_per_step < accelerator.num_processes:
+        raise R1Error(
+            f"{accelerator.num_processes} processes cannot share {config.prompts_per_step} prompts a step",
+            hint="raise --prompts-per-step, or start fewer processes",
+            code=Exit.USAGE,
+        )
     if start_step:
         hooks.sync()
     for step in range(start_step, config.steps):
@@ -115,7 +123,7 @@ def train_grpo(
         clock.lap("sample")
         rows = hooks.score([rollout.row for rollout in rollouts])
         clock.lap("score")
-        samples, rows = with_advantages(rollouts, rows, config)
+        samples, rows = with_advantages(accelerator, rollouts, rows, config)
         figures = train_on(accelerator, policy, reference, optimizer, samples, config, step)
         clock.lap("train")
         if reference is not None and config.reference_every and (step + 1) % config.reference_every == 0:
@@ -128,11 +136,14 @@ def train_grpo(
             hooks.save(step + 1)
 
 
-def with_advantages(rollouts: Sequence[Rollout], rows: Sequence[Row], config: GrpoConfig) -> tuple[list[Sample], list[Row]]:
+def with_advantages(
+    accelerator: Any, rollouts: Sequence[Rollout], rows: Sequence[Row], config: GrpoConfig
+) -> tuple[list[Sample], list[Row]]:
     """Samples to train on, and the rows with their `advantage` beside the reward (never over it)."""
     size = config.group_size
     rewards = [[row["reward"] for row in rows[start : start + size]] for start in range(0, len(rows), size)]
-    advantages = [a for group in group_advantages(rewards, config.advantage) for a in group]
+    everyone = gather_object([row["reward"] for row in rows]) if config.advantage == "batch" and accelerator.num_processes > 1 else None
+    advantages = [a for group in group_advantages(rewards, config.advantage, everyone) for a in group]
     samples = [
         Sample(
             index,

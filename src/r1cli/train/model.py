@@ -23,7 +23,7 @@ def load_tokenizer(folder: str, *, trust_remote_code: bool = False) -> Any:
 
 
 def load_policy(folder: str, *, temperature: float = 1.0, gradient_checkpointing: bool = False, trust_remote_code: bool = False) -> Policy:
-    """The model with float32 weights: small updates vanish in bfloat16's 8 bits of mantissa. It may still compute in bfloat16 (autocast)."""
+    """The model with float32 weights: small updates vanish in bfloat16's 8 bits of mantissa. It may compute in bfloat16 (autocast)."""
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=trust_remote_code
     )
