@@ -53,18 +53,22 @@ ALLOWED = allowed()
 
 def imports(path: Path, at_top: bool = False) -> Iterator[tuple[int, str]]:
     """(line, dotted name) of the imports of a file, those for type checkers left out; with `at_top` only those that run at import."""
-    yield from _imports(ast.parse(path.read_text(encoding="utf-8")), at_top)
+    package = ("r1cli", *path.relative_to(SOURCE).parts[:-1])
+    for node in _import_statements(ast.parse(path.read_text(encoding="utf-8")), at_top):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, name.name) for name in node.names)
+        else:
+            start = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join([*start, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{module}.{name.name}") for name in node.names)
 
 
-def _imports(node: ast.AST, at_top: bool) -> Iterator[tuple[int, str]]:
+def _import_statements(node: ast.AST, at_top: bool) -> Iterator[ast.Import | ast.ImportFrom]:
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import):
-            yield from ((child.lineno, name.name) for name in child.names)
-        elif isinstance(child, ast.ImportFrom):
-            assert child.level == 0, "imports are absolute"
-            yield from ((child.lineno, f"{child.module}.{name.name}") for name in child.names)
+        if isinstance(child, (ast.Import, ast.ImportFrom)):
+            yield child
         elif not _skipped(child, at_top):
-            yield from _imports(child, at_top)
+            yield from _import_statements(child, at_top)
 
 
 def _skipped(node: ast.AST, at_top: bool) -> bool:

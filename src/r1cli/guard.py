@@ -25,6 +25,7 @@ from r1cli.io.stdout import ReaderLeft, claim_stdout, reader_left
 from r1cli.report.console import Console, point_at_nothing
 from r1cli.report.logs import quiet_libraries
 
+SECONDS_TO_END = 30.0  # after SIGTERM
 MODULES = {"rewards": "rewards_list"}  # commands whose module has another name
 INSTALL = {"vllm": "r1cli[vllm]", "matplotlib": "r1cli[bench]", "reasoning_gym": "r1cli[demo]", "gguf": "r1cli[demo]"}
 
@@ -142,6 +143,7 @@ def signals_raise() -> Iterator[None]:
             os.kill(os.getpid(), number)
             return
         if number == signal.SIGTERM:
+            _end_later()
             raise Terminated
         _say_now("interrupted: ending, what is finished is kept; Ctrl-C again kills")
         raise KeyboardInterrupt
@@ -152,6 +154,13 @@ def signals_raise() -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def _end_later() -> None:
+    """End the process by the signal itself if it is still there after a grace: a library may swallow the exception."""
+    timer = threading.Timer(SECONDS_TO_END, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.daemon = True
+    timer.start()
 
 
 def _say_now(text: str) -> None:
