@@ -33,7 +33,7 @@ def program_of(row: Row, entry_point: str | None) -> Program | None:
     text = parts.rest if parts.answer is None else parts.answer
     program = last_block(text)
     if program is None:
-        if entry_point is None and not _parses(textwrap.dedent(text)):
+        if entry_point is None and not _is_program(textwrap.dedent(text)):
             return None
         program = Program(text if entry_point else textwrap.dedent(text))
     if len(program.source) > LONGEST or not program.source.strip():
@@ -105,6 +105,12 @@ def without(source: str, name: str) -> str:
         return ""
     tree.body = [node for node in tree.body if getattr(node, "name", None) != name]
     return ast.unparse(tree)
+
+
+def _is_program(text: str) -> bool:
+    """Whether a text without fences is Python that does something, and not a word that happens to parse."""
+    tree = _parse(text)
+    return tree is not None and any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in tree.body)
 
 
 def _parse(source: str) -> ast.Module | None:

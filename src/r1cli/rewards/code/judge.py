@@ -157,6 +157,9 @@ class Local:
                     if "ask" in message:
                         candidate.send(message["ask"], answering)
                         examiner.send(candidate.receive(answering), asking)
+                    elif "unsupported" in message:
+                        what = f"tests that pass {message['unsupported']} to the program are not supported"
+                        raise R1Error(what, hint="leave out the row, or rewrite its tests with plain data", code=Exit.USAGE)
                     elif "begin" in message:
                         asking, answering = (process.stopwatch(self.limits.seconds) for process in (examiner, candidate))
                     else:

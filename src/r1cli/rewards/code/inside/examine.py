@@ -4,7 +4,8 @@ This process holds the tests and runs in a sandbox of its own. The names under t
 candidate's process and gives back plain data, or another stand-in for an object that has no plain form. The candidate's code never runs
 here and its objects never arrive here, so there is no `==` of its making, no harness to patch and no frame to walk.
 
-Messages to the judge: {"ask": request} (answered with the candidate's reply), {"begin": i}, {"passed": i}, {"failed": i}, {"done": n}.
+Messages to the judge: {"ask": request} (answered with the candidate's reply), {"begin": i}, {"passed": i}, {"failed": i}, {"done": n},
+{"unsupported": reason} (the tests send something that cannot be sent: an error of the data, not of the program).
 """
 
 import builtins
@@ -17,6 +18,10 @@ from . import channel, plain
 
 class RemoteError(Exception):
     """The candidate raised something that is no built-in exception, or its reply was not plain data."""
+
+
+class Unsendable(BaseException):
+    """The tests give the program something without a plain form, a function of their own say. No test may catch this."""
 
 
 class Stub:
@@ -108,7 +113,7 @@ class Link:
 def _refer(value: Any) -> list[Any]:
     if isinstance(value, Stub):
         return ["o", value._number, True]
-    raise plain.NotPlain(f"a {type(value).__name__} cannot be sent to the program under test")
+    raise Unsendable(f"a {type(value).__name__} as an argument")
 
 
 def examine(job: dict[str, Any], fd: int) -> None:
@@ -142,6 +147,9 @@ def examine(job: dict[str, Any], fd: int) -> None:
                 names["check"](names[job["entry"]])
         except channel.Gone:
             raise
+        except Unsendable as error:
+            channel.send(fd, {"unsupported": str(error)})
+            return
         except BaseException:
             channel.send(fd, {"failed": index})
         else:

@@ -8,6 +8,7 @@ object that equals everything, say) gets through. Anything else stays where it i
     ["s", ...] ["z", ...]        set, frozenset
     ["d", [key, value], ...]     dict
     ["b", hex] ["c", re, im]     bytes, complex
+    ["n", name]                  a built-in type (`int` as an argument)
     ["o", number, truth]         an object in the candidate's table
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 
 DEEPEST = 100  # levels of nesting that cross
 EXACT = 2**53
+TYPES = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, object)}
 _KINDS: tuple[tuple[Any, str], ...] = ((list, "l"), (tuple, "t"), (set, "s"), (frozenset, "z"))
 
 
@@ -45,6 +47,8 @@ def encode(value: Any, refer: Callable[[Any], list[Any]], depth: int = 0) -> Any
         return ["b", bytes(value).hex()]
     if isinstance(value, complex):
         return ["c", value.real, value.imag]
+    if type(value) is type and TYPES.get(value.__name__) is value:
+        return ["n", value.__name__]
     if isinstance(value, numbers.Integral):  # numpy's integers
         return _integer(int(value))
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Rational):
@@ -71,9 +75,11 @@ def decode(data: Any, resolve: Callable[[int, bool], Any], depth: int = 0) -> An
             return bytes.fromhex(items[0])
         if tag == "c":
             return complex(float(items[0]), float(items[1]))
+        if tag == "n":
+            return TYPES[items[0]]
         if tag == "o":
             return resolve(int(items[0]), bool(items[1]))
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, LookupError) as error:
         raise NotPlain(f"bad `{tag}`") from error
     raise NotPlain("unknown tag")
 
