@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,12 +77,13 @@ class Pool:
             thread.start()
         self._requests.put(request)
 
-    def start(self) -> None:
-        """Start one worker now and wait for it, so that what it cannot import is said before long work begins."""
+    def start(self, indexes: Iterable[int]) -> None:
+        """Prepare these rewards now and wait for them, so that what they cannot import is said before long work begins."""
         outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self.submit(Request(0, (), START_SECONDS, outcomes.put))
-        if (error := outcomes.get().error) is not None:
-            raise error
+        for index in indexes:
+            self.submit(Request(index, (), START_SECONDS, outcomes.put))
+            if (error := outcomes.get().error) is not None:
+                raise error
 
     def pids(self) -> list[int]:
         """Process ids of the workers that are up."""
@@ -112,6 +113,7 @@ class Pool:
     def _answer(self, request: Request, worker: "_Worker | None") -> tuple[Outcome, "_Worker | None"]:
         try:
             worker = worker if worker is not None and worker.alive() else self._start(worker)
+            self._instruct(worker, ("prepare", request.index))
         except R1Error as error:
             return Outcome(error=error), None
         try:
@@ -130,8 +132,15 @@ class Pool:
             self._workers.add(worker)
             if self._closed:
                 worker.kill()
+        self._instruct(worker, ("make", self._specs))
+        return worker
+
+    def _instruct(self, worker: "_Worker", request: tuple[str, Any]) -> None:
+        """Have a worker make its rewards, or prepare one, once. Raises `R1Error` when it cannot, after dropping the worker."""
+        if request[0] == "prepare" and request[1] in worker.prepared:
+            return
         try:
-            reply = worker.ask(("make", self._specs), START_SECONDS)
+            reply = worker.ask(request, START_SECONDS)
         except _Lost as lost:
             self._drop(worker)
             raise R1Error(
@@ -140,7 +149,8 @@ class Pool:
         if "error" in reply:
             self._drop(worker)
             raise R1Error(reply["error"], hint=reply["hint"], code=reply["code"])
-        return worker
+        if request[0] == "prepare":
+            worker.prepared.add(request[1])
 
     def _drop(self, worker: "_Worker | None") -> None:
         if worker is not None:
@@ -173,6 +183,7 @@ class _Worker:
         os.set_blocking(self._to, False)
         os.set_blocking(self._from, False)
         self._killed = threading.Lock()
+        self.prepared: set[int] = set()
 
     def alive(self) -> bool:
         """Whether it has not ended."""

@@ -54,12 +54,13 @@ class Scorer:
         self._names = [spec.name for spec in self.specs]
         memory = max((reward.memory_gib for reward in self._rewards), default=4.0)
         self._pool = Pool(self.specs, workers or os.cpu_count() or 1, memory)
-        if any(":" in spec.source for spec in self.specs):
-            self._start()
+        users = [index for index, spec in enumerate(self.specs) if ":" in spec.source]
+        if users:
+            self._start(users)
 
-    def _start(self) -> None:
+    def _start(self, indexes: list[int]) -> None:
         try:
-            self._pool.start()
+            self._pool.start(indexes)
         except R1Error:
             self._pool.close()
             raise

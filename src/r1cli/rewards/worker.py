@@ -6,8 +6,9 @@ not reach it) and dies with its parent: by the closed pipe, on Linux by PR_SET_P
 signal is left at its deadly default, which even a loop in C that holds the interpreter cannot outlive.
 
 A request is a pickled tuple, a reply is JSON: plain data is all that comes back from here.
-    ("make", [RewardSpec, ...])             -> {"ok": true}
-    ("score", index, [Row, ...], seconds)   -> {"scores": [number or null, ...], "late": n} or {"error": ..., "hint": ..., "code": ...}
+    ("make", [RewardSpec, ...])             -> {"ok": true} or {"error": ..., "hint": ..., "code": ...}
+    ("prepare", index)                      -> the same; before the first rows of a reward, outside their deadline
+    ("score", index, [Row, ...], seconds)   -> {"scores": [number or null, ...], "late": n} or an error
 """
 
 import ctypes
@@ -44,6 +45,8 @@ def main() -> None:
     while (request := _read(read_fd)) is not None:
         if request[0] == "make":
             reply = _made(request[1], rewards)
+        elif request[0] == "prepare":
+            reply = _prepared(rewards[request[1]])
         else:
             _, index, rows, seconds = request
             signal.setitimer(signal.ITIMER_REAL, seconds + GRACE_SECONDS)
@@ -66,9 +69,14 @@ def _live_and_die_with(parent: int) -> None:
 def _made(specs: list[Any], rewards: list[Reward]) -> dict[str, Any]:
     try:
         rewards[:] = [registry.make(spec) for spec in specs]
-        for reward in rewards:
-            if reward.isolated:
-                reward.prepare()
+    except R1Error as error:
+        return _error(error.message, error.hint, error.code)
+    return {"ok": True}
+
+
+def _prepared(reward: Reward) -> dict[str, Any]:
+    try:
+        reward.prepare()
     except R1Error as error:
         return _error(error.message, error.hint, error.code)
     return {"ok": True}

@@ -60,7 +60,7 @@ def find_answer(completion: str, opened: bool = False, styles: tuple[str, ...] =
     opened: the prompt had opened the reasoning. finished: the completion was not cut at the length limit; only then may an answer tag
     that is still open (a stop string took its end) be read.
     """
-    text = answer_region(completion, opened, finished and "tag" in styles)
+    text = answer_region(completion, opened, finished, "tag" in styles)
     if text is None:
         return None
     region, tagged = text
@@ -74,13 +74,15 @@ def find_answer(completion: str, opened: bool = False, styles: tuple[str, ...] =
     return _prose(region, styles)
 
 
-def answer_region(completion: str, opened: bool = False, open_tag: bool = True) -> tuple[str, bool] | None:
+def answer_region(completion: str, opened: bool = False, open_tag: bool = True, tags: bool = True) -> tuple[str, bool] | None:
     """(text that holds the final answer, whether it stood in answer tags); None while the reasoning is open, or after answer tags that
     only open.
     """
     parts = split(completion, opened)
     if not parts.closed:
         return None
+    if not tags:
+        return parts.rest, False
     if parts.answer is not None:
         return parts.answer, True
     at = parts.rest.rfind(ANSWER[0])
