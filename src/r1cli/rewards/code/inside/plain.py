@@ -47,8 +47,9 @@ def encode(value: Any, refer: Callable[[Any], list[Any]], depth: int = 0) -> Any
         return ["b", bytes(value).hex()]
     if isinstance(value, complex):
         return ["c", value.real, value.imag]
-    if type(value) is type and TYPES.get(value.__name__) is value:
-        return ["n", value.__name__]
+    for name, kind in TYPES.items():
+        if value is kind:
+            return ["n", name]
     if isinstance(value, numbers.Integral):  # numpy's integers
         return _integer(int(value))
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Rational):
