@@ -4,33 +4,34 @@ MAKE_BASE := $(PYTHON) $(HERE)base_model.py
 ENGINE := auto
 REWARDS := accuracy,format,language
 MAX_TOKENS := 80
-BATCH := 96
+BATCH := 128
 KV_GIB := 0.5
-MICRO := 4096
+MICRO := 2048
 
-PROBLEMS := --test 100 --train 1024 --cold-start 192 --terms 2 3 --digits 1 2
+PROBLEMS := --test 100 --train 1024 --cold-start 128 --terms 3 3 --digits 1 1
 SFT_LR := 1e-4
 SFT_BATCH := 16
 COLD_EPOCHS := 1
 
-RL_LR := 2e-5
+RL_LR := 3e-5
 GROUP := 8
-PROMPTS := 12
-RL_STEPS := 8
+PROMPTS := 16
+RL_STEPS := 10
 
-REJECT_PROMPTS := 128
+REJECT_PROMPTS := 96
 REJECT_SAMPLES := 2
 REJECT_EPOCHS := 1
-GENERAL := 32
+GENERAL := 24
 
-ALL_STEPS := 2
+ALL_STEPS := 3
 
-STUDENT_LAYERS := 20
-DISTILL_PROMPTS := 192
+STUDENT_LAYERS := 24
+DISTILL_PROMPTS := 128
 DISTILL_SAMPLES := 1
 DISTILL_EPOCHS := 2
 
 EVAL_SAMPLES := 2
 
 ZERO_PROBLEMS := --test 64 --train 512
-ZERO_RL := --steps 8 --prompts-per-step 12 --group-size 8 --max-completion-length 128 --lr 1e-5 --beta 0 --loss dapo --advantage mean --batch-size 96
+ZERO_RL := --steps 8 --prompts-per-step 12 --group-size 8 --max-completion-length 128 --lr 1e-5 --beta 0 --loss dapo --advantage mean \
+           --microbatch-tokens 2048 --batch-size 96 --kv-cache-gib 0.5
