@@ -48,7 +48,9 @@ class OneOperator(ast.NodeTransformer):
         self.seen += 1
         if self.seen - 1 != self.place:
             return node
-        return ast.Constant(node.value + 1) if isinstance(node, ast.Constant) else SWAPS[type(node)]()
+        if isinstance(node, ast.Constant) and isinstance(node.value, int):
+            return ast.Constant(node.value + 1)
+        return SWAPS[type(node)]()
 
 
 def mutant(source: str, rng: random.Random) -> str | None:

@@ -158,5 +158,11 @@ def test_below_the_minimum_level_nothing_runs_unless_unsafe(monkeypatch: pytest.
     with pytest.raises(R1Error, match="below the minimum `confined`") as error:
         required()
     assert error.value.code == Exit.ENVIRONMENT
-    assert required(unsafe=True) is weak
-    assert required(Level.LIMITS) is weak
+    assert required(unsafe=True) == weak
+    assert required(Level.LIMITS) == weak
+
+
+def test_namespaces_are_entered_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r1cli.rewards.code.levels.available", lambda: Sandbox(Level.NAMESPACES))
+    assert required().level == Level.CONFINED
+    assert required(Level.NAMESPACES).level == Level.NAMESPACES

@@ -1,4 +1,7 @@
-"""Reference solutions of MBPP (CC-BY-4.0) and HumanEval (MIT) pass, a changed operator fails. `bench/code_references.py` does all of them."""
+"""Reference solutions of MBPP (CC-BY-4.0) and HumanEval (MIT) pass, and fail with one operator changed.
+
+The rows are in `tests/data/code_references.jsonl`, each with its source and licence; `bench/code_references.py` does the whole sets.
+"""
 
 import json
 from pathlib import Path
@@ -10,7 +13,8 @@ from r1cli.rewards.code.reward import CodeReward
 from r1cli.rewards.code.sandbox import Limits, Sandbox
 from r1cli.row import Row
 
-ROWS = [Row(json.loads(line)) for line in (Path(__file__).parents[2] / "data/code_references.jsonl").read_text(encoding="utf-8").splitlines()]
+DATA = Path(__file__).parents[2] / "data" / "code_references.jsonl"
+ROWS = [Row(json.loads(line)) for line in DATA.read_text(encoding="utf-8").splitlines()]
 
 # One operator of the solution changed, where the row's own tests can see it.
 MUTANTS = {

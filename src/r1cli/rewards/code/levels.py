@@ -5,6 +5,7 @@ refused. Nothing is assumed from a kernel version: containers and security modul
 """
 
 import os
+from dataclasses import replace
 from functools import cache
 
 from r1cli.errors import Exit, R1Error
@@ -50,14 +51,18 @@ def available() -> Sandbox:
 
 
 def required(minimum: Level = DEFAULT_MINIMUM, unsafe: bool = False) -> Sandbox:
-    """The best sandbox, if it reaches the minimum. Raises `R1Error` (exit 3) when it does not and `unsafe` is not set."""
+    """The sandbox to run model code in. Raises `R1Error` (exit 3) when the best does not reach the minimum and `unsafe` is not set.
+
+    Namespaces are entered only when they are the minimum: behind Landlock and seccomp they add half again to the cost of a process and
+    close nothing that a probe could find open.
+    """
     sandbox = available()
     if sandbox.level < minimum and not unsafe:
         reached, asked = sandbox.level.name.lower(), minimum.name.lower()
         what = f"this machine's sandbox level is `{reached}`, below the minimum `{asked}`: model code does not run"
         hint = "use a kernel with Landlock and seccomp, a remote sandbox (R1_SANDBOX_URL), or code:unsafe=yes"
         raise R1Error(what, hint=hint, code=Exit.ENVIRONMENT)
-    return sandbox
+    return replace(sandbox, level=min(sandbox.level, max(minimum, DEFAULT_MINIMUM)))
 
 
 def _works(sandbox: Sandbox) -> bool:

@@ -33,7 +33,8 @@ class Stopwatch:
         now = time.monotonic()
         cpu, ready = self._look()
         ran = cpu - self._cpu
-        self.used += ran if ran > 0 or ready else now - self._seen
+        asleep = min(now - self._seen, 2 * LOOK_SECONDS)  # not more: it may be the judge that had no core in between
+        self.used += ran if ran > 0 or ready else asleep
         self._seen, self._cpu = now, cpu
         return self.used >= self._limit or now >= self._cap
 
