@@ -4,7 +4,7 @@
 
 FOLDER holds math_cases.jsonl ({id, gold, response, expected}) and, if there, adversarial.jsonl.gz ({id, gold, response, expected: false
 or null}). Labels held to be wrong, with the reason, stand in `verifier_disputed.jsonl` beside this script; they count neither way. Times
-are of one case, extraction included, golds cached, in this process; a case that needs sympy is asked of a worker, and its time is the
+are of one case, extraction included, golds cached, in this process, the best of three; a case that needs sympy is asked of a worker, and its time is the
 whole wait for the worker.
 The halves are a stable split of the ids: `dev` was looked at while the rules were written, `test` only after a first count.
 """
@@ -86,14 +86,20 @@ def measure(cases: list[Case], grade: Grade) -> Outcome:
     if cases:
         grade(cases[0])
     for case in cases:
-        started = time.perf_counter()
-        got = grade(case)
-        outcome.times.append(time.perf_counter() - started)
+        got, seconds = _timed(grade, case)
+        repeats = 0 if seconds > 0.05 else 2  # the best of three: what other programs take is not the grader's
+        outcome.times.append(min([seconds, *(_timed(grade, case)[1] for _ in range(repeats))]))
         if case["expected"] is None or got == case["expected"]:
             outcome.right += 1
         else:
             (outcome.accepted if got else outcome.refused).append(case)
     return outcome
+
+
+def _timed(grade: Grade, case: Case) -> tuple[bool, float]:
+    started = time.perf_counter()
+    got = grade(case)
+    return got, time.perf_counter() - started
 
 
 def half_of(case: Case) -> str:
