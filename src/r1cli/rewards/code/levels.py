@@ -47,7 +47,8 @@ def available() -> Sandbox:
         for user in users:
             if _works(sandbox := Sandbox(level, user)):
                 return sandbox
-    raise R1Error("no process can be started in a sandbox here", hint="code rewards need Linux or another Unix", code=Exit.ENVIRONMENT)
+    hint = "the local sandbox needs Linux; R1_SANDBOX_URL names a remote one"
+    raise R1Error("no process can be started in a sandbox here", hint=hint, code=Exit.ENVIRONMENT)
 
 
 def required(minimum: Level = DEFAULT_MINIMUM, unsafe: bool = False) -> Sandbox:
