@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
+from r1cli.commands.processes import check_unused, of_process
 from r1cli.commands.sampling import draw
-from r1cli.commands.sft import train
-from r1cli.commands.training import of_process
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
@@ -39,26 +38,35 @@ def run(settings: DistillSettings, context: Context) -> None:
     context = of_process(context)
     _check(settings)
     folder = model_folder(settings.student, settings.trust_remote_code, say=context.console.info)
+    source = [settings.traces] if settings.traces else settings.inputs
+    reader = read_rows(source, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
+    general = read_rows(settings.general, say=context.console.info) if settings.general else ()
+    check_unused(settings.out, resume=settings.resume, force=settings.force)
+    if settings.dry_run:
+        _plan(settings, context, folder, sum(1 for _ in reader))
+        return
     directory = RunDir.open(
         settings.out, settings=settings, sources=context.sources, command=context.command, resume=settings.resume, force=settings.force
     )
     context.on_interrupt()
     path = directory.path
-    reader = (
-        None
-        if settings.traces
-        else read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
-    )
-    traces = settings.traces or _sampled(settings, context, reader, path / "traces.jsonl")
+    traces = reader if settings.traces else read_rows([_sampled(settings, context, reader, path / "traces.jsonl")])
     kept = _made(path / "kept.jsonl", lambda: _passing(settings, context, traces))
-    general = read_rows(settings.general, say=context.console.info) if settings.general else ()
     lessons = _made(path / "train.jsonl", lambda: chain(to_sft(read_rows([str(kept)])), general))
-    if settings.dry_run:
-        context.console.summary([f"would train `{folder}` on the {sum(1 for _ in read_rows([str(lessons)]))} rows of {lessons}"])
-        directory.close()
-        return
-    source = read_rows([str(lessons)])
-    train(settings, context, folder, list(source), source, started, directory)
+    from r1cli.commands.sft_run import train  # brings torch: not before it is needed
+
+    taught = read_rows([str(lessons)])
+    train(settings, context, folder, list(taught), taught, started, directory)
+
+
+def _plan(settings: DistillSettings, context: Context, folder: str, rows: int) -> None:
+    """What a run would do, without touching the run directory."""
+    if settings.traces:
+        first = f"would score {rows} traces of {settings.traces} with {settings.rewards}"
+    else:
+        first = f"would draw {rows} x {settings.samples} completions of `{settings.teacher}` and score them with {settings.rewards}"
+    second = f"would train `{folder}` on those that pass, for {settings.epochs:g} epochs"
+    context.console.summary([first, second, f"would write {settings.out}"])
 
 
 def _check(settings: DistillSettings) -> None:
@@ -66,7 +74,7 @@ def _check(settings: DistillSettings) -> None:
     if settings.traces and settings.teacher:
         raise R1Error(
             "--teacher and --traces exclude each other",
-            hint="--traces uses completions that exist, --teacher samples them",
+            hint="--traces takes completions that exist, --teacher draws them",
             code=Exit.USAGE,
         )
     if not settings.traces and not settings.teacher:
@@ -75,7 +83,7 @@ def _check(settings: DistillSettings) -> None:
         model_folder(settings.teacher, settings.trust_remote_code)
 
 
-def _sampled(settings: DistillSettings, context: Context, reader: RowReader | None, path: Path) -> str:
+def _sampled(settings: DistillSettings, context: Context, reader: RowReader, path: Path) -> str:
     """Draw what is missing of the teacher's completions; whole rows of an earlier attempt stay."""
     done: frozenset = frozenset()
     if path.exists():
@@ -85,19 +93,20 @@ def _sampled(settings: DistillSettings, context: Context, reader: RowReader | No
         RowWriter(str(path), append=True, resume=True) as writer,
         context.console.progress(None, "rows", "teacher") as progress,
     ):
-        for row in draw(reader or (), settings, context, model=settings.teacher, skip=done, on_ready=progress.restart):
+        for row in draw(reader, settings, context, model=settings.teacher, skip=done, on_ready=progress.restart):
             writer.write(row)
             progress.advance()
     return str(path)
 
 
-def _passing(settings: DistillSettings, context: Context, traces: str) -> Iterator[Row]:
+def _passing(settings: DistillSettings, context: Context, traces: RowReader) -> Iterator[Row]:
     """The traces that pass every reward, at most `per_prompt` of a prompt."""
     specs = parse_specs(settings.rewards)
     dropped = Dropped(None)
     total = 0
     with Scorer(specs, workers=settings.reward_workers, timeout=settings.reward_timeout) as scorer:
-        kept = keep_rows(scorer.score(read_rows([traces])), judge_of("passing", specs), dropped)
+        scored = scorer.score(traces, on_bad=traces.leave_out if settings.skip_bad else None)
+        kept = keep_rows(scored, judge_of("passing", specs), dropped)
         for row in pick_rows(kept, settings.per_prompt, "random", settings.seed, dropped):
             total += 1
             yield row
@@ -105,7 +114,8 @@ def _passing(settings: DistillSettings, context: Context, traces: str) -> Iterat
             context.console.warn(line)
     if not total:
         raise R1Error(
-            f"none of the traces passes {settings.rewards}", hint=f"look at them: r1 reject {traces} --rewards {settings.rewards}"
+            f"none of the traces passes {settings.rewards}",
+            hint=f"look at them: r1 reject {traces.sources[0].name} --rewards {settings.rewards}",
         )
     context.console.info(f"distill: {total} traces kept, {dropped.total()} dropped")
 

@@ -1,10 +1,8 @@
 """What `sft`, `grpo` and `distill` share: the accelerator, the run directory of the main process, checkpoints and resuming.
 
-accelerate launch -m r1cli grpo ...      every process runs the command; only the first one writes and speaks
+    accelerate launch -m r1cli grpo ...      every process runs the command; only the first one writes and speaks
 """
 
-import dataclasses
-import os
 import resource
 import sys
 import time
@@ -17,7 +15,6 @@ from r1cli.engines.precision import resolve_dtype
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.run_dir import RunDir, checkpoints
-from r1cli.report.console import Console
 from r1cli.train.checkpoints import load_state, named_weights, save_model, save_state
 from r1cli.train.logprobs import Policy
 from r1cli.train.model import accelerator_for, load_policy, load_tokenizer
@@ -140,13 +137,6 @@ def end_of_turn(folder: str, tokenizer: Any) -> int:
             code=Exit.USAGE,
         )
     return tokenizer.eos_token_id if tokenizer.eos_token_id in stops else min(stops)
-
-
-def of_process(context: Context) -> Context:
-    """The context with a silent console in every process but the first of a launch."""
-    if os.environ.get("RANK", "0") == "0":
-        return context
-    return dataclasses.replace(context, console=Console(quiet=2, progress=False))
 
 
 def peak_memory_gib() -> float:

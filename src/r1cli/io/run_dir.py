@@ -162,8 +162,9 @@ def final_or_latest(path: str | Path) -> Path | None:
     return final if (final / manifest.NAME).is_file() else next(iter(reversed(checkpoints(path))), None)
 
 
-def _prepare(path: Path, *, resume: bool, force: bool) -> tuple[int | None, dict[str, Any] | None]:
-    """Make the directory ready; the step to resume from and the configuration of the attempt before."""
+def check_unused(path: str | Path, *, resume: bool = False, force: bool = False) -> bool:
+    """Refuse (`R1Error`, exit 2) what `RunDir.open` would refuse, without touching anything; whether there is a run already."""
+    path = Path(path)
     if path.exists() and not path.is_dir():
         raise R1Error(f"`{path}` is a file, not a run directory", hint="give -o another name", code=Exit.USAGE)
     used = path.is_dir() and any(path.iterdir())
@@ -172,6 +173,12 @@ def _prepare(path: Path, *, resume: bool, force: bool) -> tuple[int | None, dict
     if used and not resume and not force:
         raise R1Error(f"run directory `{path}` is in use", hint="--resume continues it, --force starts it anew, or give -o another name",
                       code=Exit.USAGE)
+    return used
+
+
+def _prepare(path: Path, *, resume: bool, force: bool) -> tuple[int | None, dict[str, Any] | None]:
+    """Make the directory ready; the step to resume from and the configuration of the attempt before."""
+    used = check_unused(path, resume=resume, force=force)
     if used and force:
         for name in _CONTENTS:
             _remove(path / name)
