@@ -109,6 +109,9 @@ class AccuracyReward(Reward):
     def score(self, row: Row) -> Score:
         return self._reward_for(row).score(row)
 
+    def time_for(self, row: Row) -> float:
+        return self._reward_for(row).time_for(row)
+
     def settled(self, row: Row, score: Score) -> None:
         self._reward_for(row).settled(row, score)
 

@@ -53,7 +53,6 @@ class _OfRightAnswers(Reward):
         self.by = by
         self.isolated = by.isolated
         self.memory_gib = by.memory_gib
-        self.own_seconds = by.own_seconds
 
     def quick(self, row: Row) -> Score | Undecided:
         tokens_of(row)  # a missing field is told here, not in a worker
@@ -69,6 +68,9 @@ class _OfRightAnswers(Reward):
             return self.shape(row, False)
         judged = self.by.score(row)
         return None if judged is None else self.shape(row, judged >= 1.0)
+
+    def time_for(self, row: Row) -> float:
+        return self.by.time_for(row)
 
     def shape(self, row: Row, right: bool) -> float:
         """The reward, once it is known whether the answer is right."""

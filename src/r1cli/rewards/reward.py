@@ -57,6 +57,10 @@ class Reward:
     def prepare(self) -> None:
         """Called once in a worker before its first request: slow imports belong here, outside any row's deadline."""
 
+    def time_for(self, row: Row) -> float:
+        """Seconds this row may take by the reward's own limits; the worker's deadline is never below it."""
+        return self.own_seconds
+
     def score_batch(self, rows: Sequence[Row]) -> list[Score]:
         """The rewards of several rows, in order."""
         return [self.score(row) for row in rows]

@@ -196,7 +196,7 @@ class _Flow:
             self.batch_due = math.inf
 
     def _submit(self, index: int, items: list[_Pending]) -> None:
-        seconds = max(self.scorer.timeout, self.scorer._rewards[index].own_seconds) * len(items)
+        seconds = sum(max(self.scorer.timeout, self.scorer._rewards[index].time_for(item.row)) for item in items)
         events = self.events
         self.scorer._pool.submit(Request(index, [item.row for item in items], seconds, lambda outcome: events.put((index, items, outcome))))
 
