@@ -4,8 +4,8 @@
 
 FOLDER holds math_cases.jsonl ({id, gold, response, expected}) and, if there, adversarial.jsonl.gz ({id, gold, response, expected: false
 or null}). Labels held to be wrong, with the reason, stand in `verifier_disputed.jsonl` beside this script; they count neither way. Times
-are of one case, extraction included, golds cached, in this process, the best of three; a case that needs sympy is asked of a worker, and its time is the
-whole wait for the worker.
+are of one case, extraction included, golds cached, in this process, the best of three; a case that needs sympy is asked of a worker, and
+its time is the whole wait for the worker.
 The halves are a stable split of the ids: `dev` was looked at while the rules were written, `test` only after a first count.
 """
 

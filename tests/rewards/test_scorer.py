@@ -63,7 +63,7 @@ def test_no_more_than_a_window_is_read_ahead() -> None:
         scored = scorer.score(endless())
         next(scored)
         assert taken <= 2 * WINDOW + 2
-        scored.close()
+        del scored  # ends the reader
 
 
 def test_a_missing_field_names_the_line_after_the_rows_before_came_out() -> None:
