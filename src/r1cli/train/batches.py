@@ -126,7 +126,11 @@ def micro_batches(rows: Sequence[RowLayout], tokens: int, pad_id: int) -> list[M
 
 
 def collate(rows: Sequence[RowLayout], pad_id: int) -> MicroBatch:
-    """Rows of any kind as one micro-batch, padded on the right."""
+    """Rows of any kind as one micro-batch, padded on the right.
+
+    Positions count on through the padding: transformers takes a position that goes back for the start of another packed sequence, and
+    would make a T x T mask for rows that need none.
+    """
     width = max(row.length for row in rows)
     laid = [_lay_out(row) for row in rows]
     samples = [sample for row in rows for sample in row.samples]
@@ -147,7 +151,7 @@ def collate(rows: Sequence[RowLayout], pad_id: int) -> MicroBatch:
     )
     return MicroBatch(
         torch.tensor([_padded(ids, width, pad_id) for ids, _, _, _ in laid]),
-        torch.tensor([_padded(positions, width, 0) for _, positions, _, _ in laid]),
+        torch.tensor([positions + list(range(len(positions), width)) for _, positions, _, _ in laid]),
         mask,
         torch.tensor(source, dtype=torch.long),
         torch.tensor(target, dtype=torch.long),
@@ -177,7 +181,7 @@ def _lay_out(row: RowLayout) -> tuple[list[int], list[int], list[int], list[list
         ids += tokens
         positions += range(len(row.prefix_ids), len(row.prefix_ids) + len(tokens))
         segments += [number] * len(tokens)
-        predicted_from.append([end_of_prompt, *range(start, start + len(sample.completion_ids) - 1)])
+        predicted_from.append([end_of_prompt, *range(start, start + len(sample.completion_ids) - 1)][: len(sample.completion_ids)])
     return ids, positions, segments, predicted_from
 
 

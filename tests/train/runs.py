@@ -1,0 +1,137 @@
+"""Small training runs with toy hooks, shared by the tests of processes, of resuming and of learning.
+
+Run as a module it is one process of a distributed run (`test_processes.py` starts two): python -m tests.train.runs MODEL OUT
+"""
+
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from r1cli.row import Row
+from r1cli.train.checkpoints import load_state, save_state
+from r1cli.train.grpo import Hooks, Rollout, train_grpo
+from r1cli.train.model import frozen, load_policy
+from r1cli.train.optimiser import OptimiserConfig, build_optimiser
+from r1cli.train.sft import SftConfig, train_sft
+from tests.train.toy import PAD, grpo_config, tokens
+
+PROMPTS = [Row({"id": f"p{i}", "prompt": f"prompt {i}"}) for i in range(5)]
+
+
+def toy_sample(rows: list[Row], step: int) -> list[Rollout]:
+    """Four made-up completions a prompt: a function of the prompt and the step, not of the process."""
+    rollouts = []
+    for row in rows:
+        rng = random.Random(f"{row['id']}/{step}")
+        prompt = tokens(rng, 3, 9)
+        for number in range(4):
+            completion = tokens(rng, 1, 12)
+            finish = rng.choice(["stop", "stop", "length"])
+            made = row.with_fields(sample=number, completion=str(completion), finish_reason=finish)
+            rollouts.append(Rollout(made, prompt, completion, [rng.uniform(-9.0, -4.0) for _ in completion]))
+    return rollouts
+
+
+def toy_score(rows: list[Row]) -> list[Row]:
+    """Reward 1 when the first token is even; the whole group of prompt p1 gets the same."""
+    scores = [0.5 if row["id"] == "p1" else 1.0 - int(row["completion"].strip("[]").split(",")[0]) % 2 for row in rows]
+    return [row.with_fields(rewards={"even": score}, reward=score) for row, score in zip(rows, scores, strict=True)]
+
+
+def grpo_run(
+    accelerator: Any,
+    folder: str,
+    *,
+    optimizer: type[torch.optim.Optimizer] | None = None,
+    resume: Path | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_at: int = 0,
+    **changes: Any,
+) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """(weights, metrics) after a run; `checkpoint` keeps its state after `checkpoint_at` steps, `resume` starts from such a state."""
+    config = grpo_config(**changes)
+    policy = load_policy(folder)
+    reference = frozen(load_policy(folder))
+    rule = optimizer(policy.parameters(), lr=1.0) if optimizer else build_optimiser(policy.parameters(), config.optimiser)  # type: ignore[call-arg]
+    start = 0
+    if resume is not None:
+        policy.load_state_dict(torch.load(resume / "weights.pt"))
+        start = load_state(rule, resume, reference)
+    policy, rule = accelerator.prepare(policy, rule)
+    records: list[dict[str, Any]] = []
+
+    def save(done: int) -> None:
+        if done == checkpoint_at and checkpoint is not None:
+            torch.save(accelerator.unwrap_model(policy).state_dict(), checkpoint / "weights.pt")
+            save_state(accelerator, rule, checkpoint, done, reference)
+
+    hooks = Hooks(toy_sample, toy_score, lambda: None, lambda record, rows: records.append(record), save)
+    train_grpo(accelerator, policy, reference, rule, config, prompts=PROMPTS, hooks=hooks, start_step=start)
+    return {name: value.detach().clone() for name, value in accelerator.unwrap_model(policy).named_parameters()}, records
+
+
+def sft_run(
+    accelerator: Any,
+    folder: str,
+    *,
+    optimizer: type[torch.optim.Optimizer] | None = None,
+    resume: Path | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_at: int = 0,
+    **changes: Any,
+) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """The same for SFT, on rows of one or two samples."""
+    values: dict[str, Any] = {"epochs": 1.0, "batch_rows": 5, "microbatch_tokens": 40, "seed": 3, "pad_id": PAD, "pack_length": 60}
+    values["optimiser"] = OptimiserConfig(lr=1e-2, lr_schedule="cosine", warmup_steps=1)
+    config = SftConfig(**{**values, **changes})
+    made = [rollout for step in range(2) for rollout in toy_sample(PROMPTS[:2], step)]
+    samples = [rollout_sample(rollout, index) for index, rollout in enumerate(made)]
+    rows = [samples[0:2], *[[sample] for sample in samples[2:]]]
+    policy = load_policy(folder)
+    rule = optimizer(policy.parameters(), lr=1.0) if optimizer else build_optimiser(policy.parameters(), config.optimiser)  # type: ignore[call-arg]
+    start = 0
+    if resume is not None:
+        policy.load_state_dict(torch.load(resume / "weights.pt"))
+        start = load_state(rule, resume)
+    policy, rule = accelerator.prepare(policy, rule)
+    records: list[dict[str, Any]] = []
+
+    def save(done: int) -> None:
+        if done == checkpoint_at and checkpoint is not None:
+            torch.save(accelerator.unwrap_model(policy).state_dict(), checkpoint / "weights.pt")
+            save_state(accelerator, rule, checkpoint, done)
+
+    train_sft(accelerator, policy, rule, config, rows=rows, log=records.append, save=save, start_step=start)
+    return {name: value.detach().clone() for name, value in accelerator.unwrap_model(policy).named_parameters()}, records
+
+
+def rollout_sample(rollout: Rollout, index: int) -> Any:
+    from r1cli.train.batches import Sample
+
+    return Sample(index, rollout.prompt_ids, rollout.completion_ids)
+
+
+def every_run(accelerator: Any, folder: str) -> dict[str, Any]:
+    """What two processes and one must agree on: three objectives and SFT, one step of plain gradient descent each, uneven shares."""
+    sgd = torch.optim.SGD
+    rate = OptimiserConfig(lr=1.0, max_grad_norm=0.0)
+    found: dict[str, Any] = {}
+    for loss in ("grpo", "dr_grpo", "dapo"):
+        found[loss] = grpo_run(accelerator, folder, optimizer=sgd, loss=loss, microbatch_tokens=30, optimiser=rate)
+    found["batch"] = grpo_run(accelerator, folder, optimizer=sgd, advantage="batch", optimiser=rate)
+    found["sft"] = sft_run(accelerator, folder, optimizer=sgd, epochs=0.5, batch_rows=7, optimiser=rate)
+    found["one row"] = sft_run(accelerator, folder, optimizer=sgd, epochs=0.1, batch_rows=1, optimiser=rate)
+    return found
+
+
+if __name__ == "__main__":
+    from accelerate import Accelerator
+
+    distributed = Accelerator(cpu=True, mixed_precision="no")
+    assert distributed.num_processes == 2
+    results = every_run(distributed, sys.argv[1])
+    torch.save(results, Path(sys.argv[2]) / f"{distributed.process_index}.pt")
+    distributed.end_training()

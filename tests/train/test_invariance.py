@@ -1,0 +1,126 @@
+"""One update is the same update however it is cut: into micro-batches, into rows, or over processes (`test_processes.py`)."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from r1cli.train import grpo
+from r1cli.train.batches import Sample, group_rows
+from r1cli.train.grpo import GrpoConfig, train_on
+from r1cli.train.optimiser import OptimiserConfig
+from r1cli.train.sft import SftConfig, train_sft
+from tests.train.toy import PAD, group_samples, grpo_config, largest_difference, plain_logprobs, weights
+
+INVARIANT = ["grpo", "dr_grpo", "dapo", "gspo", "cispo"]
+
+
+def one_step(accelerator: Any, new_policy: Callable[..., Any], config: GrpoConfig, samples: list[Sample]) -> dict[str, torch.Tensor]:
+    """Weights after one step of plain gradient descent with rate 1: the start minus the gradient."""
+    policy, reference = new_policy(), new_policy()
+    with torch.no_grad():  # a reference that is somewhere else, so that the KL has a gradient
+        for parameter in reference.parameters():
+            parameter.mul_(1.05)
+    train_on(accelerator, policy, reference, torch.optim.SGD(policy.parameters(), lr=1.0), samples, config, 0)
+    return weights(policy)
+
+
+@pytest.mark.parametrize("loss", INVARIANT)
+def test_micro_batches_and_rows_do_not_change_the_gradient(
+    accelerator: Any, new_policy: Callable[..., Any], loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = group_samples(groups=3, size=4)
+    whole = one_step(accelerator, new_policy, grpo_config(loss=loss), samples)
+    assert largest_difference(whole, weights(new_policy())) > 1e-3  # something was learnt at all
+    for tokens, pack_length in ((40, 10_000), (1, 10_000), (4096, 1), (60, 20)):
+        monkeypatch.setattr(grpo, "group_rows", lambda chosen, length=pack_length: group_rows(chosen, length))
+        cut = one_step(accelerator, new_policy, grpo_config(loss=loss, microbatch_tokens=tokens), samples)
+        assert largest_difference(whole, cut) < 2e-6, (tokens, pack_length)
+
+
+@pytest.mark.parametrize("loss", ["grpo", "dr_grpo", "dapo"])
+def test_the_gradient_is_the_formula(accelerator: Any, new_policy: Callable[..., Any], loss: str) -> None:
+    """The objective written down once more, completion by completion, over plain logits."""
+    samples = group_samples(groups=2, size=3)
+    config = grpo_config(loss=loss, importance_cap=2.0)
+    found = one_step(accelerator, new_policy, config, samples)
+
+    policy, reference = new_policy(), new_policy()
+    active = [s for s in samples if not s.truncated]
+    tokens = sum(len(s.completion_ids) for s in active)
+    total = torch.zeros((), dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in reference.parameters():
+            parameter.mul_(1.05)
+    for sample in active:
+        logprobs, _ = plain_logprobs(policy.model, sample)
+        with torch.no_grad():
+            reference_logprobs, _ = plain_logprobs(reference.model, sample)
+            trust = (logprobs - torch.tensor(sample.sampler_logprobs)).exp().clamp(max=2.0)
+        ratio = (logprobs - logprobs.detach()).exp()
+        d = logprobs - reference_logprobs
+        per_token = -trust * ratio * sample.advantage + config.beta * (torch.exp(-d) - 1 + d)
+        divisor = {"grpo": len(per_token) * len(samples), "dr_grpo": len(samples) * config.max_completion_length, "dapo": tokens}[loss]
+        total = total + per_token.sum() / divisor
+    total.backward()
+    expected = {name: value.detach() - value.grad for name, value in policy.named_parameters()}
+    assert largest_difference(found, expected) < 5e-6
+
+
+def test_silent_and_truncated_completions_count_in_the_divisor_only(accelerator: Any, new_policy: Callable[..., Any]) -> None:
+    samples = group_samples(groups=2, size=4)
+    config = grpo_config(beta=0.0)
+    found = one_step(accelerator, new_policy, config, samples)
+    loud = [s for s in samples if s.advantage and not s.truncated]
+    assert 0 < len(loud) < len(samples)
+    alone = one_step(accelerator, new_policy, config, loud)
+    start = weights(new_policy())
+    share = len(loud) / len(samples)  # "grpo" divides by the number of completions
+    for name in start:
+        assert torch.allclose(found[name] - start[name], (alone[name] - start[name]) * share, atol=2e-6)
+
+
+def test_nothing_to_learn_moves_nothing(accelerator: Any, new_policy: Callable[..., Any]) -> None:
+    samples = [dataclasses.replace(s, advantage=0.0) for s in group_samples(groups=2, size=2)]
+    policy = new_policy()
+    before = weights(policy)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=0.1, weight_decay=0.1)
+    figures = train_on(accelerator, policy, None, optimizer, samples, grpo_config(beta=0.0), 0)
+    assert figures == {"updates": 0.0} and largest_difference(before, weights(policy)) == 0.0
+
+
+@pytest.mark.parametrize("updates", [1, 3])
+def test_the_first_ratio_is_one_and_later_ones_are_not(accelerator: Any, new_policy: Callable[..., Any], updates: int) -> None:
+    samples = group_samples(groups=3, size=4)
+    policy = new_policy()
+    rate = OptimiserConfig(lr=1e-3, max_grad_norm=0.0)
+    config = grpo_config(epochs_per_rollout=updates, clip_low=1e-4, clip_high=1e-4, importance_cap=0.0, optimiser=rate)
+    figures = train_on(accelerator, policy, new_policy(), torch.optim.SGD(policy.parameters(), lr=1.0), samples, config, 0)
+    assert figures["updates"] == updates and figures["importance_weight"] == pytest.approx(1.0)
+    assert (figures["clip_fraction"] > 0) is (updates > 1)
+
+
+def test_an_sft_row_weighs_the_same_packed_and_alone(accelerator: Any, new_policy: Callable[..., Any]) -> None:
+    rows = [[sample] for sample in group_samples(groups=4, size=2)]
+    plain = new_policy().model
+    tokens = sum(len(row[0].completion_ids) for row in rows)
+    expected = -sum(plain_logprobs(plain, row[0])[0].sum().item() for row in rows) / tokens
+    ends = []
+    for pack_length, microbatch_tokens in ((1, 4096), (1, 1), (10_000, 4096), (40, 80)):
+        policy, log = new_policy(), []  # type: ignore[var-annotated]
+        config = SftConfig(
+            epochs=1,
+            batch_rows=len(rows),
+            microbatch_tokens=microbatch_tokens,
+            seed=0,
+            pad_id=PAD,
+            pack_length=pack_length,
+            optimiser=OptimiserConfig(lr=1.0, max_grad_norm=0.0),
+        )
+        rule = torch.optim.SGD(policy.parameters(), lr=1.0)
+        train_sft(accelerator, policy, rule, config, rows=rows, log=log.append, save=lambda step: None)
+        assert log[0]["loss"] == pytest.approx(expected, abs=1e-5) and log[0]["tokens"] == tokens
+        ends.append(weights(policy))
+    assert all(largest_difference(ends[0], end) < 2e-6 for end in ends[1:])

@@ -1,0 +1,124 @@
+"""Log-probabilities and entropies of packed rows against one sequence at a time with all its logits."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from r1cli.train.batches import Sample, collate, group_rows, micro_batches, packed_rows
+from r1cli.train.logprobs import Policy, TokenLogprobs
+from r1cli.train.update import forward, measure
+from tests.train.toy import PAD, group_samples, plain_logprobs
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("chunk", [1, 7, 1024])
+def test_they_equal_the_plain_computation(new_policy: Callable[..., Any], temperature: float, chunk: int) -> None:
+    policy = new_policy(temperature=temperature)
+    policy.shape = dataclasses.replace(policy.shape, chunk=chunk)
+    samples = group_samples(groups=2, size=3)
+    batch = collate(group_rows(samples), PAD)
+    logprobs, entropies = forward(policy, batch)
+    expected = [plain_logprobs(policy.model, sample, temperature) for sample in batch.samples]
+    assert torch.allclose(logprobs.double(), torch.cat([e[0] for e in expected]), atol=1e-5)
+    assert torch.allclose(entropies.double(), torch.cat([e[1] for e in expected]), atol=1e-5)
+    assert logprobs.requires_grad and not entropies.requires_grad
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("chunk", [5, 1024])
+@pytest.mark.parametrize("softcap", [0.0, 4.0])
+def test_the_gradient_equals_the_plain_computation(new_policy: Callable[..., Any], temperature: float, chunk: int, softcap: float) -> None:
+    samples = group_samples(groups=1, size=3)
+    batch = collate(group_rows(samples), PAD)
+    weight_N = torch.linspace(-1.0, 1.0, len(batch.target_N))
+
+    policy = new_policy(temperature=temperature)
+    policy.shape = dataclasses.replace(policy.shape, chunk=chunk, softcap=softcap)
+    (forward(policy, batch)[0] * weight_N).sum().backward()
+
+    plain = new_policy()
+    logits_NV = plain.model(
+        input_ids=batch.input_ids_BT, position_ids=batch.position_ids_BT, attention_mask=batch.attention_mask
+    ).logits.flatten(0, 1)[batch.source_N]
+    if softcap:
+        logits_NV = softcap * torch.tanh(logits_NV / softcap)
+    logprobs_N = torch.log_softmax(logits_NV / temperature, -1).gather(-1, batch.target_N[:, None]).squeeze(-1)
+    (logprobs_N * weight_N).sum().backward()
+    for (name, one), (_, other) in zip(policy.named_parameters(), plain.named_parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, atol=2e-5, rtol=1e-4), name
+
+
+def test_a_frozen_head_and_a_frozen_body_each_train_the_other(new_policy: Callable[..., Any]) -> None:
+    batch = collate(group_rows(group_samples(groups=1, size=2)), PAD)
+    policy = new_policy()
+    policy.model.get_output_embeddings().weight.requires_grad_(False)
+    forward(policy, batch)[0].sum().backward()
+    assert policy.model.get_output_embeddings().weight.grad is None
+    assert all(p.grad is not None for p in policy.parameters() if p.requires_grad)
+    policy = new_policy()
+    for name, parameter in policy.named_parameters():
+        parameter.requires_grad_("embed_tokens" in name)
+    forward(policy, batch)[0].sum().backward()
+    assert policy.model.get_output_embeddings().weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("pack_length", [1, 25, 10_000])
+def test_every_packing_measures_the_same(accelerator: Any, new_policy: Callable[..., Any], pack_length: int) -> None:
+    policy = new_policy()
+    samples = group_samples(groups=3, size=4)
+    for rows in (group_rows(samples, pack_length), packed_rows(samples, pack_length)):
+        found = measure(accelerator, policy, micro_batches(rows, 64, PAD))
+        assert sorted(found) == list(range(len(samples)))
+        for sample in samples:
+            assert torch.allclose(found[sample.index].double(), plain_logprobs(policy.model, sample)[0], atol=1e-5)
+
+
+def test_a_completion_without_tokens_is_no_obstacle(new_policy: Callable[..., Any]) -> None:
+    batch = collate(group_rows([Sample(0, [11, 12], [])]), PAD)
+    logprobs, entropies = forward(new_policy(), batch)
+    assert logprobs.shape == entropies.shape == (0,)
+    logprobs.sum().backward()
+
+
+def test_gradient_checkpointing_changes_nothing(new_policy: Callable[..., Any]) -> None:
+    batch = collate(group_rows(group_samples(groups=2, size=2)), PAD)
+    found = []
+    for checkpointing in (False, True):
+        policy = new_policy(gradient_checkpointing=checkpointing).train()
+        forward(policy, batch)[0].sum().backward()
+        found.append([p.grad for p in policy.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_a_head_with_a_bias_and_a_scale_of_its_own(new_policy: Callable[..., Any]) -> None:
+    model = new_policy().model
+    hidden_NH = torch.randn(9, 64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    head = nn.Linear(64, 384)
+    target_N = torch.arange(9) * 40
+    model.config.logit_scale = 0.25
+    shape = Policy(model, temperature=0.5).shape
+    assert shape.scale == 0.5
+    for dtype in (torch.float32, torch.bfloat16):
+        found = TokenLogprobs.apply(hidden_NH, head.weight, head.bias, target_N, dataclasses.replace(shape, chunk=4), dtype)[0]
+        expected = torch.log_softmax(head(hidden_NH) * 0.5, -1).gather(-1, target_N[:, None]).squeeze(-1)
+        wanted = (hidden_NH, head.weight, head.bias)
+        close = {"atol": 1e-5} if dtype == torch.float32 else {"atol": 0.05, "rtol": 0.05}
+        assert torch.allclose(found, expected, **close)
+        pairs = zip(torch.autograd.grad(found.sum(), wanted), torch.autograd.grad(expected.sum(), wanted), strict=True)
+        assert all(one.dtype == torch.float32 and torch.allclose(one, other, **close) for one, other in pairs)
+
+
+def test_autocast_computes_in_bfloat16_and_gives_float32(new_policy: Callable[..., Any]) -> None:
+    policy = new_policy()
+    batch = collate(group_rows(group_samples(groups=2, size=2)), PAD)
+    exact = forward(policy, batch)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded, entropies = forward(policy, batch)
+    assert rounded.dtype == entropies.dtype == torch.float32
+    assert 0 < (rounded - exact).abs().max() < 0.3
+    rounded.sum().backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in policy.parameters())

@@ -1,0 +1,46 @@
+"""Which rows a step takes, and how a rollout is split."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1cli.train.order import random_parts, step_rows
+
+
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 3))
+def test_every_row_is_taken_once_an_epoch(count: int, per_step: int, seed: int) -> None:
+    epochs = 3
+    steps = -(-count * epochs // per_step)
+    taken = [row for step in range(steps) for row in step_rows(count, step, per_step, seed)][: count * epochs]
+    for epoch in range(epochs):
+        assert sorted(taken[epoch * count : (epoch + 1) * count]) == list(range(count))
+
+
+def test_a_step_is_a_function_of_its_number_and_the_seed() -> None:
+    assert step_rows(100, 7, 8, seed=1) == step_rows(100, 7, 8, seed=1)
+    assert step_rows(100, 7, 8, seed=1) != step_rows(100, 7, 8, seed=2)
+    assert step_rows(10, 0, 10, seed=1) != step_rows(10, 1, 10, seed=1)  # each epoch has its own order
+
+
+@given(st.lists(st.integers(), unique=True, max_size=40), st.integers(1, 9))
+def test_parts_are_equal_and_hold_every_place_once(keys: list[int], parts: int) -> None:
+    split = random_parts(keys, parts, "salt")
+    assert Counter(i for part in split for i in part) == Counter(range(len(keys)))
+    assert len(split) == parts and max(map(len, split)) - min(map(len, split)) <= 1
+
+
+def test_the_split_belongs_to_the_keys_not_to_their_places() -> None:
+    keys = [("step", i) for i in range(30)]
+    turned = keys[::-1]
+    one = [{keys[i] for i in part} for part in random_parts(keys, 4, "salt")]
+    other = [{turned[i] for i in part} for part in random_parts(turned, 4, "salt")]
+    assert [part & other_part for part, other_part in zip(one[:2], other[:2], strict=True)] == one[:2]
+    assert random_parts(keys, 4, "salt") != random_parts(keys, 4, "pepper")
+    assert random_parts(keys, 3, "salt")[0] != list(range(10))
+
+
+@pytest.mark.parametrize("parts", [1, 16])
+def test_the_papers_split(parts: int) -> None:
+    assert {len(part) for part in random_parts(range(8192), parts, "0/0/0")} == {8192 // parts}

@@ -1,0 +1,67 @@
+"""Two real processes (gloo) take the same step as one, for every objective that promises it."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.train.runs import every_run
+from tests.train.toy import largest_difference, weights
+
+ROOT = Path(__file__).parents[2]
+LIMIT = 600  # seconds; only so that a hang ends
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def both(tiny: Path, accelerator: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(what one process found, what each of two processes found)."""
+    out = tmp_path_factory.mktemp("processes")
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    command = [sys.executable, "-m", "tests.train.runs", str(tiny), str(out)]
+    processes = [
+        subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True
+        )
+        for rank in ("0", "1")
+    ]
+    alone = every_run(accelerator, str(tiny))
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=LIMIT)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes:
+            process.kill()
+    return alone, [torch.load(out / f"{rank}.pt") for rank in range(2)]
+
+
+RUNS = ["grpo", "dr_grpo", "dapo", "batch", "sft", "one row"]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_two_processes_take_the_step_of_one(both: Any, new_policy: Any, run: str) -> None:
+    alone, pair = both
+    assert largest_difference(pair[0][run][0], pair[1][run][0]) == 0.0
+    assert largest_difference(pair[0][run][0], alone[run][0]) < 2e-6
+    assert largest_difference(alone[run][0], weights(new_policy())) > 1e-4  # the step moved something
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_every_process_reports_the_figures_of_all(both: Any, run: str) -> None:
+    alone, pair = both
+    for one, first, second in zip(alone[run][1], pair[0][run][1], pair[1][run][1], strict=True):
+        timed = {name for name in one if "second" in name}
+        expected = {name: value for name, value in one.items() if name not in timed}
+        for record in (first, second):
+            assert {name: value for name, value in record.items() if name not in timed} == pytest.approx(expected, abs=2e-5, rel=1e-4)

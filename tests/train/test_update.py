@@ -1,0 +1,74 @@
+"""One optimizer step: broken numbers stop it before the weights move, and a large gradient is scaled down."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from r1cli.errors import R1Error
+from r1cli.train.batches import MicroBatch, collate, group_rows
+from r1cli.train.optimiser import OptimiserConfig, build_optimiser
+from r1cli.train.update import update
+from tests.train.toy import PAD, group_samples, largest_difference, weights
+
+CONFIG = OptimiserConfig(lr=0.1, weight_decay=0.1)
+
+
+def batches(count: int) -> list[MicroBatch]:
+    return [collate(group_rows(group_samples(groups=1, size=2, seed=seed)), PAD) for seed in range(count)]
+
+
+def broken_loss(kind: str) -> Callable[[MicroBatch, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]:
+    """A loss that is fine for the first micro-batch and broken for the second."""
+    seen: list[MicroBatch] = []
+
+    def loss_of(batch: MicroBatch, logprobs_N: Tensor, entropies_N: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        seen.append(batch)
+        if len(seen) < 2:
+            return logprobs_N.sum(), {}
+        if kind == "gradient":  # the square root of 0 is 0, and its slope is infinite
+            return ((logprobs_N - logprobs_N.detach()) ** 2).sum().sqrt(), {}
+        return logprobs_N.sum() * float(kind), {}
+
+    return loss_of
+
+
+@pytest.mark.parametrize(("kind", "what"), [("nan", "the loss of step 9"), ("inf", "the loss of step 9"), ("gradient", "the gradient of")])
+def test_broken_numbers_stop_before_the_weights_move(accelerator: Any, new_policy: Callable[..., Any], kind: str, what: str) -> None:
+    policy = new_policy()
+    before = weights(policy)
+    optimizer = build_optimiser(policy.parameters(), CONFIG)
+    with pytest.raises(R1Error, match=what):
+        update(accelerator, policy, optimizer, batches(2), broken_loss(kind), lr=0.1, config=CONFIG, where="step 9")
+    assert largest_difference(before, weights(policy)) == 0.0 and not optimizer.state
+
+
+def test_gradients_are_scaled_to_the_norm_and_the_norm_is_reported(accelerator: Any, new_policy: Callable[..., Any]) -> None:
+    moves, norms = [], []
+    for limit in (0.0, 0.5):
+        policy = new_policy()
+        before = weights(policy)
+        config = OptimiserConfig(lr=1.0, max_grad_norm=limit)
+        rule = torch.optim.SGD(policy.parameters(), lr=9.0)
+        figures = update(
+            accelerator, policy, rule, batches(2), lambda b, logprobs, e: (logprobs.sum(), {}), lr=1.0, config=config, where=""
+        )
+        norms.append(figures["grad_norm"])
+        moves.append(math.sqrt(sum(float(((before[n] - w) ** 2).sum()) for n, w in weights(policy).items())))
+    assert norms[0] == pytest.approx(norms[1]) and norms[0] > 1
+    assert moves == pytest.approx([norms[0], 0.5], rel=1e-3)  # the rate given, not the optimizer's own, was used
+
+
+def test_figures_are_summed_over_micro_batches(accelerator: Any, new_policy: Callable[..., Any]) -> None:
+    def two_and_tokens(batch: MicroBatch, logprobs_N: Tensor, entropies_N: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return logprobs_N.sum() * 0 + 2, {"tokens": torch.tensor(float(len(batch.target_N)))}
+
+    policy = new_policy()
+    count = batches(3)
+    figures = update(
+        accelerator, policy, torch.optim.SGD(policy.parameters(), lr=0.0), count, two_and_tokens, lr=0.0, config=CONFIG, where="step 1"
+    )
+    assert figures["loss"] == 6.0 and figures["tokens"] == sum(len(batch.target_N) for batch in count)
