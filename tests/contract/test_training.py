@@ -13,14 +13,44 @@ from safetensors.torch import load_file
 from tests.contract.conftest import Run, assert_error, command_line, environment
 
 SUMS = [(a, b) for a in range(1, 5) for b in range(1, 4)]
-PROMPTS = "".join(json.dumps({"id": f"{a}+{b}", "prompt": f"What is {a} + {b}?", "answer": str(a + b), "language": "en"}) + "\n" for a, b in SUMS)
+PROMPTS = "".join(
+    json.dumps({"id": f"{a}+{b}", "prompt": f"What is {a} + {b}?", "answer": str(a + b), "language": "en"}) + "\n" for a, b in SUMS
+)
 LESSONS = "".join(
-    json.dumps({"id": f"{a}+{b}", "messages": [{"role": "user", "content": f"What is {a} + {b}?"},
-                                               {"role": "assistant", "content": f"<think>{a} + {b}</think> <answer>{a + b}</answer>"}]}) + "\n"
+    json.dumps(
+        {
+            "id": f"{a}+{b}",
+            "messages": [
+                {"role": "user", "content": f"What is {a} + {b}?"},
+                {"role": "assistant", "content": f"<think>{a} + {b}</think> <answer>{a + b}</answer>"},
+            ],
+        }
+    )
+    + "\n"
     for a, b in SUMS
 )
-GRPO = ["--engine", "transformers", "--rewards", "brevity:length=20,format", "--steps", "4", "--prompts-per-step", "2", "--group-size", "4",
-        "--max-completion-length", "24", "--lr", "1e-3", "--dtype", "float32", "--save-every", "1", "--keep", "9"]
+GRPO = [
+    "--engine",
+    "transformers",
+    "--rewards",
+    "mine.py:brief,format",
+    "--steps",
+    "4",
+    "--prompts-per-step",
+    "2",
+    "--group-size",
+    "4",
+    "--max-completion-length",
+    "24",
+    "--lr",
+    "1e-3",
+    "--dtype",
+    "float32",
+    "--save-every",
+    "1",
+    "--keep",
+    "9",
+]
 
 
 def records(run: Path) -> list[dict[str, Any]]:
@@ -57,7 +87,7 @@ def test_sft_leaves_out_long_rows_and_says_so(r1: Run, tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"id": "x", "text": "no"}', "-:1: row `x` has neither `messages` nor `prompt` and `completion`"),
+        ('{"id": "x", "text": "no"}', "stdin:1: row `x` has neither `messages` nor `prompt` and `completion`"),
         ('{"id": "x", "messages": [{"role": "user", "content": "hi"}]}', "has no assistant message"),
         ('{"id": "x", "messages": [{"role": "assistant", "content": "hi"}]}', "starts with an assistant message"),
         ('{"id": "x", "messages": [{"role": "user"}]}', "message 1 needs `role` and `content`"),
@@ -66,12 +96,13 @@ def test_sft_leaves_out_long_rows_and_says_so(r1: Run, tiny: Path) -> None:
 def test_sft_names_the_row_it_cannot_learn(r1: Run, tiny: Path, line: str, message: str) -> None:
     done = r1("sft", "--model", str(tiny), "-o", "run", "--dry-run", "-", stdin=line + "\n")
     assert done.returncode == 2, done.stderr
-    assert message in done.stderr.splitlines()[0].replace("<stdin>", "-")
+    assert message in done.stderr.splitlines()[0]
 
 
 def test_grpo_killed_and_resumed_is_the_run_that_was_not(r1: Run, tiny: Path, tmp_path: Path) -> None:
     words = ["grpo", "--model", str(tiny), *GRPO, "problems.jsonl"]
     (tmp_path / "problems.jsonl").write_text(PROMPTS)
+    (tmp_path / "mine.py").write_text("def brief(row):\n    return -len(row['completion']) / 100\n")
     straight = r1(*words, "-o", "straight")
     assert straight.returncode == 0, straight.stderr
     assert straight.stdout == ""
@@ -101,8 +132,15 @@ def test_grpo_refuses_golds_it_cannot_compare_with(r1: Run, tiny: Path) -> None:
 
 def test_distill_from_traces_keeps_every_artefact(r1: Run, tiny: Path, tmp_path: Path) -> None:
     rows = [
-        {"id": f"{a}+{b}", "prompt": f"What is {a} + {b}?", "answer": str(a + b), "sample": 0, "finish_reason": "stop",
-         "completion": f"<think>\nI add {a} and {b}.\n</think>\n<answer>\\boxed{{{a + b + (a == b)}}}</answer>"} for a, b in SUMS
+        {
+            "id": f"{a}+{b}",
+            "prompt": f"What is {a} + {b}?",
+            "answer": str(a + b),
+            "sample": 0,
+            "finish_reason": "stop",
+            "completion": f"<think>\nI add {a} and {b}.\n</think>\n<answer>\\boxed{{{a + b + (a == b)}}}</answer>",
+        }
+        for a, b in SUMS
     ]
     (tmp_path / "traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = r1("distill", "--traces", "traces.jsonl", "--student", str(tiny), "--epochs", "1", "--batch-rows", "4", "-o", "run")
