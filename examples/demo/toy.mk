@@ -11,7 +11,7 @@ MICRO := 2048
 PROBLEMS := --test 6 --train 24 --cold-start 16 --terms 2 2 --digits 1 1
 SFT_LR := 1e-2
 SFT_BATCH := 8
-COLD_EPOCHS := 12
+COLD_EPOCHS := 20
 
 RL_LR := 1e-4
 GROUP := 2
@@ -20,8 +20,8 @@ RL_STEPS := 2
 
 REJECT_PROMPTS := 12
 REJECT_SAMPLES := 2
-REJECT_EPOCHS := 1
-GENERAL := 4
+REJECT_EPOCHS := 30
+GENERAL := 2
 
 ALL_STEPS := 1
 

@@ -115,7 +115,7 @@ def test_an_error_of_the_source_comes_after_what_was_begun(engine):
         yield from requests()[:3]
         raise R1Error("line 4 is bad")
 
-    seen = []
+    seen: list = []
     with pytest.raises(R1Error, match="line 4"):
         seen.extend(completion.key for completion in engine.sample(source(), SamplingParams(max_tokens=8)))
     assert sorted(seen) == [0, 1, 2]

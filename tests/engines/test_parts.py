@@ -117,7 +117,7 @@ def test_weights_must_be_whole():
 
 def test_auto_falls_back_and_says_why(monkeypatch, tiny):
     monkeypatch.setattr(load, "_import_vllm", lambda: "operator torchvision::nms does not exist")
-    said = []
+    said: list[str] = []
     engine = load.load_engine(str(tiny), say=said.append)
     assert engine.name == "transformers"
     with pytest.raises(R1Error, match="torchvision::nms") as caught:

@@ -55,7 +55,7 @@ def grpo_run(
     config = grpo_config(**changes)
     policy = load_policy(folder)
     reference = frozen(load_policy(folder))
-    rule = optimizer(policy.parameters(), lr=1.0) if optimizer else build_optimiser(policy.parameters(), config.optimiser)  # type: ignore[call-arg]
+    rule = optimizer(policy.parameters(), lr=1.0) if optimizer else build_optimiser(policy.parameters(), config.optimiser)
     start = 0
     if resume is not None:
         policy.load_state_dict(torch.load(resume / "weights.pt"))
@@ -91,7 +91,7 @@ def sft_run(
     samples = [rollout_sample(rollout, index) for index, rollout in enumerate(made)]
     rows = [samples[0:2], *[[sample] for sample in samples[2:]]]
     policy = load_policy(folder)
-    rule = optimizer(policy.parameters(), lr=1.0) if optimizer else build_optimiser(policy.parameters(), config.optimiser)  # type: ignore[call-arg]
+    rule = optimizer(policy.parameters(), lr=1.0) if optimizer else build_optimiser(policy.parameters(), config.optimiser)
     start = 0
     if resume is not None:
         policy.load_state_dict(torch.load(resume / "weights.pt"))

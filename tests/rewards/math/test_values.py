@@ -50,7 +50,7 @@ def test_exact_values(text: str, expected: Fraction) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (r"\sin 30^\circ", 0.5), (r"\log_2 8", 3.0), (r"\sqrt[3]{-8}", -2.0), (r"\tan^{-1} 1", math.pi / 4), 
+        (r"\sin 30^\circ", 0.5), (r"\log_2 8", 3.0), (r"\sqrt[3]{-8}", -2.0), (r"\tan^{-1} 1", math.pi / 4),
         (r"\cos^2 1", math.cos(1) ** 2),
         (r"2\sin\frac{\pi}{6}\cos 0", 1.0), (r"e^{\ln 5}", 5.0), ("\\ln 2x", None),
     ],
