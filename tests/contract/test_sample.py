@@ -82,7 +82,7 @@ def test_resume_draws_what_is_missing(r1, tiny, tmp_path):
 
 
 def test_nothing_in_nothing_out_and_no_model_is_loaded(r1, tiny):
-    done = r1("sample", "--model", str(tiny), stdin="", timeout=60)
+    done = r1("sample", "--model", str(tiny), stdin="")
     assert (done.returncode, done.stdout) == (0, "")
 
 
