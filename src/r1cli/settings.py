@@ -110,7 +110,7 @@ class GrpoSettings(
     advantage: Annotated[str, Flag("how rewards become advantages", TRAINING, choices=("group", "batch", "mean", "loo"))] = "group"
     mask_truncated: Annotated[bool, Flag("completions cut at the length limit give no gradient", TRAINING)] = True
     importance_cap: Annotated[float, Flag("cap of the per-token weight between trainer and sampler; 0 is off", TRAINING, min=0.0)] = 2.0
-    temperature: Annotated[float, Flag("sampling temperature (R1: 1)", SAMPLING, min=0.01)] = 1.0
+    temperature: Annotated[float, Flag("sampling temperature (R1: 1)", SAMPLING, min=0.01, max=2.0)] = 1.0
     max_completion_length: Annotated[int, Flag("most new tokens a completion", SAMPLING, min=1)] = 1024
     max_prompt_length: Annotated[int, Flag("longer prompts are left out and counted", SAMPLING, min=1)] = 1024
     stop: Annotated[list[str], Flag("end a completion after this string (repeatable)", SAMPLING)] = field(default_factory=list)
@@ -126,7 +126,7 @@ class DistillSettings(InputSettings, RunDirSettings, EngineSettings, SamplingSet
     student: Annotated[str, Flag("student: model folder, run directory or hub name", MODEL)]
     dtype: Annotated[str, Flag("computation type; auto is bfloat16 where the hardware has it", MODEL, choices=DTYPES)] = "auto"
     trust_remote_code: Annotated[bool, Flag("run code that comes with the model", MODEL)] = False
-    temperature: Annotated[float, Flag("0 is greedy", SAMPLING, min=0.0)] = 0.6
+    temperature: Annotated[float, Flag("0 is greedy", SAMPLING, min=0.0, max=2.0)] = 0.6
     top_p: Annotated[float, Flag("nucleus: smallest set of tokens with this probability", SAMPLING, min=0.0, max=1.0)] = 0.95
     general: Annotated[list[str], Flag("SFT rows mixed in as they are (repeatable)", INPUT)] = field(default_factory=list)
     per_prompt: Annotated[int, Flag("most traces kept a prompt; 0 is all", OUTPUT, min=0)] = 0
@@ -147,7 +147,7 @@ class EvalSettings(InputSettings, EngineSettings, SamplingSettings, RewardSettin
         str | None, Flag("a benchmark by name: its template, k and temperature (see `r1 eval --list-benchmarks`)", INPUT)
     ] = None
     list_benchmarks: Annotated[bool, Flag("list the benchmarks and end", INPUT)] = False
-    temperature: Annotated[float, Flag("0 is greedy", SAMPLING, min=0.0)] = 0.6
+    temperature: Annotated[float, Flag("0 is greedy", SAMPLING, min=0.0, max=2.0)] = 0.6
     top_p: Annotated[float, Flag("nucleus: smallest set of tokens with this probability", SAMPLING, min=0.0, max=1.0)] = 0.95
     rewards: Annotated[str, Flag("rewards; the first one decides what is correct", REWARDS, metavar="NAME[=W],...")] = "accuracy"
     json: Annotated[bool, Flag("one JSON object on stdout", OUTPUT)] = False

@@ -119,7 +119,7 @@ class SamplingSettings(PromptSettings):
     """How completions are drawn."""
 
     samples: Annotated[int, Flag("completions a prompt", SAMPLING, short="k", min=1)] = 1
-    temperature: Annotated[float, Flag("0 is greedy", SAMPLING, min=0.0)] = 1.0
+    temperature: Annotated[float, Flag("0 is greedy", SAMPLING, min=0.0, max=2.0)] = 1.0
     top_p: Annotated[float, Flag("nucleus: smallest set of tokens with this probability", SAMPLING, min=0.0, max=1.0)] = 1.0
     top_k: Annotated[int, Flag("most likely tokens to draw from; 0 is all", SAMPLING, min=0)] = 0
     max_completion_length: Annotated[int, Flag("most new tokens a completion", SAMPLING, min=1)] = 1024
