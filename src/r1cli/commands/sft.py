@@ -5,12 +5,16 @@
 """
 
 import time
+from collections.abc import Iterator
 
 from r1cli.commands.processes import check_unused, of_process
+from r1cli.errors import R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
-from r1cli.io.stream import read_rows
+from r1cli.io.stream import RowReader, read_rows
+from r1cli.row import Row
 from r1cli.settings import SftSettings
+from r1cli.text.conversation import answers
 
 
 def run(settings: SftSettings, context: Context) -> None:
@@ -20,7 +24,7 @@ def run(settings: SftSettings, context: Context) -> None:
     console = context.console
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=console.info)
-    rows = list(reader)
+    rows = list(_with_answers(reader))
     check_unused(settings.out, resume=settings.resume, force=settings.force)
     from r1cli.commands.sft_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 
@@ -28,3 +32,13 @@ def run(settings: SftSettings, context: Context) -> None:
         plan(settings, context, folder, rows)
         return
     train(settings, context, folder, rows, reader, started)
+
+
+def _with_answers(reader: RowReader) -> Iterator[Row]:
+    for row in reader:
+        try:
+            answers(row)
+        except R1Error as error:
+            reader.leave_out(error)
+            continue
+        yield row

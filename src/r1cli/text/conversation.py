@@ -20,23 +20,26 @@ def turns(row: Row, renderer: PromptRenderer, tokenizer: Any, end_id: int) -> li
     The completion ends with `end_id`. When the prompt already opens the reasoning (a template that writes `<think>`), that opening is not
     repeated. Raises `R1Error` (exit 2) naming the row when there is nothing to learn.
     """
-    if "messages" in row:
-        pairs = _assistant_turns(row)
-    elif "completion" in row:
-        pairs = [(require(row, "prompt", str, list), require(row, "completion", str))]
-    else:
-        raise R1Error(
-            f"{row.where}: row `{row.get('id')}` has neither `messages` nor `prompt` and `completion`; it has {', '.join(row)}",
-            hint="rename a column with --map messages=COLUMN",
-            code=Exit.USAGE,
-        )
     learnt = []
-    for prompt, text in pairs:
+    for prompt, text in answers(row):
         prompt_ids = renderer.ids(prompt)
         text = text.removeprefix(renderer.think_prefix) if renderer.think_prefix else text
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         learnt.append((prompt_ids, [*ids, end_id]))
     return learnt
+
+
+def answers(row: Row) -> list[tuple[Any, str]]:
+    """(what came before it, what the assistant wrote) for each assistant turn of a row. Raises `R1Error` (exit 2) when there is none."""
+    if "messages" in row:
+        return _assistant_turns(row)
+    if "completion" in row:
+        return [(require(row, "prompt", str, list), require(row, "completion", str))]
+    raise R1Error(
+        f"{row.where}: row `{row.get('id')}` has neither `messages` nor `prompt` and `completion`; it has {', '.join(row)}",
+        hint="rename a column with --map messages=COLUMN",
+        code=Exit.USAGE,
+    )
 
 
 def _assistant_turns(row: Row) -> list[tuple[Any, str]]:
