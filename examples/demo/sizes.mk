@@ -8,12 +8,12 @@ BATCH := 128
 KV_GIB := 0.5
 MICRO := 2048
 
-PROBLEMS := --test 100 --train 1024 --cold-start 80 --terms 3 3 --digits 1 1
+PROBLEMS := --test 100 --train 1024 --cold-start 160 --terms 2 3 --digits 1 2
 SFT_LR := 1e-4
 SFT_BATCH := 16
 COLD_EPOCHS := 1
 
-RL_LR := 3e-5
+RL_LR := 2e-5
 GROUP := 8
 PROMPTS := 16
 RL_STEPS := 12
