@@ -1,6 +1,6 @@
 # The same recipe on a random model of two layers: shows that every command of the recipe runs, nothing about learning.
 PYTHON := python
-MAKE_BASE := $(PYTHON) -c "import sys; from tests.tiny import tiny_model; tiny_model(sys.argv[1], hidden=128)"
+MAKE_BASE := $(PYTHON) -c "import sys; from tests.tiny import tiny_model; tiny_model(sys.argv[1], hidden=128, layers=3)"
 ENGINE := transformers
 REWARDS := format,language
 MAX_TOKENS := 96
