@@ -83,7 +83,8 @@ def check_golds(rows: Sequence[Row], timeout: float) -> list[Finding]:
     """Whether every gold answer can be compared with: one that cannot is scored 0 for every completion, right or wrong."""
     audit = audit_golds(rows, timeout=timeout)
     if audit.problems:
-        return [Finding("gold answers", FAIL, "; ".join(audit.lines()), "mend these rows, or set their `answer` to null")]
+        fix = "mend these rows, take another column with --map answer=COLUMN, or set their `answer` to null"
+        return [Finding("gold answers", FAIL, "; ".join(audit.lines()), fix)]
     note = f", {audit.null} declared null" if audit.null else ""
     return [Finding("gold answers", OK, f"all {audit.rows} can be compared with{note}; an answer that repeats its gold is scored 1")]
 

@@ -71,7 +71,7 @@ def _examined(rows: Iterable[Row], audit: GoldAudit) -> Iterable[Row]:
             continue
         answer = row.get("answer")
         if "answer" not in row:
-            audit.problems.append(GoldProblem(row.get("id"), row.where, "", "it has no field `answer`"))
+            audit.problems.append(GoldProblem(row.get("id"), row.where, "", f"it has no field `answer`, only {', '.join(row)}"))
         elif answer is None:
             audit.null += 1
         elif kind == "choice":
