@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from r1cli.errors import R1Error
 from r1cli.train import grpo
 from r1cli.train.batches import Sample, group_rows
 from r1cli.train.grpo import GrpoConfig, train_on
@@ -124,3 +126,20 @@ def test_an_sft_row_weighs_the_same_packed_and_alone(accelerator: Any, new_polic
         assert log[0]["loss"] == pytest.approx(expected, abs=1e-5) and log[0]["tokens"] == tokens
         ends.append(weights(policy))
     assert all(largest_difference(ends[0], end) < 2e-6 for end in ends[1:])
+
+
+def test_bnpo_is_the_mean_over_its_micro_batches(accelerator: Any, new_policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four copies of one completion: the mean of four equal means is the mean."""
+    loud = next(s for s in group_samples(groups=1, size=4) if s.advantage and not s.truncated)
+    copies = [dataclasses.replace(loud, index=index) for index in range(4)]
+    monkeypatch.setattr(grpo, "group_rows", lambda chosen: group_rows(chosen, 1))
+    whole = one_step(accelerator, new_policy, grpo_config(loss="bnpo"), copies)
+    cut = one_step(accelerator, new_policy, grpo_config(loss="bnpo", microbatch_tokens=1), copies)
+    assert largest_difference(whole, cut) < 2e-6
+
+
+def test_more_processes_than_prompts_are_refused() -> None:
+    hooks = grpo.Hooks(lambda rows, step: [], lambda rows: rows, lambda: None, lambda record, rows: None, lambda step: None)
+    crowd = SimpleNamespace(num_processes=4)
+    with pytest.raises(R1Error, match="4 processes cannot share 3 prompts"):
+        grpo.train_grpo(crowd, None, None, None, grpo_config(prompts_per_step=3), prompts=[], hooks=hooks)  # type: ignore[arg-type]

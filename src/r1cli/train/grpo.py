@@ -9,7 +9,8 @@ Where this differs from the paper's text:
 - completions cut at the length limit give no gradient (`mask_truncated`; DAPO's overlong filtering), but stay in the divisor and in
   the group's statistics;
 - each token is weighed by min(pi_old / pi_sampler, cap), because the sampler's kernels are not the trainer's;
-- completions that can give no gradient (advantage 0 and no KL) take no training pass. The result is the same.
+- completions that can give no gradient (advantage 0 and no KL) take no training pass. The result is the same, except for "bnpo", whose
+  divisor is what a micro-batch holds.
 """
 
 import time
@@ -179,13 +180,16 @@ def train_on(
             if counts is None:
                 continue
             contributing = [s for s in chosen if gives_gradient(s, config)]
-            objective = Objective(config, counts, old, reference_logprobs, idle=not contributing)
+            batches = batches_of(contributing or some[:1])
+            own = torch.tensor(len(batches) if contributing else 0, device=accelerator.device)
+            everywhere = int(accelerator.reduce(own, "sum"))
+            objective = Objective(config, counts, old, reference_logprobs, idle=not contributing, microbatches=everywhere)
             place = step * config.updates + epoch * config.updates_per_rollout + number
             figures = update(
                 accelerator,
                 policy,
                 optimizer,
-                batches_of(contributing or some[:1]),
+                batches,
                 objective,
                 config=config.optimiser,
                 lr=learning_rate(place, config.steps * config.updates, config.optimiser),
@@ -216,8 +220,18 @@ def count(accelerator: Any, chosen: Sequence[Sample], config: GrpoConfig) -> Ste
 class Objective:
     """The GRPO objective of a micro-batch: (batch, log-probabilities, entropies) -> (its part of the loss, figures to sum)."""
 
-    def __init__(self, config: GrpoConfig, counts: StepCounts, old: dict[int, Tensor], reference: dict[int, Tensor], *, idle: bool) -> None:
-        self.config, self.counts, self.old, self.reference, self.idle = config, counts, old, reference, idle
+    def __init__(
+        self,
+        config: GrpoConfig,
+        counts: StepCounts,
+        old: dict[int, Tensor],
+        reference: dict[int, Tensor],
+        *,
+        idle: bool,
+        microbatches: int,
+    ) -> None:
+        self.config, self.counts, self.old, self.reference = config, counts, old, reference
+        self.idle, self.microbatches = idle, microbatches
 
     def __call__(self, batch: MicroBatch, policy_logprobs_N: Tensor, entropies_N: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         config, device = self.config, policy_logprobs_N.device
@@ -247,7 +261,7 @@ class Objective:
             kl_N = kl_estimate(policy_logprobs_N, _packed(self.reference, samples, device))
             loss_N = loss_N + config.beta * kl_N
             figures["kl"] = (kl_N.detach() * share_N).sum()
-        weight_N = token_weights(config.loss, self.counts, lengths_S, sequence_N, mask_N)
+        weight_N = token_weights(config.loss, self.counts, lengths_S, sequence_N, mask_N, microbatches=self.microbatches)
         return (loss_N * weight_N).sum(), figures
 
 
