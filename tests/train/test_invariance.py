@@ -142,4 +142,4 @@ def test_more_processes_than_prompts_are_refused() -> None:
     hooks = grpo.Hooks(lambda rows, step: [], lambda rows: rows, lambda: None, lambda record, rows: None, lambda step: None)
     crowd = SimpleNamespace(num_processes=4)
     with pytest.raises(R1Error, match="4 processes cannot share 3 prompts"):
-        grpo.train_grpo(crowd, None, None, None, grpo_config(prompts_per_step=3), prompts=[], hooks=hooks)  # type: ignore[arg-type]
+        grpo.train_grpo(crowd, None, None, None, grpo_config(prompts_per_step=3), prompts=[], hooks=hooks)
