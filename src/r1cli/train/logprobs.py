@@ -5,7 +5,7 @@ Shapes: _B rows of the batch, _T positions of a row, _N completion tokens (packe
 A vocabulary of 152k and 32k tokens make 9.3 GiB of bfloat16 logits for one sequence; here a chunk of `chunk` tokens is projected and
 reduced to one log-probability and one entropy a token. The backward pass projects the chunk again and turns its logits into their gradient
 in place: d log p(target) / d logits = [target] - p. That is one product with the head more than keeping all logits would take, and two
-buffers of the size of a chunk at most.
+buffers of the size of a chunk at most. An entropy bonus adds d entropy / d logits = -p (log p + entropy), and one more buffer.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Policy(nn.Module):
     def forward(
         self, input_ids_BT: Tensor, position_ids_BT: Tensor, attention_mask: Tensor | None, source_N: Tensor, target_N: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(log-probability [N] with gradient, entropy in nats [N] without), float32, at the sampling temperature.
+        """(log-probability [N], entropy in nats [N]), float32, both with gradient, at the sampling temperature.
 
         source_N: index into the flattened B x T positions of the position that predicts each token. target_N: the token's id.
         attention_mask: None for plain causal rows, or [B, 1, T, T] bool (True may be attended).
@@ -84,15 +84,16 @@ class TokenLogprobs(torch.autograd.Function):
             logprobs_N[part] = all_logprobs_nV.gather(-1, target_N[part, None]).squeeze(-1)
             normalisers_N[part] = chosen_n - logprobs_N[part]
             entropies_N[part] = -torch.exp(all_logprobs_nV, out=logits_nV).mul_(all_logprobs_nV).sum(-1)
-        ctx.save_for_backward(hidden_NH, weight_VH, bias_V, target_N, normalisers_N)
+        ctx.save_for_backward(hidden_NH, weight_VH, bias_V, target_N, normalisers_N, entropies_N)
         ctx.shape, ctx.dtype = shape, dtype
-        ctx.mark_non_differentiable(entropies_N)
+        ctx.set_materialize_grads(False)
         return logprobs_N, entropies_N
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient_N: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_NH, weight_VH, bias_V, target_N, normalisers_N = ctx.saved_tensors
+    def backward(ctx: Any, gradient_N: Tensor | None, entropy_gradient_N: Tensor | None) -> tuple[Tensor | None, ...]:
+        hidden_NH, weight_VH, bias_V, target_N, normalisers_N, entropies_N = ctx.saved_tensors
+        gradient_N = torch.zeros_like(normalisers_N) if gradient_N is None else gradient_N
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         d_hidden_NH = torch.empty_like(hidden_NH) if wants_hidden else None
         d_weight_VH = torch.zeros_like(weight_VH) if wants_weight else None
@@ -100,7 +101,9 @@ class TokenLogprobs(torch.autograd.Function):
         head = weight_VH.to(ctx.dtype), None if bias_V is None else bias_V.to(ctx.dtype)
         for part in _chunks(len(target_N), ctx.shape.chunk):
             hidden_nH = hidden_NH[part].to(ctx.dtype)
-            d_logits_nV = _d_logits(_logits(hidden_nH, head, ctx.shape), normalisers_N[part], target_N[part], gradient_N[part], ctx.shape)
+            bonus = None if entropy_gradient_N is None else (entropies_N[part], entropy_gradient_N[part])
+            logits_nV = _logits(hidden_nH, head, ctx.shape)
+            d_logits_nV = _d_logits(logits_nV, normalisers_N[part], target_N[part], gradient_N[part], bonus, ctx.shape)
             d_logits_nV = d_logits_nV.to(ctx.dtype)
             if d_hidden_NH is not None:
                 d_hidden_NH[part] = d_logits_nV @ head[0]
@@ -125,10 +128,21 @@ def _logits(hidden_nH: Tensor, head: tuple[Tensor, Tensor | None], shape: HeadSh
     return logits_nV if shape.scale == 1.0 else logits_nV.mul_(shape.scale)
 
 
-def _d_logits(logits_nV: Tensor, normaliser_n: Tensor, target_n: Tensor, gradient_n: Tensor, shape: HeadShape) -> Tensor:
-    """Gradient of sum(gradient * log p(target)) with respect to what the head gave, [n, V], written over `logits_nV`."""
+def _d_logits(
+    logits_nV: Tensor, normaliser_n: Tensor, target_n: Tensor, gradient_n: Tensor, bonus: tuple[Tensor, Tensor] | None, shape: HeadShape
+) -> Tensor:
+    """Gradient of sum(gradient * log p(target)) with respect to what the head gave, [n, V], written over `logits_nV`.
+
+    bonus: (entropy [n], its gradient [n]) when the loss asks for the entropy too.
+    """
     slope_nV = 1 - (logits_nV / (shape.scale * shape.softcap)) ** 2 if shape.softcap else None  # of tanh
     gradient_n1 = (gradient_n * shape.scale)[:, None]
-    d_logits_nV = logits_nV.sub_(normaliser_n[:, None]).exp_().mul_(-gradient_n1)
+    logprobs_nV = logits_nV.sub_(normaliser_n[:, None])
+    if bonus is None:
+        d_logits_nV = logprobs_nV.exp_().mul_(-gradient_n1)
+    else:
+        entropy_n1, slope_n1 = bonus[0][:, None], (bonus[1] * shape.scale)[:, None]
+        factor_nV = (logprobs_nV + entropy_n1).mul_(slope_n1).add_(gradient_n1).neg_()
+        d_logits_nV = logprobs_nV.exp_().mul_(factor_nV)
     d_logits_nV.scatter_add_(1, target_n[:, None], gradient_n1)
     return d_logits_nV if slope_nV is None else d_logits_nV.mul_(slope_nV)
