@@ -30,7 +30,7 @@ def toy_sample(rows: list[Row], draw: Draw) -> list[Rollout]:
     """Four made-up completions a prompt: a function of the prompt and the step, not of the process."""
     rollouts = []
     for row in rows:
-        rng = random.Random(f"{row['id']}/{draw.step}/{draw.refill}")
+        rng = random.Random(f"{row['id']}/{draw.step}" + "/again" * draw.refill)
         prompt = tokens(rng, 3, 9)
         for number in range(4):
             completion = tokens(rng, 1, 12)
@@ -53,12 +53,15 @@ def grpo_run(
     optimizer: type[torch.optim.Optimizer] | None = None,
     resume: Path | None = None,
     checkpoint: Path | None = None,
-    checkpoint_at: int = 0,
+    checkpoint_at: int | None = 0,
     stopping: Callable[[float], bool] = lambda seconds: False,
     more: dict[str, Any] | None = None,
     **changes: Any,
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
-    """(weights, metrics) after a run; `checkpoint` keeps its state after `checkpoint_at` steps, `resume` starts from such a state."""
+    """(weights, metrics) after a run; `checkpoint` keeps its state after `checkpoint_at` steps (None: at every save).
+
+    resume: start from such a state.
+    """
     config = grpo_config(**changes)
     policy = load_policy(folder)
     reference = frozen(load_policy(folder))
@@ -73,7 +76,7 @@ def grpo_run(
     records: list[dict[str, Any]] = []
 
     def save(progress: Progress) -> None:
-        if progress.step == checkpoint_at and checkpoint is not None:
+        if checkpoint is not None and checkpoint_at in (progress.step, None):
             torch.save(accelerator.unwrap_model(policy).state_dict(), checkpoint / "weights.pt")
             save_state(accelerator, rule, checkpoint, progress.step, reference)
             progress.save(checkpoint, *place)
@@ -132,9 +135,16 @@ def every_run(accelerator: Any, folder: str) -> dict[str, Any]:
     """What two processes and one must agree on: three objectives and SFT, one step of plain gradient descent each, uneven shares."""
     sgd = torch.optim.SGD
     rate = OptimiserConfig(lr=1.0, max_grad_norm=0.0)
+    small = OptimiserConfig(lr=0.02, max_grad_norm=0.0)
     found: dict[str, Any] = {}
     for loss in ("grpo", "dr_grpo", "dapo"):
         found[loss] = grpo_run(accelerator, folder, optimizer=sgd, loss=loss, microbatch_tokens=30, optimiser=rate)
+    halves: dict[str, Any] = {"updates_per_rollout": 2, "epochs_per_rollout": 2, "steps": 4, "prompts_per_step": 2}
+    halves["importance"] = "sequence"
+    found["several updates"] = grpo_run(accelerator, folder, optimizer=sgd, optimiser=small, **halves)
+    bonus: dict[str, Any] = {"entropy_coef": 0.5, "kl_correction": True, "kl": "k1", "clip_cap": 3.0}
+    found["bonus"] = grpo_run(accelerator, folder, optimizer=sgd, optimiser=rate, **bonus)
+    found["dynamic"] = grpo_run(accelerator, folder, optimizer=sgd, optimiser=rate, dynamic_sampling="even", prompts_per_step=4)
     found["batch"] = grpo_run(accelerator, folder, optimizer=sgd, advantage="batch", optimiser=rate)
     found["sft"] = sft_run(accelerator, folder, optimizer=sgd, epochs=0.5, batch_rows=7, optimiser=rate)
     gentle = OptimiserConfig(lr=0.05, max_grad_norm=0.0)  # one row alone has a steep gradient; at lr 1 its second step magnifies rounding

@@ -65,7 +65,8 @@ def train_grpo(
                     raise Interrupted
                 clock = Clock()
                 if progress.batch is None:
-                    progress.batch = draw_batch(accelerator, prompts, hooks, config, progress, clock, overlap.take())
+                    progress.batch = draw_batch(accelerator, prompts, hooks, config, progress, clock, overlap.ready())
+                    progress.ahead = None
                 batch = progress.batch
                 overlap.begin(accelerator, prompts, batch.start + batch.updates(config))
                 figures = train_on(accelerator, policy, reference, optimizer, batch, config, budget=budget, stopping=hooks.stopping)

@@ -39,9 +39,9 @@ class Overlap:
             self._progress.ahead = self._running.result()
             self._running = None
 
-    def take(self) -> tuple[Draw, list[Rollout]] | None:
+    def ready(self) -> tuple[Draw, list[Rollout]] | None:
         """The completions that were drawn ahead for the rollout that is next."""
-        ahead, self._progress.ahead = self._progress.ahead, None
+        ahead = self._progress.ahead
         return None if ahead is None else (self._draw(self._progress.step), ahead)
 
     def drop(self) -> None:

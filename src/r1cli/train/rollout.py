@@ -116,9 +116,9 @@ def draw_batch(
 ) -> RolloutBatch:
     """The batch of the rollout that begins at `progress.step`; `ahead` are the completions of its first draw when they are there already.
 
-    Raises `Interrupted` when the run is asked to end meanwhile.
+    Raises `Interrupted` when the run is asked to end meanwhile; its prompts count as not taken then.
     """
-    step = progress.step
+    step, taken = progress.step, dict(progress.taken)
     parts = config.parts(step)
     wanted = config.prompts_per_step * parts
     draw = Draw(step, 0, value_at(config.max_completion_length, step))
@@ -131,6 +131,7 @@ def draw_batch(
             completions = hooks.sample(take_prompts(accelerator, prompts, progress, step, number, config), draw)
         clock.lap("sample")
         if hooks.stopping(0.0):
+            progress.taken = taken
             raise Interrupted
         rows = hooks.score([completion.row for completion in completions], step)
         clock.lap("score")
