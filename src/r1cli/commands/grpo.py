@@ -52,6 +52,8 @@ def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
     specs = parse_specs(settings.rewards)
     check_stages(specs)
     seconds_of(settings.time_limit)
+    for text in settings.add:
+        _file_at(text)
     for name in filter(None, (settings.stop_on or "").split(",")):
         if name not in ALARMS:
             raise R1Error(f"`--stop-on` knows no alarm `{name}`", hint=nearest(name, ALARMS), code=Exit.USAGE)

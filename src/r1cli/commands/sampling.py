@@ -7,7 +7,7 @@ Rendering happens here and nowhere else, so that the tokens a trainer learns on 
 a prompt without room for its completion is counted in `too_long` and named in a warning.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -99,7 +99,9 @@ class Sampler:
                     waiting[request.key] = row, prompt_ids, request.seed
                     yield request
 
-        with closing(self.engine.sample(requests(), self.params)) as completions:  # whatever ends the caller also aborts what runs
+        # of a list all requests are there at once: which of them share a batch, and so the last digits, do not hang on a thread's timing
+        source = list(requests()) if isinstance(rows, Sequence) else requests()
+        with closing(self.engine.sample(source, self.params)) as completions:  # whatever ends the caller also aborts what runs
             for completion in completions:
                 row, prompt_ids, row_seed = waiting.pop(completion.key)
                 number, sample = completion.key
