@@ -23,7 +23,7 @@ from r1cli.report.console import Console
 from r1cli.settings import COMMANDS
 
 _CUT = "training on what a cut distribution gave needs the log-probabilities of the cut one, and the trainer's are of the whole"
-REFUSED = {("r1 grpo", "--top-p"): _CUT, ("r1 grpo", "--top-k"): _CUT}
+REFUSED: dict[tuple[Any, Any], str] = {("r1 grpo", "--top-p"): _CUT, ("r1 grpo", "--top-k"): _CUT}
 
 
 class Command(TyperCommand):
