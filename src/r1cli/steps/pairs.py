@@ -5,6 +5,7 @@ with a lower reward). By a judge (DeepSeek-R1's helpful pairs), any two kept row
 four comparisons is above a threshold. A completion is in one pair at most. Rows wait on disk (`Spool`).
 """
 
+import bisect
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -147,16 +148,16 @@ class Pairing:
 
 
 def balanced(pairs: Sequence[Pair]) -> list[Pair]:
-    """As many of the pairs as leave the mean lengths of chosen and rejected within `BALANCED` of each other, in the same order.
+    """Pairs of which the mean lengths of chosen and rejected are within `BALANCED` of each other, in the same order.
 
-    The pairs that contribute most to the difference go first, so the fewest are lost.
+    Each time the pair goes that takes most of the difference away without turning it round, so that few are lost.
     """
     chosen, rejected = (sum(getattr(pair, side).length for pair in pairs) for side in ("chosen", "rejected"))
+    uneven = {sign: sorted((sign * pair.surplus, place) for place, pair in enumerate(pairs) if sign * pair.surplus > 0) for sign in (1, -1)}
     gone: set[int] = set()
-    sign = 1 if chosen > rejected else -1
-    for place in sorted(range(len(pairs)), key=lambda place: -sign * pairs[place].surplus):
-        if abs(chosen - rejected) <= BALANCED * max(chosen, rejected) or sign * (chosen - rejected) <= 0:
-            break
+    while abs(chosen - rejected) > BALANCED * max(chosen, rejected):
+        left = uneven[1 if chosen > rejected else -1]
+        _, place = left.pop(max(0, bisect.bisect_right(left, (abs(chosen - rejected), len(pairs))) - 1))
         gone.add(place)
         chosen -= pairs[place].chosen.length
         rejected -= pairs[place].rejected.length

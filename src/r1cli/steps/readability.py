@@ -97,12 +97,21 @@ def _reasoning(row: Row, *, otherwise_all: bool = True) -> str:
 
 
 def _mixed_language(row: Row, share: float) -> Reason | None:
-    target = row.get("language")
-    language = normalise_language(target) if isinstance(target, str) else main_language(prompt_text(row))
+    language = _target(row)
     if language is None:
         return None
     counts = count_words(_reasoning(row), language)
     return "mixed languages" if counts.words >= FEWEST_WORDS and counts.share < share else None
+
+
+def _target(row: Row) -> str | None:
+    if row.get("language") is None:
+        return main_language(prompt_text(row))
+    try:
+        return normalise_language(require(row, "language", str))
+    except R1Error as error:
+        where = f"{row.where}: " if row.where else ""
+        raise R1Error(f"{where}row `{row.get('id')}`: {error.message}", hint=error.hint, code=Exit.USAGE) from None
 
 
 def _long_paragraph(row: Row, words: float) -> Reason | None:
