@@ -116,9 +116,11 @@ def test_a_server_that_hangs_is_given_up_and_asked_again():
 def test_endless_trouble_ends_with_its_reason():
     with FakeServer(always=fault.status(500, message="out of memory")) as server, pytest.raises(R1Error, match=r"3 times.*out of memory"):
         draw(server, retries=2)
-    with FakeServer(always=fault.status(429, message="quota")) as server:
-        with pytest.raises(R1Error, match=r"no server gave.*429 quota") as caught:
-            draw(server, patience=0.5)
+    with (
+        FakeServer(always=fault.status(429, message="quota")) as server,
+        pytest.raises(R1Error, match=r"no server gave.*429 quota") as caught,
+    ):
+        draw(server, patience=0.5)
     assert caught.value.code == 3
 
 
