@@ -39,6 +39,28 @@ class SampleSettings(InputSettings, RowOutputSettings, ModelSettings, EngineSett
     """r1 sample"""
 
     resume: Annotated[bool, Flag("keep the whole rows of the output file and draw only what is missing", OUTPUT)] = False
+    shard: Annotated[
+        str | None, Flag("draw only this part of the prompts, told by their ids: 3/64 is the third of 64", INPUT, metavar="I/N")
+    ] = None
+    num_processes: Annotated[int, Flag("engines on this machine, each with its own copy of the model (and its own GPU)", MODEL, min=1)] = 1
+    few_shot: Annotated[
+        str | None, Flag("file of worked examples (prompt + completion, or messages) to show before each prompt", SAMPLING, metavar="FILE")
+    ] = None
+    shots: Annotated[int | None, Flag("examples to show (default: all of --few-shot)", SAMPLING, min=1)] = None
+    logprobs: Annotated[bool, Flag("keep `token_ids` and `logprobs` in the rows", OUTPUT)] = False
+    until: Annotated[
+        str | None,
+        Flag("draw --samples more of a prompt until it has this many: correct=4, passing=4, or the name of a reward", SAMPLING,
+             metavar="WHAT=N"),
+    ] = None
+    max: Annotated[int | None, Flag("most completions a prompt with --until (default: 64)", SAMPLING, min=1)] = None
+    rewards: Annotated[
+        str | None, Flag("score the rows on the way (default with --until: accuracy; see `r1 rewards`)", REWARDS, metavar="NAME[=W],...")
+    ] = None
+    reward_workers: Annotated[int, Flag("reward processes; 0 is one per core", REWARDS, min=0)] = 0
+    reward_timeout: Annotated[
+        float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)
+    ] = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
