@@ -36,6 +36,23 @@ class Words:
     ends_B: "np.ndarray"
 
 
+class RowWords:
+    """The words of rows that have several texts each: hashed once, for everything that asks about runs of them."""
+
+    def __init__(self, texts: Sequence[Sequence[str]]) -> None:
+        import numpy as np
+
+        self._words = hash_words([text for of_row in texts for text in of_row])
+        self._last_B = np.cumsum([len(of_row) for of_row in texts])  # how many texts there are up to the end of each row
+
+    def windows(self, n: int) -> "tuple[np.ndarray, np.ndarray]":
+        """The hashes of all n words in a row of one text (see `windows`), and how many there are up to the end of each row."""
+        import numpy as np
+
+        grams, ends = windows(self._words, n)
+        return grams, np.concatenate([[0], ends])[self._last_B]
+
+
 def words_of(text: str) -> list[str]:
     """The lower-cased words of a text."""
     return WORD.findall(text.lower())
