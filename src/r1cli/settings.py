@@ -106,19 +106,36 @@ class MixSettings(RowOutputSettings, RunSettings):
     """r1 mix"""
 
     inputs: Annotated[
-        list[str], Flag("row files: FILE (all rows), FILE:N (exactly N), FILE=W (weight W) or - for stdin", INPUT, positional=True)
+        list[str],
+        Flag("row files: FILE (all rows), FILE:N (exactly N), FILE:25%, FILE:2.5x (repeated), FILE=W (weight W); - is stdin", INPUT,
+             positional=True),
     ]
     map: Annotated[list[str], Flag("read a field from another column (repeatable)", INPUT, metavar="FIELD=COLUMN")] = field(
         default_factory=list
     )
     skip_bad: Annotated[bool, Flag("leave out bad lines and count them instead of stopping", INPUT)] = False
     total: Annotated[int | None, Flag("rows in all, for weights (default: as many as the smallest source allows)", INPUT, min=1)] = None
-    dedupe: Annotated[str, Flag("remove repeated rows", OUTPUT, choices=("none", "exact"))] = "none"
+    max_repeat: Annotated[int, Flag("a source with too few rows may give each this often", INPUT, min=1)] = 1
+    stratify: Annotated[str | None, Flag("field whose values keep their shares when a part of a source is drawn", INPUT)] = None
+    chars: Annotated[str | None, Flag("drop rows whose texts are shorter or longer", INPUT, metavar="MIN..MAX")] = None
+    language: Annotated[list[str], Flag("drop rows that are not in this language (ISO 639-1, repeatable)", INPUT)] = field(
+        default_factory=list
+    )
+    dedupe: Annotated[
+        str, Flag("remove repeated rows: equal ones, or also near-duplicates by MinHash", INPUT, choices=("none", "exact", "minhash"))
+    ] = "none"
+    similarity: Annotated[float, Flag("Jaccard similarity of 5-word runs that makes near-duplicates", INPUT, min=0.5, max=1.0)] = 0.8
     decontaminate: Annotated[list[str], Flag("drop rows that share an n-gram with the prompts of this file (repeatable)", INPUT)] = field(
         default_factory=list
     )
     ngram: Annotated[int, Flag("words an overlap must have to count", INPUT, min=1)] = 10
+    rejected: Annotated[str | None, Flag("file for the dropped rows, each with `rejected_because`", OUTPUT)] = None
+    validation: Annotated[
+        str | None, Flag("rows held back for validation, all rows of a prompt or none", OUTPUT, metavar="N|P%")
+    ] = None
+    validation_out: Annotated[str | None, Flag("file for the rows held back", OUTPUT)] = None
     shuffle: Annotated[bool, Flag("shuffle by seed", OUTPUT)] = True
+    num_processes: Annotated[int, Flag("processes that read rows; 0 is one per core", RUN, min=0)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
