@@ -50,17 +50,20 @@ class SampleSettings(InputSettings, RowOutputSettings, ModelSettings, EngineSett
     logprobs: Annotated[bool, Flag("keep `token_ids` and `logprobs` in the rows", OUTPUT)] = False
     until: Annotated[
         str | None,
-        Flag("draw --samples more of a prompt until it has this many: correct=4, passing=4, or the name of a reward", SAMPLING,
-             metavar="WHAT=N"),
+        Flag(
+            "draw --samples more of a prompt until it has this many: correct=4, passing=4, or the name of a reward",
+            SAMPLING,
+            metavar="WHAT=N",
+        ),
     ] = None
     max: Annotated[int | None, Flag("most completions a prompt with --until (default: 64)", SAMPLING, min=1)] = None
     rewards: Annotated[
         str | None, Flag("score the rows on the way (default with --until: accuracy; see `r1 rewards`)", REWARDS, metavar="NAME[=W],...")
     ] = None
     reward_workers: Annotated[int, Flag("reward processes; 0 is one per core", REWARDS, min=0)] = 0
-    reward_timeout: Annotated[
-        float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)
-    ] = 5.0
+    reward_timeout: Annotated[float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)] = (
+        5.0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +110,11 @@ class MixSettings(RowOutputSettings, RunSettings):
 
     inputs: Annotated[
         list[str],
-        Flag("row files: FILE (all rows), FILE:N (exactly N), FILE:25%, FILE:2.5x (repeated), FILE=W (weight W); - is stdin", INPUT,
-             positional=True),
+        Flag(
+            "row files: FILE (all rows), FILE:N (exactly N), FILE:25%, FILE:2.5x (repeated), FILE=W (weight W); - is stdin",
+            INPUT,
+            positional=True,
+        ),
     ]
     map: Annotated[list[str], Flag("read a field from another column (repeatable)", INPUT, metavar="FIELD=COLUMN")] = field(
         default_factory=list
@@ -130,9 +136,7 @@ class MixSettings(RowOutputSettings, RunSettings):
     )
     ngram: Annotated[int, Flag("words an overlap must have to count", INPUT, min=1)] = 10
     rejected: Annotated[str | None, Flag("file for the dropped rows, each with `rejected_because`", OUTPUT)] = None
-    validation: Annotated[
-        str | None, Flag("rows held back for validation, all rows of a prompt or none", OUTPUT, metavar="N|P%")
-    ] = None
+    validation: Annotated[str | None, Flag("rows held back for validation, all rows of a prompt or none", OUTPUT, metavar="N|P%")] = None
     validation_out: Annotated[str | None, Flag("file for the rows held back", OUTPUT)] = None
     shuffle: Annotated[bool, Flag("shuffle by seed", OUTPUT)] = True
     num_processes: Annotated[int, Flag("processes that read rows; 0 is one per core", RUN, min=0)] = 0

@@ -3,7 +3,6 @@
 The commands' own are in `settings.py`. Nothing heavy is imported here.
 """
 
-
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -118,8 +117,11 @@ class PromptSettings:
 
     template: Annotated[
         str,
-        Flag("prompt template: chat, boxed (asks for \\boxed{}), reflect (asks for reflection and verification), r1-zero, raw, or a file "
-             "with {prompt} in it; rewrite makes the reasoning of completion rows readable", SAMPLING),
+        Flag(
+            "prompt template: chat, boxed (asks for \\boxed{}), reflect (asks for reflection and verification), r1-zero, raw, or a file "
+            "with {prompt} in it; rewrite makes the reasoning of completion rows readable",
+            SAMPLING,
+        ),
     ] = "chat"
     system: Annotated[str | None, Flag("system message", SAMPLING)] = None
     think_prefix: Annotated[bool, Flag("open <think> in the prompt, for models that skip thinking", SAMPLING)] = False
@@ -145,9 +147,9 @@ class RewardSettings:
         str, Flag("rewards with weights: accuracy,format=0.5,path/to/file.py:function (see `r1 rewards`)", REWARDS, metavar="NAME[=W],...")
     ] = "accuracy,format"
     reward_workers: Annotated[int, Flag("reward processes; 0 is one per core", REWARDS, min=0)] = 0
-    reward_timeout: Annotated[
-        float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)
-    ] = 5.0
+    reward_timeout: Annotated[float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)] = (
+        5.0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,17 @@ def r1(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 
 
 def completion(problem: int, sample: int, answer: str, **more: Any) -> dict[str, Any]:
-    return {"id": f"p{problem}", "prompt": "1 + 1", "answer": "2", "sample": sample, "finish_reason": "stop", "num_tokens": 5, "model": "m",
-            "completion": f"<think>\nhm\n</think>\n<answer>{answer}</answer>", **more}
+    return {
+        "id": f"p{problem}",
+        "prompt": "1 + 1",
+        "answer": "2",
+        "sample": sample,
+        "finish_reason": "stop",
+        "num_tokens": 5,
+        "model": "m",
+        "completion": f"<think>\nhm\n</think>\n<answer>{answer}</answer>",
+        **more,
+    }
 
 
 @pytest.fixture
@@ -25,8 +34,11 @@ def rows(tmp_path: Path) -> Path:
     """Four problems x 4 completions: all right; one right in four, a wrong majority; none right; two cut short."""
     answers = ["2222", "2333", "4567", "2299"]
     path = tmp_path / "completions.jsonl"
-    found = [completion(p, s, a, finish_reason="length" if (p, s) in ((3, 2), (3, 3)) else "stop")
-             for p, text in enumerate(answers) for s, a in enumerate(text)]
+    found = [
+        completion(p, s, a, finish_reason="length" if (p, s) in ((3, 2), (3, 3)) else "stop")
+        for p, text in enumerate(answers)
+        for s, a in enumerate(text)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in reversed(found)))  # order does not matter
     return path
 

@@ -43,13 +43,17 @@ def goal_of(until: str, specs: list[RewardSpec], *, step: int, most: int | None)
     names = [spec.name for spec in specs]
     chosen = specs[:1] if what == "correct" else specs if what == "passing" else [spec for spec in specs if spec.name == what]
     if not chosen:
-        raise R1Error(f"`--until {until}`: there is no reward `{what}` in --rewards", code=Exit.USAGE,
-                      hint="known: " + ", ".join(f"`{name}`" for name in ("correct", "passing", *names)))
+        raise R1Error(
+            f"`--until {until}`: there is no reward `{what}` in --rewards",
+            code=Exit.USAGE,
+            hint="known: " + ", ".join(f"`{name}`" for name in ("correct", "passing", *names)),
+        )
     goals = {spec.name: spec.maximum for spec in chosen if spec.maximum is not None}
     if len(goals) < len(chosen):
         endless = next(spec.name for spec in chosen if spec.maximum is None)
-        raise R1Error(f"`--until {until}`: the reward `{endless}` has no maximum to reach", hint="name a reward that has one",
-                      code=Exit.USAGE)
+        raise R1Error(
+            f"`--until {until}`: the reward `{endless}` has no maximum to reach", hint="name a reward that has one", code=Exit.USAGE
+        )
     most = DEFAULT_MAX if most is None else most
     if most < int(number):
         raise R1Error(f"--until {until} can never be reached with --max {most}", hint=f"--max {4 * int(number)}", code=Exit.USAGE)

@@ -22,8 +22,9 @@ def check_judge(settings: RejectSettings, sources: dict[str, str]) -> None:
             if sources.get(name) in ("flag", "env"):
                 raise R1Error(f"--{name.replace('_', '-')} does nothing without --judge", hint="--judge MODEL", code=Exit.USAGE)
     elif settings.pairs and settings.judge_when is not None:
-        raise R1Error("--judge-when chooses rows to grade, and with --pairs the judge compares pairs", hint="leave one of them out",
-                      code=Exit.USAGE)
+        raise R1Error(
+            "--judge-when chooses rows to grade, and with --pairs the judge compares pairs", hint="leave one of them out", code=Exit.USAGE
+        )
 
 
 @contextmanager
@@ -50,5 +51,12 @@ def _fits(sampler: Sampler, messages: list[Message]) -> bool:
 def _sampling(settings: RejectSettings) -> SimpleNamespace:
     """The command's settings as those of a sampler."""
     shared = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
-    return SimpleNamespace(**shared, template="chat", system=None, think_prefix=False, temperature=settings.judge_temperature,
-                           max_completion_length=settings.judge_length, stop=[])
+    return SimpleNamespace(
+        **shared,
+        template="chat",
+        system=None,
+        think_prefix=False,
+        temperature=settings.judge_temperature,
+        max_completion_length=settings.judge_length,
+        stop=[],
+    )

@@ -92,9 +92,12 @@ def _check(settings: RejectSettings, context: Context) -> None:
     if settings.balance_lengths and not settings.pairs:
         raise R1Error("--balance-lengths does nothing without --pairs", hint="--pairs", code=Exit.USAGE)
     if settings.pairs:
-        for flag, wrong in (("--to sft", settings.to == "sft"), ("--pass-rate", settings.pass_rate is not None),
-                            (f"--pick {settings.pick}", settings.pick == "diverse"),
-                            (f"--pick {settings.pick} and --judge", settings.judge is not None and settings.pick != "random")):
+        for flag, wrong in (
+            ("--to sft", settings.to == "sft"),
+            ("--pass-rate", settings.pass_rate is not None),
+            (f"--pick {settings.pick}", settings.pick == "diverse"),
+            (f"--pick {settings.pick} and --judge", settings.judge is not None and settings.pick != "random"),
+        ):
             if wrong:
                 raise R1Error(f"{flag} does not go with --pairs", hint="leave one of them out", code=Exit.USAGE)
     check_judge(settings, context.sources)
@@ -102,14 +105,21 @@ def _check(settings: RejectSettings, context: Context) -> None:
 
 def _writers(settings: RejectSettings, stack: ExitStack) -> tuple[RowWriter, RowWriter | None, RowWriter | None]:
     """Where kept, dropped and moved rows go."""
-    others, movers = (None if out is None else stack.enter_context(RowWriter(out, force=settings.force))
-                      for out in (settings.rejected, settings.moved))
+    others, movers = (
+        None if out is None else stack.enter_context(RowWriter(out, force=settings.force)) for out in (settings.rejected, settings.moved)
+    )
     return stack.enter_context(RowWriter(settings.out, force=settings.force)), others, movers
 
 
 def _pairing(settings: RejectSettings, dropped: Dropped) -> Pairing:
-    return Pairing(per_prompt=settings.per_prompt, how=settings.pick, seed=settings.seed, everything=settings.keep == "all",
-                   balance=settings.balance_lengths, dropped=dropped)
+    return Pairing(
+        per_prompt=settings.per_prompt,
+        how=settings.pick,
+        seed=settings.seed,
+        everything=settings.keep == "all",
+        balance=settings.balance_lengths,
+        dropped=dropped,
+    )
 
 
 def _moves(settings: RejectSettings, reader: RowReader, keep: Callable[[Row], str | None]) -> Moves | None:
@@ -168,9 +178,7 @@ class _Means:
         return ", ".join(f"{name} {self._sums[name] / count:.3f}" for name, count in self._counts.items())
 
 
-def _warn(
-    settings: RejectSettings, context: Context, scorer: Scorer, means: _Means, kept: int, filters: list[readability.Filter]
-) -> None:
+def _warn(settings: RejectSettings, context: Context, scorer: Scorer, means: _Means, kept: int, filters: list[readability.Filter]) -> None:
     for line in scorer.warnings():
         context.console.warn(line)
     if means.unended and any(each.name == "truncated" for each in filters):

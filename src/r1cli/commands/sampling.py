@@ -1,8 +1,8 @@
 """From a command's settings to completions: which engine, which prompts, which parameters. The rows are made in `sampler.py`.
 
-    with open_sampler(settings, context, model=folder) as sampler:
-        for drawn in sampler.draw(rows, samples=4, seed=0): ...        # in the order in which completions end
-    for row in draw(rows, settings, context): ...                      # the same as rows; loads the model for the first of them
+with open_sampler(settings, context, model=folder) as sampler:
+    for drawn in sampler.draw(rows, samples=4, seed=0): ...        # in the order in which completions end
+for row in draw(rows, settings, context): ...                      # the same as rows; loads the model for the first of them
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -46,8 +46,11 @@ def check_sampling(settings: Any, sources: Mapping[str, str]) -> None:
     if settings.temperature > 0:
         return
     if settings.samples > 1:
-        raise R1Error(f"--samples {settings.samples} with --temperature 0 would draw the same completion {settings.samples} times",
-                      hint="--samples 1, or a temperature above 0 (R1 is evaluated at 0.6)", code=Exit.USAGE)
+        raise R1Error(
+            f"--samples {settings.samples} with --temperature 0 would draw the same completion {settings.samples} times",
+            hint="--samples 1, or a temperature above 0 (R1 is evaluated at 0.6)",
+            code=Exit.USAGE,
+        )
     for name, off in (("top_p", 1.0), ("top_k", 0)):
         if getattr(settings, name) != off and sources.get(name) in ("flag", "env"):
             raise R1Error(f"--{name.replace('_', '-')} does nothing with --temperature 0", hint="leave one of them out", code=Exit.USAGE)
@@ -57,13 +60,15 @@ def _check_server(settings: Any) -> None:
     if settings.engine == "server" and not settings.url:
         raise R1Error("--engine server needs the address of one", hint="--url http://127.0.0.1:8000/v1", code=Exit.USAGE)
     if settings.url and settings.engine not in ("auto", "server"):
-        raise R1Error(f"--engine {settings.engine} draws in this process, --url from a server", hint="leave one of them out",
-                      code=Exit.USAGE)
+        raise R1Error(
+            f"--engine {settings.engine} draws in this process, --url from a server", hint="leave one of them out", code=Exit.USAGE
+        )
     if settings.api_key_env is not None and not settings.url:
         raise R1Error("--api-key-env without --url has no server to send the key to", hint="--url https://...", code=Exit.USAGE)
     if uses_server(settings) and getattr(settings, "num_processes", 1) > 1:
-        raise R1Error("--num-processes starts engines on this machine, --url draws from servers", hint="several --url share the work",
-                      code=Exit.USAGE)
+        raise R1Error(
+            "--num-processes starts engines on this machine, --url draws from servers", hint="several --url share the work", code=Exit.USAGE
+        )
 
 
 @contextmanager
@@ -74,18 +79,30 @@ def open_sampler(settings: Any, context: Context, *, model: str, logprobs: bool 
     """
     keep = getattr(settings, "logprobs", False)
     params = SamplingParams(
-        max_tokens=settings.max_completion_length, temperature=settings.temperature, top_p=getattr(settings, "top_p", 1.0),
-        top_k=getattr(settings, "top_k", 0), stop=tuple(settings.stop), logprobs=logprobs or keep,
+        max_tokens=settings.max_completion_length,
+        temperature=settings.temperature,
+        top_p=getattr(settings, "top_p", 1.0),
+        top_k=getattr(settings, "top_k", 0),
+        stop=tuple(settings.stop),
+        logprobs=logprobs or keep,
     )
     examples = read_examples(settings.few_shot, settings.shots) if getattr(settings, "few_shot", None) else []
     engine = _engine(settings, context, resolve_model(model, settings, context.console.info), logprobs=params.logprobs)
-    words: dict[str, Any] = {"template": settings.template, "system": settings.system, "think_prefix": settings.think_prefix,
-                             "examples": examples, "shots": getattr(settings, "shots", None)}
+    words: dict[str, Any] = {
+        "template": settings.template,
+        "system": settings.system,
+        "think_prefix": settings.think_prefix,
+        "examples": examples,
+        "shots": getattr(settings, "shots", None),
+    }
     renderer = WordRenderer(**words) if engine.tokenizer is None else PromptRenderer(engine.tokenizer, **words)
     sampler = Sampler(engine, renderer, params, model=model, keep_logprobs=keep)
     if sampler.room() < 1:
-        raise R1Error(f"--max-completion-length {params.max_tokens} leaves no room for a prompt in {engine.max_model_len} tokens",
-                      hint=f"--max-completion-length {engine.max_model_len // 2}", code=Exit.USAGE)
+        raise R1Error(
+            f"--max-completion-length {params.max_tokens} leaves no room for a prompt in {engine.max_model_len} tokens",
+            hint=f"--max-completion-length {engine.max_model_len // 2}",
+            code=Exit.USAGE,
+        )
     yield sampler
     engine.close()  # only here: after an error or Ctrl-C the process ends, and freeing the model first would keep the user waiting
 
@@ -95,22 +112,40 @@ def _engine(settings: Any, context: Context, folder: str, *, logprobs: bool) -> 
 
     context.console.detail(f"loading `{folder}`")
     options: dict[str, Any] = {
-        "engine": settings.engine, "dtype": settings.dtype, "max_model_len": settings.max_model_len, "batch_size": settings.batch_size,
-        "gpu_memory": settings.gpu_memory, "kv_cache_gib": settings.kv_cache_gib, "seed": settings.seed,
-        "trust_remote_code": settings.trust_remote_code, "logprobs": logprobs, "verbose": settings.verbose,
+        "engine": settings.engine,
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_model_len,
+        "batch_size": settings.batch_size,
+        "gpu_memory": settings.gpu_memory,
+        "kv_cache_gib": settings.kv_cache_gib,
+        "seed": settings.seed,
+        "trust_remote_code": settings.trust_remote_code,
+        "logprobs": logprobs,
+        "verbose": settings.verbose,
     }
     if getattr(settings, "num_processes", 1) > 1:
         from r1cli.engines.parallel import ParallelEngine
 
         return ParallelEngine(folder, settings.num_processes, options)
-    remote = Remote(urls=tuple(settings.url), api_key_env=settings.api_key_env, timeout=settings.request_timeout, retries=settings.retries,
-                    patience=settings.server_wait)
+    remote = Remote(
+        urls=tuple(settings.url),
+        api_key_env=settings.api_key_env,
+        timeout=settings.request_timeout,
+        retries=settings.retries,
+        patience=settings.server_wait,
+    )
     return load_engine(folder, **options, say=context.console.warn, remote=remote)
 
 
 def draw(
-    rows: Iterable[Row], settings: Any, context: Context, *, model: str | None = None, skip: frozenset[Pair] = frozenset(),
-    on_bad: Callable[[R1Error], None] | None = None, totals: Totals | None = None,
+    rows: Iterable[Row],
+    settings: Any,
+    context: Context,
+    *,
+    model: str | None = None,
+    skip: frozenset[Pair] = frozenset(),
+    on_bad: Callable[[R1Error], None] | None = None,
+    totals: Totals | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> Generator[Row, None, None]:
     """Completion rows of prompt rows, in the order in which they end.
@@ -124,9 +159,15 @@ def draw(
 
 
 def draw_tasks(
-    tasks: Iterable[Task], settings: Any, context: Context, *, model: str | None = None,
-    on_bad: Callable[[R1Error], None] | None = None, on_none: Callable[[Row, int], None] = lambda row, sample: None,
-    totals: Totals | None = None, on_ready: Callable[[], None] = lambda: None,
+    tasks: Iterable[Task],
+    settings: Any,
+    context: Context,
+    *,
+    model: str | None = None,
+    on_bad: Callable[[R1Error], None] | None = None,
+    on_none: Callable[[Row, int], None] = lambda row, sample: None,
+    totals: Totals | None = None,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> Generator[Row, None, None]:
     """The same for chosen samples of each row; see `Sampler.draw_tasks`."""
     check_sampling(settings, context.sources)
