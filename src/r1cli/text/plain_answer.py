@@ -3,7 +3,8 @@ r"""Answers in prose: after an anchor such as "the answer is", and the last valu
 import re
 
 # what may follow a word for "answer" so that it announces one; a word that needs nothing after it has an empty rule
-_ANNOUNCES = re.compile(r"s?\b\W{0,4}(?:is|are|be|equals|est|es|ist|è|é|:|：|=)")
+_MODAL = r"(?:could|might|may|must|should|would|will|can)\s+(?:\w+\s+)?be"
+_ANNOUNCES = re.compile(rf"s?\b\W{{0,4}}(?:(?:{_MODAL}|ist|is|are|be|equals|est|es)\b|è|é|:|：|=)")
 _WORDS = dict.fromkeys(("answer", "final result", "réponse", "reponse", "respuesta", "antwort", "risposta", "resposta"), _ANNOUNCES)
 _WORDS |= {word: re.compile(r"(?:应该|应)?(?:是|为|：|:)") for word in ("答案",)}
 _WORDS |= {word: re.compile(r"[\s:*：]{0,4}") for word in ("final answer", "ответ", "الجواب", "الإجابة", "उत्तर")}
@@ -17,9 +18,11 @@ _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", 
 _JOINED = re.compile(r"(?:\s|,|;|and|or|\\q?quad|和|或)*")
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:\{,\}\d{3})+|\d{1,3}(?:,\\!\s?\d{3})+|\d+(?:[.,]\d+)?|\.\d+)"
 _FRACTION = r"\\[dtc]?frac\s*(?:\{[^{}]{1,40}\}|\d)\s*(?:\{[^{}]{1,40}\}|\d)"
+_DATE = r"\d{1,2}[/.]\d{1,2}[/.]\d{4}|\d{4}[-/]\d{1,2}[-/]\d{1,2}|\d{1,2}:\d{2}(?::\d{2})?(?:\s?[ap]\.?m\b\.?)?"
 _VALUE = re.compile(
-    rf"(?<![A-Za-z0-9_.\\^/])[-−+]?\s?[$€£¥]?\s?-?(?:{_NUMBER}(?:[eE][-+]?\d{{1,4}}(?!\w))?(?:\s?/\s?\d+|\s+\d+/\d+)?(?:\s?\\?%|\s?percent)?|{_FRACTION})"
+    rf"(?<![A-Za-z0-9_.\\^/:-])(?:{_DATE})(?![\d/:-])|(?<![A-Za-z0-9_.\\^/])[-−+]?\s?[$€£¥]?\s?-?(?:{_NUMBER}(?:[eE][-+]?\d{{1,4}}(?!\w))?(?:\s?/\s?\d+|\s+\d+/\d+)?(?:\s?\\?%|\s?percent)?|{_FRACTION})"
 )
+_HEDGE = re.compile(r",?\s*(?:[a-z]+,?\s+)?(?:or|或)\s*(?:(?:maybe|possibly|perhaps|even|else)\s*)?")
 _OPERAND = re.compile(r"(?:[\d)}\]]|\b[a-z])\s*$")
 _SYMBOL_ONLY = re.compile(r"\s*\\?[A-Za-z]+(?:_\{?\w+\}?)?\s*")
 _LATIN_WORD = re.compile(r"(?<!\\)[A-Za-z]{2,}")
@@ -111,9 +114,11 @@ def last_value(text: str) -> str | None:
     formula = formulas[-1] if formulas else None
     if formula is not None and (number is None or number.start() < formula.end()):
         return next(g for g in formula.groups() if g is not None).strip()
-    if number is not None:
-        return _with_sign(whole, number)
-    return None
+    if number is None:
+        return None
+    if len(values) > 1 and _HEDGE.fullmatch(whole, values[-2].end(), number.start()):
+        return f"{values[-2][0].strip()} or {number[0].strip()}"
+    return _with_sign(whole, number)
 
 
 def _end_of(text: str) -> str:

@@ -44,8 +44,11 @@ class PromptRenderer:
         self._is_chat = template in CHAT_TEMPLATES
         self._frame = check_template(template, system)
         if self._is_chat and not getattr(tokenizer, "chat_template", None):
-            raise R1Error("the model's tokenizer has no chat template", code=Exit.USAGE,
-                          hint="a base model takes --template r1-zero, raw, or a file with {prompt} in it")
+            raise R1Error(
+                "the model's tokenizer has no chat template",
+                code=Exit.USAGE,
+                hint="a base model takes --template r1-zero, raw, or a file with {prompt} in it",
+            )
         self.think_prefix = opened(self._ending())
         self._opening = ""
         if think_prefix and not self.think_prefix:
@@ -72,14 +75,18 @@ class PromptRenderer:
     def _messages(self, prompt: Prompt) -> list[Message]:
         messages = messages_of(prompt)
         if not all(isinstance(m, dict) and isinstance(m.get("role"), str) and m.get("content") is not None for m in messages):
-            raise R1Error("a message of the prompt lacks `role` or `content`", hint='write {"role": "user", "content": "..."}',
-                          code=Exit.USAGE)
+            raise R1Error(
+                "a message of the prompt lacks `role` or `content`", hint='write {"role": "user", "content": "..."}', code=Exit.USAGE
+            )
         if not messages or messages[-1].get("role") == "assistant":
             raise R1Error("a prompt must end with a message the model answers", hint="remove the last assistant message", code=Exit.USAGE)
         if self._system is not None:
             if messages[0].get("role") == "system":
-                raise R1Error("the prompt has a system message of its own, and --system gives another",
-                              hint="leave out --system, or remove the message", code=Exit.USAGE)
+                raise R1Error(
+                    "the prompt has a system message of its own, and --system gives another",
+                    hint="leave out --system, or remove the message",
+                    code=Exit.USAGE,
+                )
             messages = [{"role": "system", "content": self._system}, *messages]
         if self.template == "boxed":
             last = messages[-1]
@@ -92,8 +99,11 @@ class PromptRenderer:
         try:
             return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
         except (TemplateError, KeyError, TypeError) as error:
-            raise R1Error(f"the chat template refuses the prompt: {error}", code=Exit.USAGE,
-                          hint="some templates know no system role, or want user and assistant to alternate") from error
+            raise R1Error(
+                f"the chat template refuses the prompt: {error}",
+                code=Exit.USAGE,
+                hint="some templates know no system role, or want user and assistant to alternate",
+            ) from error
 
     def _ending(self) -> str:
         """What the template puts between the prompt and the completion."""
@@ -117,8 +127,11 @@ def check_template(template: str, system: str | None = None) -> str:
     if template in CHAT_TEMPLATES:
         return ""
     if system is not None:
-        raise R1Error(f"a system message has no place in template `{template}`", code=Exit.USAGE,
-                      hint="write it into the template, or take --template chat")
+        raise R1Error(
+            f"a system message has no place in template `{template}`",
+            code=Exit.USAGE,
+            hint="write it into the template, or take --template chat",
+        )
     if template == "raw":
         return SLOT
     if template == "r1-zero":
@@ -139,8 +152,9 @@ def _only_question(prompt: Prompt, template: str) -> str:
     if len(prompt) == 1 and prompt[0].get("role") == "user" and isinstance(prompt[0].get("content"), str):
         return prompt[0]["content"]
     roles = ", ".join(str(message.get("role")) for message in prompt)
-    raise R1Error(f"template `{template}` takes one question, the prompt is a conversation ({roles})", hint="take --template chat",
-                  code=Exit.USAGE)
+    raise R1Error(
+        f"template `{template}` takes one question, the prompt is a conversation ({roles})", hint="take --template chat", code=Exit.USAGE
+    )
 
 
 def _bos_of(tokenizer: Any) -> int | None:

@@ -10,6 +10,7 @@ from itertools import product
 from r1cli.rewards.math.matrices import as_matrix
 from r1cli.rewards.math.nodes import (
     Add,
+    Apply,
     Based,
     Builder,
     Func,
@@ -34,6 +35,7 @@ from r1cli.rewards.math.signs import both_signs, has_signs
 MAX_ITEMS = 64
 _ONE = Fraction(1)
 _ROUND = ("(", "<")
+_UNKNOWNS = frozenset(("x", "z", "t", "r", "\\lambda"))
 
 
 def same_answer(gold: Node, answer: Node) -> bool:
@@ -72,8 +74,21 @@ def _grouped(items: list[Node]) -> list[Node]:
     return [Seq("(", ")", tuple(value for _, value in named[n : n + width])) for n in range(0, len(items), width)]
 
 
+def _roots(items: list[Node]) -> list[Node] | None:
+    """`x_1 = 3, x_2 = -2` as `x = 3, x = -2`: numbered solutions of one unknown, whose order says nothing; None for other lists."""
+    named = [name_and_value(item) if isinstance(item, Rel) else (None, item) for item in items]
+    parts = [(name or "").partition("_") for name, _ in named]
+    bases, numbers = {base for base, _, _ in parts}, {number for _, _, number in parts}
+    if len(items) < 2 or len(bases) != 1 or not bases <= _UNKNOWNS or len(numbers) < len(items) or not all(map(str.isdigit, numbers)):
+        return None
+    return [Rel(("=",), (Sym(next(iter(bases))), value)) for _, value in named]
+
+
 def _same_list(gold: Node, gold_items: list[Node], answer: Node, answer_items: list[Node]) -> bool:
     gold_items, answer_items = _grouped(gold_items), _grouped(answer_items)
+    roots = _roots(gold_items), _roots(answer_items)
+    if (roots[0] is None) != (roots[1] is None):
+        gold_items, answer_items = roots[0] or gold_items, roots[1] or answer_items
     if max(len(gold_items), len(answer_items)) > MAX_ITEMS:
         return len(gold_items) == len(answer_items) and gold_items == answer_items
     opened = _as_tuple(gold), _as_tuple(answer)
@@ -194,6 +209,8 @@ def _as_tuple(node: Node) -> list[Node] | None:
     """The items of a tuple or of a column or row, None for anything else."""
     if isinstance(node, Seq) and node.left in _ROUND and node.right in (")", ">"):
         return list(node.items)
+    if isinstance(node, Apply) and node.name.isupper() and len(node.args) > 1:
+        return list(node.args)  # the point P(3, -4)
     if isinstance(node, Matrix) and len(node.rows) == 1:
         return list(node.rows[0])
     if isinstance(node, Matrix) and all(len(row) == 1 for row in node.rows):

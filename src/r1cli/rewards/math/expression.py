@@ -9,7 +9,7 @@ r"""Recursive descent over the tokens of one expression: sums, products, powers,
 
 from fractions import Fraction
 
-from r1cli.rewards.math.cursor import MINUS_ONE, Cursor, name_of, number, proper_fraction, signed
+from r1cli.rewards.math.cursor import MINUS_ONE, Cursor, name_of, number, proper_fraction, signed, times_ten_to
 from r1cli.rewards.math.lexer import Token
 from r1cli.rewards.math.nodes import (
     Add,
@@ -29,11 +29,19 @@ from r1cli.rewards.math.nodes import (
     Text,
     Unreadable,
 )  # fmt: skip
+from r1cli.rewards.math.numerals import MAGNITUDES
 
 _UNKNOWN_FUNCTIONS = frozenset(["f", "g", "h", "F", "G", "H", "P", "Q", "W", "p", "q"])
 _SIGNS = frozenset(("+", "-", "+-", "-+"))
 _STARTS = frozenset(("num", "sym", "const", "func", "open", "macro", "bigop"))
 _PERCENT_WORDS = frozenset(("percent", "pct", "percentage", "per cent"))
+_EVERYTHING, _NOTHING = Sym("\\R"), Seq("{", "}", ())
+NAMED_SETS: dict[str, Node] = dict.fromkeys(
+    ("all real numbers", "all reals", "real numbers", "all real", "全体实数", "任意实数"), _EVERYTHING
+)
+NAMED_SETS |= dict.fromkeys(
+    ("no solution", "no solutions", "no real solution", "no real solutions", "empty set", "the empty set", "空集"), _NOTHING
+)
 _DEGREE_WORDS = frozenset(("degrees", "degree", "deg"))
 
 
@@ -70,6 +78,7 @@ class ExpressionParser(Cursor):
                 "[",
                 "end",
                 "over",
+                "choose",
             ):  # [ opens an interval or closes ]a, b[; end: an environment's
                 self._juxtaposed(factors)
             elif token.kind == "bar" and self.bars == 0:
@@ -87,6 +96,14 @@ class ExpressionParser(Cursor):
         if isinstance(last, Num) and last.places is None and last.value >= 0 and (part := proper_fraction(right)) is not None:
             factors[-1] = Num(last.value + part)
             return
+        if (
+            isinstance(right, Percent)
+            and isinstance(last, Num)
+            and last.places is None
+            and (part := proper_fraction(right.body)) is not None
+        ):
+            factors[-1] = Percent(Num(last.value + part))  # 12\frac{1}{2}\%
+            return
         if isinstance(last, Num) and isinstance(right, Num) and last.places is None and right.places is None:
             if self.accept("op", "/") and isinstance(bottom := self.power(), Num) and 0 < right.value < bottom.value and last.value >= 0:
                 factors[-1] = Num(last.value + right.value / bottom.value)  # 1 1/2
@@ -102,6 +119,12 @@ class ExpressionParser(Cursor):
     def _unit(self, factors: list[Node], prefix: str) -> None:
         """Take a word after a value: percent and degrees change it, other words are kept aside."""
         word = self.next().value
+        magnitude, _, rest = word.partition(" ")
+        if magnitude in MAGNITUDES:
+            factors[-1] = times_ten_to(factors[-1], MAGNITUDES[magnitude])
+            word = rest
+            if not word:
+                return
         if word in _PERCENT_WORDS:
             factors[-1] = Percent(factors[-1])
             return
@@ -189,7 +212,7 @@ class ExpressionParser(Cursor):
         if kind == "macro":
             return self.macro(value)
         if kind == "text":
-            return Text(value)
+            return NAMED_SETS.get(value) or Text(value)
         if kind == "bigop" and value in ("sum", "prod"):
             return self._big(value)
         raise Unreadable(f"{value or 'the end'!r}")
@@ -252,7 +275,7 @@ class ExpressionParser(Cursor):
 
     def _function_argument(self) -> tuple[Node, ...]:
         """A bracket, or the product that follows, up to the next function or sign."""
-        if self.peek().kind == "open" and self.peek().value in ("(", "[", "{"):
+        if self.peek().kind == "open" and self.peek().value in ("(", "[", "{", "\\{"):
             self.at += 1
             inside = self.bracket(self.tokens[self.at - 1].value)
             return inside.items if isinstance(inside, Seq) else (inside,)

@@ -60,8 +60,9 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _THOUSANDS_TOP = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d]|,\d)")
-_THOUSANDS_LATEX = re.compile(r"(?<=\d)(?:\{,\}|,\s?\\!\s?|\\,|\\!|\{\\,\})\s?(?=\d{3}(?!\d))")
+_THOUSANDS_LATEX = re.compile(r"(?<=\d)(?:\{,\}|,\s?\\!\s?|\\[,;: ]|\\!|\{\\,\}|~)\s?(?=\d{3}(?!\d))")
 _THOUSANDS_SPACE = re.compile(r"(?<![\d.,\\}])\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)")
+_ROW_GAP = re.compile(r"(?:\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\])?")  # the space after a row: \\\\[4pt]
 _REPEATING = ("\\overline", "\\bar", "\\dot")
 _UNIT = re.compile(r"[A-Za-z]{1,4}(?:\^?\{?-?\d\}?)?(?:\s?[/*.]?\s?[A-Za-z]{1,4}(?:\^?\{?-?\d\}?)?){0,3}")
 _MATHS = re.compile(r"[\d^_=+*/\\{}()|<>]")
@@ -126,6 +127,9 @@ def _scan(text: str, out: list[Token]) -> None:
             out.append(Token("num", value, spaced))
         elif kind == "macro":
             position = _macro(value, text, position, out, spaced)
+        elif kind == "row":
+            out.append(Token("sep", "row"))
+            position = _ROW_GAP.match(text, position).end()  # type: ignore[union-attr]
         elif kind == "word":
             _word(value, out, spaced)
         else:
@@ -146,8 +150,6 @@ def _plain(kind: str, value: str, out: list[Token], spaced: bool) -> None:
         out.append(Token("bar", "|", spaced))
     elif kind == "sep":
         out.append(Token("sep", value))
-    elif kind == "row":
-        out.append(Token("sep", "row"))
     elif kind == "escaped":
         _escaped(value, out, spaced)
     elif kind == "other":
@@ -159,6 +161,8 @@ def _escaped(value: str, out: list[Token], spaced: bool) -> None:
         out.append(Token("open" if value == "{" else "close", "\\" + value, spaced))
     elif value == "%":
         out.append(Token("op", "%", spaced))
+    elif value == "&":
+        out.append(Token("sep", "and"))
     elif value == "|":
         out.append(Token("bar", "|", spaced))
 

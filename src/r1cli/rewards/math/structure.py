@@ -141,6 +141,8 @@ class AnswerParser(ExpressionParser):
         inside = self.answer(("close",))
         if left == "{" and self.accept("macro", "over"):
             inside = Mul((inside, Pow(self.answer(("close",)), MINUS_ONE)))
+        elif left == "{" and self.accept("macro", "choose"):
+            inside = Func("binom", (inside, self.answer(("close",))))
         self.bars = bars
         closing = self.next()
         if closing.kind != "close" or closing.value not in _PAIRS[left]:
@@ -169,6 +171,9 @@ class AnswerParser(ExpressionParser):
         self.expect("close", r"\}")
         if isinstance(inside, Ratio) and len(inside.parts) == 2:
             return Builder(inside.parts[0], inside.parts[1])
+        if isinstance(inside, Rel) and inside.ops[0] == "in" and isinstance(domain := inside.sides[1], Ratio) and len(inside.ops) > 1:
+            condition = Rel(inside.ops[1:], (domain.parts[1], *inside.sides[2:]))  # {x in R : x > 2}
+            return Builder(Rel(("in",), (inside.sides[0], domain.parts[0])), condition)
         if isinstance(inside, Rel) and isinstance(inside.sides[0], Ratio) and len(inside.sides[0].parts) == 2:  # {x : x > 2}
             return Builder(inside.sides[0].parts[0], Rel(inside.ops, (inside.sides[0].parts[1], *inside.sides[1:])))
         if isinstance(inside, Seq) and not inside.left:

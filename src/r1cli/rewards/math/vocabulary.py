@@ -47,7 +47,7 @@ GREEK = _names("""
 """)
 STRUCTURE = _names("""
     frac dfrac tfrac cfrac binom dbinom tbinom sqrt overline bar overrightarrow vec hat widehat tilde dot mathbb mathcal
-    begin end emptyset varnothing circ degree color textcolor over
+    begin end emptyset varnothing circ degree color textcolor over choose
 """)
 BIG = _names("sum prod int iint iiint oint lim partial iff forall exists neg not")
 
