@@ -242,8 +242,11 @@ def _refuse_swallowed(params: tuple[Param, ...], given: dict[str, Any]) -> None:
         value = given.get(param.name)
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and text in known:
-                raise R1Error(f"`{param.option}` needs a value, found the flag `{text}`",
-                              hint=f"write `{param.option} {metavar(param) or 'VALUE'} {text} ...`", code=Exit.USAGE)
+                raise R1Error(
+                    f"`{param.option}` needs a value, found the flag `{text}`",
+                    hint=f"write `{param.option} {metavar(param) or 'VALUE'} {text} ...`",
+                    code=Exit.USAGE,
+                )
 
 
 def unknown(name: str, known: list[str], where: str, command: str) -> R1Error:

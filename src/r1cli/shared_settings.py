@@ -3,7 +3,6 @@
 The commands' own are in `settings.py`. Nothing heavy is imported here.
 """
 
-
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -134,9 +133,9 @@ class RewardSettings:
         str, Flag("rewards with weights: accuracy,format=0.5,path/to/file.py:function (see `r1 rewards`)", REWARDS, metavar="NAME[=W],...")
     ] = "accuracy,format"
     reward_workers: Annotated[int, Flag("reward processes; 0 is one per core", REWARDS, min=0)] = 0
-    reward_timeout: Annotated[
-        float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)
-    ] = 5.0
+    reward_timeout: Annotated[float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)] = (
+        5.0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,17 +48,24 @@ def run(settings: MixSettings, context: Context) -> None:
         counts, not_drawn = _write(writer, sources, parts, settings, stack)
     inputs = [source for reader in readers for source in reader.sources]
     figures = {
-        "in": sum(source.rows for source in inputs), "out": writer.count, "dropped": dict(dropped.reasons), "not_drawn": not_drawn,
+        "in": sum(source.rows for source in inputs),
+        "out": writer.count,
+        "dropped": dict(dropped.reasons),
+        "not_drawn": not_drawn,
         "of_each": [{"name": part.name, "rows": count} for part, count in zip(parts, counts, strict=True)],
     }
     overlaps = [] if benchmark is None else [asdict(overlap) for overlap in benchmark.overlaps[:_OVERLAPS_KEPT]]
     finish.write_manifest(settings.out, "mix", settings, inputs, [settings.out], figures, started, overlaps=overlaps)
     _warn_of_templates(benchmark, context)
-    console.summary([
-        f"mix: {figures['in']} rows in, {writer.count} out, {dropped.total()} dropped, {not_drawn} not drawn",
-        "of each: " + ", ".join(f"{part.name} {count}" for part, count in zip(parts, counts, strict=True)),
-        *finish.dropped_lines(dropped.reasons), *finish.bad_lines(*readers), *finish.output_lines(settings.out),
-    ])
+    console.summary(
+        [
+            f"mix: {figures['in']} rows in, {writer.count} out, {dropped.total()} dropped, {not_drawn} not drawn",
+            "of each: " + ", ".join(f"{part.name} {count}" for part, count in zip(parts, counts, strict=True)),
+            *finish.dropped_lines(dropped.reasons),
+            *finish.bad_lines(*readers),
+            *finish.output_lines(settings.out),
+        ]
+    )
 
 
 def _write(
@@ -94,8 +101,11 @@ def _benchmark(settings: MixSettings) -> Benchmark | None:
     def prompts() -> Iterator[Row]:
         for row in read_rows(settings.decontaminate):
             if "prompt" not in row and "messages" not in row:
-                raise R1Error(f"{row.where}: a row of --decontaminate has no `prompt`; it has {', '.join(row)}",
-                              hint="rename its column first: jq -c '.prompt = .question' IN > OUT.jsonl", code=Exit.USAGE)
+                raise R1Error(
+                    f"{row.where}: a row of --decontaminate has no `prompt`; it has {', '.join(row)}",
+                    hint="rename its column first: jq -c '.prompt = .question' IN > OUT.jsonl",
+                    code=Exit.USAGE,
+                )
             yield row
 
     return Benchmark(prompts(), settings.ngram)

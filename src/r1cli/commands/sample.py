@@ -1,7 +1,7 @@
 """`r1 sample`: prompt rows -> completion rows, each as soon as it ends.
 
-    r1 sample --model M -k 4 problems.jsonl | r1 reject --rewards accuracy,format > kept.jsonl
-    r1 sample --model M -k 16 problems.jsonl -o drawn.jsonl      # interrupted? the same line with --resume draws what is missing
+r1 sample --model M -k 4 problems.jsonl | r1 reject --rewards accuracy,format > kept.jsonl
+r1 sample --model M -k 16 problems.jsonl -o drawn.jsonl      # interrupted? the same line with --resume draws what is missing
 """
 
 import time
@@ -48,8 +48,11 @@ def run(settings: SampleSettings, context: Context) -> None:
 def _reader(settings: SampleSettings, context: Context) -> RowReader:
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
     if settings.out != "-" and any(file.resolve() == Path(settings.out).resolve() for source in reader.sources for file in source.files):
-        raise R1Error(f"`{settings.out}` is input and output: rows are written as they come, over those not yet read",
-                      hint="give --out another name", code=Exit.USAGE)
+        raise R1Error(
+            f"`{settings.out}` is input and output: rows are written as they come, over those not yet read",
+            hint="give --out another name",
+            code=Exit.USAGE,
+        )
     return reader
 
 
@@ -70,8 +73,11 @@ def _already_there(settings: SampleSettings) -> frozenset[Pair]:
         expected = {"model": settings.model, "seed": seed_of(settings.seed, first["id"], first["sample"])}
         for field, value in expected.items():
             if first.get(field) != value:
-                raise R1Error(f"`{settings.out}` was drawn with another --{field}", code=Exit.USAGE,
-                              hint=f"its first row has {field} {first.get(field)}; give --out another name, or start anew with --force")
+                raise R1Error(
+                    f"`{settings.out}` was drawn with another --{field}",
+                    code=Exit.USAGE,
+                    hint=f"its first row has {field} {first.get(field)}; give --out another name, or start anew with --force",
+                )
     return pairs
 
 
@@ -85,8 +91,15 @@ def _to_do(settings: SampleSettings, reader: RowReader, done: frozenset[Pair]) -
 
 
 def _counts(totals: Totals, done: frozenset[Pair], reader: RowReader) -> dict[str, int]:
-    return {"in": sum(source.rows for source in reader.sources), "out": totals.rows, "before": len(done), "tokens": totals.tokens,
-            "truncated": totals.cut, "too_long": totals.too_long, "bad": reader.bad}
+    return {
+        "in": sum(source.rows for source in reader.sources),
+        "out": totals.rows,
+        "before": len(done),
+        "tokens": totals.tokens,
+        "truncated": totals.cut,
+        "too_long": totals.too_long,
+        "bad": reader.bad,
+    }
 
 
 def _summary(settings: SampleSettings, reader: RowReader, totals: Totals, before: int) -> list[str]:

@@ -77,7 +77,12 @@ class Sampler:
         self._model = model
 
     def draw(
-        self, rows: Iterable[Row], *, samples: int, seed: int, skip: frozenset[Pair] = frozenset(),
+        self,
+        rows: Iterable[Row],
+        *,
+        samples: int,
+        seed: int,
+        skip: frozenset[Pair] = frozenset(),
         on_bad: Callable[[R1Error], None] | None = None,
     ) -> Generator[Drawn, None, None]:
         """`samples` completions of each row, in the order in which they end; rows are read only a little further than they are used.
@@ -124,8 +129,14 @@ class Sampler:
 
     def _completed(self, row: Row, sample: int, seed: int, completion: Completion) -> Row:
         fields = {name: value for name, value in row.items() if name not in STALE}
-        fields |= {"sample": sample, "completion": completion.text, "finish_reason": completion.finish_reason,
-                   "num_tokens": len(completion.token_ids), "model": self._model, "seed": seed}
+        fields |= {
+            "sample": sample,
+            "completion": completion.text,
+            "finish_reason": completion.finish_reason,
+            "num_tokens": len(completion.token_ids),
+            "model": self._model,
+            "seed": seed,
+        }
         if self.renderer.think_prefix:
             fields["think_prefix"] = self.renderer.think_prefix
         return Row(fields, where=row.where)
@@ -138,8 +149,10 @@ class Sampler:
         """What to say about prompts that were left out; None when there are none."""
         if not self.too_long:
             return None
-        return (f"{self.too_long} prompts left out: longer than the {max(0, self.room())} tokens that --max-completion-length "
-                f"{self.params.max_tokens} leaves of {self.engine.max_model_len}")
+        return (
+            f"{self.too_long} prompts left out: longer than the {max(0, self.room())} tokens that --max-completion-length "
+            f"{self.params.max_tokens} leaves of {self.engine.max_model_len}"
+        )
 
 
 def check_sampling(settings: Any, sources: Mapping[str, str]) -> None:
@@ -148,8 +161,11 @@ def check_sampling(settings: Any, sources: Mapping[str, str]) -> None:
     if settings.temperature > 0:
         return
     if settings.samples > 1:
-        raise R1Error(f"--samples {settings.samples} with --temperature 0 would draw the same completion {settings.samples} times",
-                      hint="--samples 1, or a temperature above 0 (R1 is evaluated at 0.6)", code=Exit.USAGE)
+        raise R1Error(
+            f"--samples {settings.samples} with --temperature 0 would draw the same completion {settings.samples} times",
+            hint="--samples 1, or a temperature above 0 (R1 is evaluated at 0.6)",
+            code=Exit.USAGE,
+        )
     for name, off in (("top_p", 1.0), ("top_k", 0)):
         if getattr(settings, name) != off and sources.get(name) in ("flag", "env"):
             raise R1Error(f"--{name.replace('_', '-')} does nothing with --temperature 0", hint="leave one of them out", code=Exit.USAGE)
@@ -165,14 +181,27 @@ def open_sampler(settings: Any, context: Context, *, model: str, logprobs: bool 
 
     folder = model_folder(model, settings.trust_remote_code, say=context.console.info)
     params = SamplingParams(
-        max_tokens=settings.max_completion_length, temperature=settings.temperature, top_p=getattr(settings, "top_p", 1.0),
-        top_k=getattr(settings, "top_k", 0), stop=tuple(settings.stop), logprobs=logprobs,
+        max_tokens=settings.max_completion_length,
+        temperature=settings.temperature,
+        top_p=getattr(settings, "top_p", 1.0),
+        top_k=getattr(settings, "top_k", 0),
+        stop=tuple(settings.stop),
+        logprobs=logprobs,
     )
     context.console.detail(f"loading `{folder}`")
     engine = load_engine(
-        folder, engine=settings.engine, dtype=settings.dtype, max_model_len=settings.max_model_len, batch_size=settings.batch_size,
-        gpu_memory=settings.gpu_memory, kv_cache_gib=settings.kv_cache_gib, seed=settings.seed,
-        trust_remote_code=settings.trust_remote_code, logprobs=logprobs, verbose=settings.verbose, say=context.console.warn,
+        folder,
+        engine=settings.engine,
+        dtype=settings.dtype,
+        max_model_len=settings.max_model_len,
+        batch_size=settings.batch_size,
+        gpu_memory=settings.gpu_memory,
+        kv_cache_gib=settings.kv_cache_gib,
+        seed=settings.seed,
+        trust_remote_code=settings.trust_remote_code,
+        logprobs=logprobs,
+        verbose=settings.verbose,
+        say=context.console.warn,
     )
     yield _sampler(engine, settings, params, model)
     engine.close()  # only here: after an error or Ctrl-C the process ends, and freeing the model first would keep the user waiting
@@ -182,14 +211,23 @@ def _sampler(engine: Engine, settings: Any, params: SamplingParams, model: str) 
     renderer = PromptRenderer(engine.tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
     sampler = Sampler(engine, renderer, params, model=model)
     if sampler.room() < 1:
-        raise R1Error(f"--max-completion-length {params.max_tokens} leaves no room for a prompt in {engine.max_model_len} tokens",
-                      hint=f"--max-completion-length {engine.max_model_len // 2}", code=Exit.USAGE)
+        raise R1Error(
+            f"--max-completion-length {params.max_tokens} leaves no room for a prompt in {engine.max_model_len} tokens",
+            hint=f"--max-completion-length {engine.max_model_len // 2}",
+            code=Exit.USAGE,
+        )
     return sampler
 
 
 def draw(
-    rows: Iterable[Row], settings: Any, context: Context, *, model: str | None = None, skip: frozenset[Pair] = frozenset(),
-    on_bad: Callable[[R1Error], None] | None = None, totals: Totals | None = None,
+    rows: Iterable[Row],
+    settings: Any,
+    context: Context,
+    *,
+    model: str | None = None,
+    skip: frozenset[Pair] = frozenset(),
+    on_bad: Callable[[R1Error], None] | None = None,
+    totals: Totals | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> Generator[Row, None, None]:
     """Completion rows of prompt rows, in the order in which they end.

@@ -50,8 +50,9 @@ def check_parts(parts: Sequence[Part], total: int | None) -> None:
     if weights and not any(weights):
         raise R1Error("all weights are 0", hint="give at least one source a weight above 0", code=Exit.USAGE)
     if total is not None and not weights:
-        raise R1Error("`--total` needs weights, and no source has one", hint="write FILE=WEIGHT, or FILE:N for exact counts",
-                      code=Exit.USAGE)
+        raise R1Error(
+            "`--total` needs weights, and no source has one", hint="write FILE=WEIGHT, or FILE:N for exact counts", code=Exit.USAGE
+        )
 
 
 def allot(parts: Sequence[Part], available: Sequence[int], total: int | None) -> list[int]:
@@ -68,15 +69,21 @@ def allot(parts: Sequence[Part], available: Sequence[int], total: int | None) ->
         weights = [parts[index].weight or 0.0 for index in weighted]
         room = None if total is None else total - sum(counts)
         if room is not None and room < 0:
-            raise R1Error(f"--total is {total}, but the sources without a weight alone give {sum(counts)} rows",
-                          hint="raise --total, or give them weights too", code=Exit.USAGE)
+            raise R1Error(
+                f"--total is {total}, but the sources without a weight alone give {sum(counts)} rows",
+                hint="raise --total, or give them weights too",
+                code=Exit.USAGE,
+            )
         shares = _shares(weights, [available[index] for index in weighted], room)
         for index, share in zip(weighted, shares, strict=True):
             counts[index] = share
     for part, count, have in zip(parts, counts, available, strict=True):
         if count > have:
-            raise R1Error(f"`{part.name}` has {have} rows to give, {count} are asked for", hint="ask for fewer, or name a larger source",
-                          code=Exit.USAGE)
+            raise R1Error(
+                f"`{part.name}` has {have} rows to give, {count} are asked for",
+                hint="ask for fewer, or name a larger source",
+                code=Exit.USAGE,
+            )
     return counts
 
 

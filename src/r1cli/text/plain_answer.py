@@ -11,7 +11,7 @@ _WORDS |= {word: re.compile(r"[\s:*：]{0,4}") for word in ("final answer", "о�
 _WORDS |= {"答え": re.compile(r"(?:は|：|:)"), "답": re.compile(r"(?:은|:)")}
 _SENTENCE_END = re.compile(
     r"(?<![\d\s])\.(?=\s|$|\*)|(?<=\d)\.(?=\s+[A-Z\u0080-\uffff]|\s*$)|[。！!？?]"
-    r"|\n|<\||</|\bI hope\b|,?\s\b(?:since|because)\b|,\s*(?:I|we|but|as|which|so|if|when)\b"
+    r"|\n|<\||</|\s\((?:not|i\.e|since|because|as|rounded)\b|\bI hope\b|,?\s\b(?:since|because)\b|,\s*(?:I|we|but|as|which|so|if|when)\b"
 )
 _LEAD = re.compile(r'(?:[\s*:：="“]|[-–]\s)*(?:(?:is|are|be|approximately|about|exactly|equal to|simply|just|est|es|是|为)\b[\s*:：]*)*')
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
@@ -22,6 +22,8 @@ _DATE = r"\d{1,2}[/.]\d{1,2}[/.]\d{4}|\d{4}[-/]\d{1,2}[-/]\d{1,2}|\d{1,2}:\d{2}(
 _VALUE = re.compile(
     rf"(?<![A-Za-z0-9_.\\^/:-])(?:{_DATE})(?![\d/:-])|(?<![A-Za-z0-9_.\\^/])[-−+]?\s?[$€£¥]?\s?-?(?:{_NUMBER}(?:[eE][-+]?\d{{1,4}}(?!\w))?(?:\s?/\s?\d+|\s+\d+/\d+)?(?:\s?\\?%|\s?percent)?|{_FRACTION})"
 )
+_PAIR = re.compile(r"[(\[]\s*[-−+]?[\w./\\{}^]{1,30}(?:\s*,\s*[-−+]?[\w./\\{}^]{1,30}){1,9}\s*[)\]]")
+_BOLD = re.compile(r"\*\*([^*\n]{1,60})\*\*")
 _HEDGE = re.compile(r",?\s*(?:[a-z]+,?\s+)?(?:or|或)\s*(?:(?:maybe|possibly|perhaps|even|else)\s*)?")
 _OPERAND = re.compile(r"(?:[\d)}\]]|\b[a-z])\s*$")
 _SYMBOL_ONLY = re.compile(r"\s*\\?[A-Za-z]+(?:_\{?\w+\}?)?\s*")
@@ -31,6 +33,7 @@ _MARKED = re.compile(r"[$€£¥%]|\s?[$€£¥%]")
 _MACRO = re.compile(r"\\(?:text|mathrm|mbox|begin|end|left|right)\*?(?:\{[^{}]*\})?|\\[a-zA-Z]+")
 _WORD_BEFORE = re.compile(r"\bI\b|\b(?!or\b|and\b|sin\b|cos\b|tan\b|ln\b|log\b|sqrt\b|pi\b)[A-Za-z]{2,}")
 _END = 300
+_LONG = 4000
 _SHORT_LINE = 120
 MAX_ANCHORS = 20
 
@@ -108,6 +111,8 @@ def last_value(text: str) -> str | None:
         return None
     values = list(_VALUE.finditer(whole))
     formulas = [m for m in _MATH.finditer(whole) if _is_value(next(g for g in m.groups() if g is not None))]
+    if not values and not formulas and len(whole) < _LONG and (bold := _BOLD.findall(whole)):
+        return bold[-1].strip()
     if len(whole) <= _SHORT_LINE and "\n" not in whole and _is_bare(whole, formulas):
         return whole
     number = values[-1] if values else None
@@ -116,9 +121,18 @@ def last_value(text: str) -> str | None:
         return next(g for g in formula.groups() if g is not None).strip()
     if number is None:
         return None
+    if (pair := _pair_around(whole, number)) is not None:
+        return pair
     if len(values) > 1 and _HEDGE.fullmatch(whole, values[-2].end(), number.start()):
         return f"{values[-2][0].strip()} or {number[0].strip()}"
     return _with_sign(whole, number)
+
+
+def _pair_around(text: str, number: re.Match[str]) -> str | None:
+    """The bracket of values that a number is the last of, as in "the point (3, 4)"."""
+    start = max(text.rfind("(", 0, number.start()), text.rfind("[", 0, number.start()))
+    match = _PAIR.match(text, start) if start >= 0 and number.start() - start < 80 else None
+    return match[0] if match is not None and match.end() > number.end() else None
 
 
 def _end_of(text: str) -> str:

@@ -28,7 +28,7 @@ from r1cli.rewards.math.nodes import (
     Unreadable,
 )  # fmt: skip
 from r1cli.rewards.math.relations import name_and_value, same_relation
-from r1cli.rewards.math.scalars import same_value
+from r1cli.rewards.math.scalars import same_value, symbols
 from r1cli.rewards.math.sets import as_set, same_set
 from r1cli.rewards.math.signs import both_signs, has_signs
 
@@ -60,8 +60,13 @@ def _alternatives(node: Node) -> list[Node]:
     if isinstance(node, Rel) and set(node.ops) == {"="} and isinstance(node.sides[-1], Seq) and node.sides[-1].left == "{":
         return _alternatives(node.sides[-1])
     if isinstance(node, Seq) and (node.left, node.right) in (("", ""), ("{", "}")):
-        return [value for item in node.items for value in _alternatives(item)]
+        whole = node.left == "{" or len(node.items) > 1  # a set among others, or within one, is a member
+        return [value for item in node.items for value in ([item] if whole and _in_braces(item) else _alternatives(item))]
     return both_signs(node) if has_signs(node) else [node]
+
+
+def _in_braces(node: Node) -> bool:
+    return isinstance(node, Seq) and node.left == "{"
 
 
 def _grouped(items: list[Node]) -> list[Node]:
@@ -97,7 +102,7 @@ def _same_list(gold: Node, gold_items: list[Node], answer: Node, answer_items: l
         if not any(isinstance(x, Seq) and x.left == "{" for x in (gold, answer)) and len(g) == len(a) and len(g) > 1:
             return _same_in_order(g, a)
     if _sets_apply(gold) or _sets_apply(answer):
-        return same_set(as_set(gold), as_set(answer))
+        return same_set(as_set(_as_conditions(gold)), as_set(_as_conditions(answer)))
     ordered = _ordered(gold_items, answer_items)
     gold_set, answer_set = (items if ordered else _distinct(items) for items in (gold_items, answer_items))
     if len(gold_set) != len(answer_set):
@@ -105,6 +110,11 @@ def _same_list(gold: Node, gold_items: list[Node], answer: Node, answer_items: l
     if ordered:
         return _same_in_order(gold_set, answer_set)
     return _matched(gold_set, answer_set)
+
+
+def _as_conditions(node: Node) -> Node:
+    """A relation with plus-minus as both: x is neither 1 nor -1."""
+    return Seq("", "", tuple(both_signs(node)), "and") if isinstance(node, Rel) and has_signs(node) else node
 
 
 def _sets_apply(node: Node) -> bool:
@@ -194,6 +204,8 @@ def _with_relations(gold: Node, answer: Node) -> bool:
         gold_name, answer_name = name_and_value(gold), name_and_value(answer)
         if gold_name[0] is not None and answer_name[0] is not None and gold_name[0] == answer_name[0]:
             return same_answer(gold_name[1], answer_name[1])
+        if _graph(gold_name) and _graph(answer_name):
+            return same_answer(gold_name[1], answer_name[1])
         return same_relation(gold, answer)
     relation, other = (gold, answer) if isinstance(gold, Rel) else (answer, gold)
     assert isinstance(relation, Rel)
@@ -203,6 +215,16 @@ def _with_relations(gold: Node, answer: Node) -> bool:
     if set(relation.ops) - {"="} and isinstance(other, Seq | SetOp | Builder | Sym):
         return same_set(as_set(gold), as_set(answer))
     return False
+
+
+def _graph(named: tuple[str | None, Node]) -> bool:
+    """Whether `y = value` or `f(x) = value` gives a function of x."""
+    if named[0] is None or not (named[0] == "y" or named[0] == repr(Apply("f", (Sym("x"),)))):
+        return False
+    try:
+        return symbols(named[1]) == {"x"}
+    except Unreadable:
+        return False
 
 
 def _as_tuple(node: Node) -> list[Node] | None:

@@ -22,7 +22,7 @@ _WRITTEN = [
 ]
 _ENDS_IN_YEAR = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})")
 _WEEKDAY = re.compile(r"^(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?,?\s+(?=\S)")
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s*([ap])?\.?\s*(?:m\b)?\.?")
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s*([ap])?\.?\s*(?:m\b)?\.?|(\d{1,2})\s*([ap])\.?\s*m\b\.?")
 _HAN_CLOCK = re.compile(r"(上午|下午|早上|晚上|凌晨)?(\d{1,2})[时点](?:(\d{1,2})分?|整)?")
 _TIME = re.compile(r"(\d{1,2})(?::(\d{2})){1,2}")
 
@@ -52,11 +52,11 @@ def same_date(gold: tuple[int | None, int, int], answer: tuple[int | None, int, 
 
 def clock(text: str) -> tuple[int, int, str] | None:
     """(hours, minutes, "a" or "p" or "") of a time of day; None when it is none."""
-    if not any(c in text for c in ":时点"):
+    if not any(c in text for c in ":时点mM"):
         return None
     plain = plain_text(text).lower()
     if match := _CLOCK.fullmatch(plain):
-        hour, minute, half = match[1], match[2], match[3] or ""
+        hour, minute, half = match[1] or match[4], match[2] or "0", match[3] or match[5] or ""
     elif match := _HAN_CLOCK.fullmatch(plain.replace(" ", "")):
         hour, minute = match[2], match[3] or "0"
         half = {"上午": "a", "早上": "a", "凌晨": "a", "下午": "p", "晚上": "p"}.get(match[1] or "", "")

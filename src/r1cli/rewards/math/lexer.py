@@ -61,10 +61,12 @@ _TOKEN = re.compile(
 )
 _THOUSANDS_TOP = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d]|,\d)")
 _THOUSANDS_LATEX = re.compile(r"(?<=\d)(?:\{,\}|,\s?\\!\s?|\\[,;: ]|\\!|\{\\,\}|~)\s?(?=\d{3}(?!\d))")
+_THOUSANDS_ZERO = re.compile(r"(?<=\d),(?=0\d{2}(?!\d))")  # (1,000, 2): no value is written 000
 _THOUSANDS_SPACE = re.compile(r"(?<![\d.,\\}])\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)")
 _ROW_GAP = re.compile(r"(?:\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\])?")  # the space after a row: \\\\[4pt]
 _REPEATING = ("\\overline", "\\bar", "\\dot")
 _UNIT = re.compile(r"[A-Za-z]{1,4}(?:\^?\{?-?\d\}?)?(?:\s?[/*.]?\s?[A-Za-z]{1,4}(?:\^?\{?-?\d\}?)?){0,3}")
+_UNIT_GAP = re.compile(r"\\[,;: ]|~|\\cdot\s*")
 _MATHS = re.compile(r"[\d^_=+*/\\{}()|<>]")
 _WORDS_ONLY = re.compile(r"[^\W\d_]{2}")
 _LONG_NUMBER = re.compile(rf"\d{{{MAX_DIGITS}}}")
@@ -76,6 +78,7 @@ def join_thousands(text: str, commas: bool) -> str:
         text = _THOUSANDS_LATEX.sub("", text)
         if commas:
             text = _THOUSANDS_TOP.sub(lambda m: m[0] if _inside_bracket(text, m.start()) else m[0].replace(",", ""), text)
+        text = _THOUSANDS_ZERO.sub("", text)
     if " " in text or "\u00a0" in text or "\u202f" in text:
         text = _THOUSANDS_SPACE.sub(lambda m: re.sub(r"\s", "", m[0]), text)
     return text
@@ -257,8 +260,8 @@ def _font(text: str, position: int, out: list[Token], spaced: bool) -> int:
     low = words.lower()
     if low in CONNECT:
         out.append(Token("sep", CONNECT[low]))
-    elif out and out[-1].kind in ("num", "close") and _UNIT.fullmatch(words):
-        out.append(Token("text", words, spaced))
+    elif _unit_may_follow(out) and _UNIT.fullmatch(unit := _UNIT_GAP.sub(" ", words)):
+        out.append(Token("text", unit, spaced))
     elif _MATHS.search(words) or not _WORDS_ONLY.search(words):
         _scan(inside, out)
     elif low in CONSTANTS or low in FUNCTIONS:
@@ -266,6 +269,13 @@ def _font(text: str, position: int, out: list[Token], spaced: bool) -> int:
     elif words:
         _text(words, out, spaced)
     return end + 1
+
+
+def _unit_may_follow(out: list[Token]) -> bool:
+    """Whether a letter here may be a unit: after a value, or after a unit and a sign."""
+    if not out or out[-1].kind in ("num", "close"):
+        return bool(out)
+    return len(out) > 1 and out[-1].kind == "op" and out[-1].value in "*/" and out[-2].kind == "text"
 
 
 def _text(words: str, out: list[Token], spaced: bool) -> None:

@@ -22,8 +22,8 @@ _BASE: dict[str, dict[str, Fraction]] = {
     },
     "mass": {"g gram 克": _F(1), "lb lbs pound": _F(45359237, 100000), "oz ounce": _F(28349523125, 10**9), "t ton tonne 吨": _F(10**6),
              "千克 公斤": _F(1000)},
-    "time": {"s sec second 秒": _F(1), "min minute 分钟 分": _F(60), "h hr hour 小时": _F(3600), "d day 天": _F(86400), "week 周": _F(604800),
-             "ms": _F(1, 1000), "month 个月": _F(2629800), "yr year 年": _F(31557600)},
+    "time": {"s sec second 秒": _F(1), "min minute 分钟 分": _F(60), "h hr hour 小时": _F(3600), "d day 天": _F(86400),
+             "week 周": _F(604800), "ms": _F(1, 1000), "month 个月": _F(2629800), "yr year 年": _F(31557600)},
     "volume": {"L l liter litre 升": _F(1, 1000), "mL ml 毫升": _F(1, 10**6), "gal gallon": _F(3785411784, 10**12)},
     "dollar": {"$ dollar USD usd buck": _F(1), "cent ¢": _F(1, 100)},
     "euro": {"€ euro EUR": _F(1)}, "sterling": {"£ GBP": _F(1)}, "rupee": {"₹ rupee Rs INR": _F(1)}, "yuan": {"元 yuan RMB CNY": _F(1)},
@@ -43,34 +43,9 @@ _DERIVED: dict[str, tuple[Dimension, Fraction]] = {
 _PREFIXES = {"k": 3, "kilo": 3, "c": -2, "centi": -2, "m": -3, "milli": -3, "M": 6, "mega": 6, "G": 9, "giga": 9, "n": -9, "nano": -9,
              "μ": -6, "µ": -6, "micro": -6, "d": -1}  # fmt: skip
 _PREFIXED = frozenset(
-    [
-        "m",
-        "g",
-        "s",
-        "L",
-        "l",
-        "N",
-        "J",
-        "W",
-        "V",
-        "A",
-        "Pa",
-        "Hz",
-        "mol",
-        "meter",
-        "metre",
-        "gram",
-        "liter",
-        "litre",
-        "second",
-        "joule",
-        "watt",
-        "volt",
-        "newton",
-        "pascal",
-        "ohm",
-        "Ω",
-    ]
+    """
+    m g s L l N J W V A Pa Hz mol meter metre gram liter litre second joule watt volt newton pascal ohm Ω
+    """.split()  # noqa: SIM905
 )
 _COMPOUNDS = frozenset(("time", "length", "mass", "dollar"))  # dimensions that are written as sums: 5 ft 6 in
 
@@ -139,7 +114,7 @@ def plain_text(text: str) -> str:
 
 
 def measure(text: str) -> Measure | None:
-    """The measure of the unit after the last number of an answer, or of the currency before it; None when there is none or it is unknown."""
+    """The measure of the unit after the last number of an answer, or of the currency before it; None without one that is known."""
     if text.isascii() and text.replace(",", "").replace(".", "").lstrip("-").isdigit():
         return None
     plain = plain_text(text)

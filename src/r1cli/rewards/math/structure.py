@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from r1cli.rewards.math.cursor import MINUS_ONE
 from r1cli.rewards.math.expression import ExpressionParser
-from r1cli.rewards.math.lexer import tokens
+from r1cli.rewards.math.lexer import Token, tokens
 from r1cli.rewards.math.nodes import (
     Builder,
     Func,
@@ -39,7 +39,7 @@ _PAIRS = {
     "ceil": ("ceil",),
     "|(": ("|)",),
 }
-_RELATIONS = frozenset(("=", "<", ">", "<=", ">=", "!=", "in", "notin", "subset", "approx"))
+_RELATIONS = frozenset(("=", "<", ">", "<=", ">=", "!=", "in", "notin", "subset", "approx", "to", "iff", "perp", "parallel"))
 _SEPARATORS = {",": ",", ";": ",", "or": "or", "and": "and"}
 
 
@@ -111,6 +111,9 @@ class AnswerParser(ExpressionParser):
                 continue  # a rounded value beside the exact one says nothing more
             ops.append("=" if op == "approx" else op)
             sides.append(right)
+        if ops and self.accept("rel", "pmod"):
+            ops.append("mod")
+            sides.append(self._argument(whole_number=True))
         return Rel(tuple(ops), tuple(sides)) if ops else sides[0]
 
     def ratio(self) -> Node:
@@ -218,8 +221,11 @@ class AnswerParser(ExpressionParser):
         name = self.written().rstrip("*")
         if name == "array" and self.sees("open", "{"):
             self.written()
+        gridded = name.endswith("matrix") or name in ("array", "smallmatrix", "cases")
         rows: list[tuple[Node, ...]] = []
         row: list[Node] = []
+        if not gridded:
+            self._without_alignment()
         while not self.sees("macro", "end"):
             if self.accept("sep", "row"):
                 rows.append(tuple(row))
@@ -231,7 +237,14 @@ class AnswerParser(ExpressionParser):
         rows = [r for r in (*rows, tuple(row)) if r]
         if not rows:
             raise Unreadable("an empty environment")
-        if name.endswith("matrix") or name in ("array", "smallmatrix"):
+        if gridded and name != "cases":
             matrix: Node = Matrix(tuple(rows))
             return Func("det", (matrix,)) if name == "vmatrix" else matrix
         return Seq("", "", tuple(item for r in rows for item in r), "and")
+
+    def _without_alignment(self) -> None:
+        """`x &= 8` in an aligned environment is x = 8: the marks up to its end are taken out."""
+        end = next(
+            (n for n in range(self.at, len(self.tokens)) if self.tokens[n].value == "end" and self.tokens[n].kind == "macro"), self.at
+        )
+        self.tokens[self.at : end] = [token for token in self.tokens[self.at : end] if token != Token("sep", "&")]

@@ -34,7 +34,8 @@ _OUTER = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]|\$\$?([^$]*)\$\$?", re.DOTALL)
 _LEADING_WORDS = re.compile(
     r"^(?:\\text\{\s*)?(?:so\s+)?(?:the\s+)?(?:final\s+|correct\s+)?answer(?:\s+is)?\s*:?\s*\}?\s*(?=\S)", re.IGNORECASE
 )
-_TO = re.compile(r"^(\d+)\s*(?:\\text\{\s*to\s*\}|to)\s*(\d+)$")  # the ratio 3 to 5
+_LETTER_O = re.compile(r"(?<=\d)\s*\^\{?o\}?(?![a-zA-Z])")
+_TO = re.compile(r"^(?:\\text\{\s*)?(\d+)\s*(?:\\text\{\s*to\s*\}|to)\s*(\d+)\s*\}?$")  # the ratio 3 to 5
 _WORDED = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mbox)\{([^{}]*)\}")
 _SYMBOLIC = re.compile(r"\\(?:i?int|lim|frac\s?\{d|begin|det|sum|prod)(?![a-z])")  # what only sympy may know
 _DECIMAL_COMMA = re.compile(r"(?<![\d,.])(?:0,\d+|\d+,(?:\d{1,2}|\d{4,}))(?![\d,.])")
@@ -105,6 +106,8 @@ def tidy(text: str) -> str:
     if "answer" in text or "Answer" in text:
         text = _LEADING_WORDS.sub("", text)
     text = _numerals(text)
+    if "^o" in text or "^{o}" in text:
+        text = _LETTER_O.sub(r"^{\\circ}", text)
     if text.endswith("}") or " to " in text:
         text = _TO.sub(r"\1:\2", text)
     if " x " in text:

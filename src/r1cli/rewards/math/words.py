@@ -22,7 +22,7 @@ _CURRENCY_BEFORE = re.compile(rf"^{_CURRENCY}(?=\\?\$?\s*[\d.])")
 _CURRENCY_AFTER = re.compile(rf"(?<=\d)\s*{_CURRENCY}$")
 _SIGNS = re.compile(r"[\^_=<>|+*/\\]")
 _RUN = re.compile(r"[A-Za-z]+")
-_CHOICE = re.compile(r"\(?\s*([A-J])\s*(?:\)|[.:、]|$)\s*(.*)", re.DOTALL)
+_CHOICE = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice|选项)\s*)?\(?\s*([A-J])\s*(?:\)|[.:、]|$)\s*(.*)", re.DOTALL)
 _SEVERAL = re.compile(r"\(?[A-J]\)?(?:(?:\s|,|;|、|and)*\(?[A-J]\)?){1,9}")
 _LETTER = re.compile("[A-J]")
 _SYNONYMS = {
