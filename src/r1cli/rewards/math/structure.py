@@ -45,10 +45,11 @@ _SEPARATORS = {",": ",", ";": ",", "or": "or", "and": "and"}
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A tree and the unit words that stood in the text."""
+    """A tree, the unit words that stood in the text, and whether a comma was read as a decimal point."""
 
     tree: Node
     units: tuple[str, ...]
+    comma: bool = False
 
 
 def parse(text: str) -> Parsed:

@@ -10,16 +10,18 @@ Everything here is bounded: length, depth, digits, powers, terms. An answer that
 """
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 
 from r1cli.rewards.math.compare import same_answer
 from r1cli.rewards.math.dates import clock, date_of, is_time, same_date
-from r1cli.rewards.math.lexer import MAX_CHARACTERS, join_thousands
+from r1cli.rewards.math.lexer import MAX_CHARACTERS
 from r1cli.rewards.math.nodes import Add, Func, Mul, Num, Pow, TooBig, Unreadable
 from r1cli.rewards.math.numerals import spelled_out
 from r1cli.rewards.math.quantities import Measure, compound, is_sum, measure
 from r1cli.rewards.math.structure import Parsed, parse
+from r1cli.rewards.math.thousands import join_thousands
 from r1cli.rewards.math.words import choice_of, glued_capitals, is_words, letters_of, named_with_digits, plain_unit, word_key
 from r1cli.text.normalise import plain_characters
 
@@ -138,13 +140,11 @@ def _readings(text: str) -> tuple[Parsed, ...]:
     if bare != joined:
         readings.append(parse(bare))
     single = "," in text and not any(c in text for c in "([{")
-    for other in (
-        join_thousands(text, commas=False),
-        joined if not single else _DECIMAL_COMMA.sub(lambda m: m[0].replace(",", "."), joined),
-    ):
+    decimal = _DECIMAL_COMMA.sub(lambda m: m[0].replace(",", "."), joined) if single else joined
+    for other in (join_thousands(text, commas=False), decimal):
         if other != joined:
             try:
-                readings.append(parse(other))
+                readings.append(replace(parse(other), comma=other is decimal))
             except Unreadable:
                 continue
     return tuple(readings)
@@ -229,6 +229,8 @@ def _by_trees(gold: Side, answer: Side) -> bool | None:
         factor = answer.measure[1] / gold.measure[1]
     for g in gold.readings:
         for a in answer.readings:
+            if g.comma and a.comma:
+                continue  # -2,1 and -2,10 are lists when both have the comma
             try:
                 if same_answer(g.tree, a.tree if factor == 1 else Mul((Num(factor), a.tree))):
                     return True
