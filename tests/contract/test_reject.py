@@ -7,8 +7,10 @@ from tests.contract.conftest import Run, assert_error
 
 
 def rows(*answers: tuple[str, int, str, str]) -> str:
-    made = [{"id": i, "prompt": f"{i}?", "answer": answer, "source": "s", "sample": k, "completion": text, "num_tokens": len(text)}
-            for i, k, answer, text in answers]
+    made = [
+        {"id": i, "prompt": f"{i}?", "answer": answer, "source": "s", "sample": k, "completion": text, "num_tokens": len(text)}
+        for i, k, answer, text in answers
+    ]
     return "".join(json.dumps(row) + "\n" for row in made)
 
 
@@ -32,9 +34,13 @@ def test_rows_are_scored_and_the_passing_ones_stay(r1: Run, tmp_path: Path) -> N
     assert kept[0] == {**read(TEXT)[0], "rewards": {"accuracy": 1.0, "format": 1.0}, "reward": 1.5}
     bad = read((tmp_path / "bad.jsonl").read_text())
     assert [(row["id"], row["sample"], row["reward"], row["rejected_because"]) for row in bad] == [
-        ("a", 1, 0.5, "accuracy below 1"), ("b", 0, 1.0, "format below 1")]
+        ("a", 1, 0.5, "accuracy below 1"),
+        ("b", 0, 1.0, "format below 1"),
+    ]
     assert done.stderr.split("\n")[:2] == [
-        "reject: 5 rows in, 3 kept, 2 dropped; mean accuracy 0.800, format 0.800", "dropped: 1 accuracy below 1; 1 format below 1"]
+        "reject: 5 rows in, 3 kept, 2 dropped; mean accuracy 0.800, format 0.800",
+        "dropped: 1 accuracy below 1; 1 format below 1",
+    ]
     assert len(done.stderr.split("\n")) <= 7
 
 

@@ -16,11 +16,20 @@ from r1cli.steps.keep import Dropped
 from r1cli.steps.mix import Mixture, Part, allot, check_parts, part_of
 
 
-@pytest.mark.parametrize(("text", "part"), [
-    ("a.jsonl", Part("a.jsonl")), ("a.jsonl:100", Part("a.jsonl", count=100)), ("a.jsonl=0.3", Part("a.jsonl", weight=0.3)),
-    ("-", Part("-")), ("hf:./d:train", Part("hf:./d:train")), ("hf:./d:train:7", Part("hf:./d:train", count=7)),
-    ("hf:org/n@v1:train=2", Part("hf:org/n@v1:train", weight=2.0)), ("k=v/a.jsonl", Part("k=v/a.jsonl")), ("a=1.jsonl", Part("a=1.jsonl")),
-])
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("a.jsonl", Part("a.jsonl")),
+        ("a.jsonl:100", Part("a.jsonl", count=100)),
+        ("a.jsonl=0.3", Part("a.jsonl", weight=0.3)),
+        ("-", Part("-")),
+        ("hf:./d:train", Part("hf:./d:train")),
+        ("hf:./d:train:7", Part("hf:./d:train", count=7)),
+        ("hf:org/n@v1:train=2", Part("hf:org/n@v1:train", weight=2.0)),
+        ("k=v/a.jsonl", Part("k=v/a.jsonl")),
+        ("a=1.jsonl", Part("a=1.jsonl")),
+    ],
+)
 def test_reading_a_part(text: str, part: Part) -> None:
     assert part_of(text) == part
 
@@ -35,26 +44,32 @@ def weighted(*weights: float) -> list[Part]:
     return [Part(f"p{n}", weight=weight) for n, weight in enumerate(weights)]
 
 
-@pytest.mark.parametrize(("parts", "available", "total", "counts"), [
-    ([Part("a"), Part("b", count=3)], [5, 9], None, [5, 3]),
-    (weighted(0.7, 0.3), [100, 100], 10, [7, 3]),
-    (weighted(1, 1, 1), [9, 9, 9], 10, [4, 3, 3]),  # the largest remainder, the first of equal ones
-    (weighted(0.7, 0.3), [100, 30], None, [70, 30]),
-    (weighted(0.7, 0.3), [7, 100], None, [7, 3]),
-    (weighted(1, 0), [10, 10], None, [10, 0]),
-    ([Part("a"), *weighted(1, 3)], [4, 100, 100], 12, [4, 2, 6]),
-    (weighted(0.5), [0], None, [0]),
-])
+@pytest.mark.parametrize(
+    ("parts", "available", "total", "counts"),
+    [
+        ([Part("a"), Part("b", count=3)], [5, 9], None, [5, 3]),
+        (weighted(0.7, 0.3), [100, 100], 10, [7, 3]),
+        (weighted(1, 1, 1), [9, 9, 9], 10, [4, 3, 3]),  # the largest remainder, the first of equal ones
+        (weighted(0.7, 0.3), [100, 30], None, [70, 30]),
+        (weighted(0.7, 0.3), [7, 100], None, [7, 3]),
+        (weighted(1, 0), [10, 10], None, [10, 0]),
+        ([Part("a"), *weighted(1, 3)], [4, 100, 100], 12, [4, 2, 6]),
+        (weighted(0.5), [0], None, [0]),
+    ],
+)
 def test_counts_by_hand(parts: list[Part], available: list[int], total: int | None, counts: list[int]) -> None:
     check_parts(parts, total)
     assert allot(parts, available, total) == counts
 
 
-@pytest.mark.parametrize(("parts", "available", "total", "message"), [
-    ([Part("a", count=6)], [5], None, "`a` has 5 rows to give, 6 are asked for"),
-    (weighted(1, 1), [10, 3], 10, "`p1` has 3 rows to give, 5 are asked for"),
-    ([Part("a"), *weighted(1)], [20, 5], 10, "--total is 10, but the sources without a weight alone give 20"),
-])
+@pytest.mark.parametrize(
+    ("parts", "available", "total", "message"),
+    [
+        ([Part("a", count=6)], [5], None, "`a` has 5 rows to give, 6 are asked for"),
+        (weighted(1, 1), [10, 3], 10, "`p1` has 3 rows to give, 5 are asked for"),
+        ([Part("a"), *weighted(1)], [20, 5], 10, "--total is 10, but the sources without a weight alone give 20"),
+    ],
+)
 def test_too_few_rows_are_never_made_up_for(parts: list[Part], available: list[int], total: int | None, message: str) -> None:
     with pytest.raises(R1Error, match=message) as caught:
         allot(parts, available, total)
@@ -123,8 +138,12 @@ def test_equal_rows_are_not_neighbours() -> None:
 def test_exact_duplicates_are_what_the_row_teaches() -> None:
     dropped = Dropped()
     seen: set[bytes] = set()
-    rows = [Row({"id": 1, "prompt": "q", "completion": "a", "seed": 1}), Row({"id": 2, "prompt": "q", "completion": "a", "seed": 2}),
-            Row({"id": 3, "prompt": "q", "completion": "b"}), Row({"id": 4, "prompt": [{"role": "user"}], "completion": "a"})]
+    rows = [
+        Row({"id": 1, "prompt": "q", "completion": "a", "seed": 1}),
+        Row({"id": 2, "prompt": "q", "completion": "a", "seed": 2}),
+        Row({"id": 3, "prompt": "q", "completion": "b"}),
+        Row({"id": 4, "prompt": [{"role": "user"}], "completion": "a"}),
+    ]
     assert [row["id"] for row in dedupe_rows(rows, seen, dropped)] == [1, 3, 4]
     assert [row["id"] for row in dedupe_rows([Row({"id": 9, "completion": "b", "prompt": "q"})], seen, dropped)] == []
     assert dropped.reasons == {"duplicate": 2}
@@ -141,16 +160,22 @@ QUESTION = "Natalia sold clips to 48 of her friends in April and then she sold h
 OVERLAP = "natalia sold clips to 48 of her friends in april"
 
 
-@pytest.mark.parametrize(("fields", "found"), [
-    ({"prompt": "natalia SOLD, clips to 48 of her friends: in April!"}, OVERLAP),
-    ({"prompt": "natalia sold clips to 48 of her friends in May"}, None),  # nine words
-    ({"prompt": "x", "completion": "She: to 48 of her friends in April and then she left"}, "to 48 of her friends in april and then she"),
-    ({"messages": [{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]}, OVERLAP),
-    ({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": QUESTION}]}, OVERLAP),
-    ({"prompt": "what is 3 + 4?"}, "what is 3 4"),  # a benchmark prompt of fewer than ten words, exactly
-    ({"prompt": "what is 3 + 4 + 5?"}, None),
-    ({"prompt": ""}, None),
-])
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"prompt": "natalia SOLD, clips to 48 of her friends: in April!"}, OVERLAP),
+        ({"prompt": "natalia sold clips to 48 of her friends in May"}, None),  # nine words
+        (
+            {"prompt": "x", "completion": "She: to 48 of her friends in April and then she left"},
+            "to 48 of her friends in april and then she",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]}, OVERLAP),
+        ({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": QUESTION}]}, OVERLAP),
+        ({"prompt": "what is 3 + 4?"}, "what is 3 4"),  # a benchmark prompt of fewer than ten words, exactly
+        ({"prompt": "what is 3 + 4 + 5?"}, None),
+        ({"prompt": ""}, None),
+    ],
+)
 def test_overlaps_by_hand(fields: dict, found: str | None) -> None:
     benchmark = Benchmark([Row({"id": "b1", "prompt": QUESTION}, where="b.jsonl:1"), Row({"id": "b2", "prompt": "What is 3+4?"})], 10)
     overlap = benchmark.find(Row({"id": "t", **fields}, where="t.jsonl:5"))

@@ -27,7 +27,7 @@ from r1cli.steps.sft_rows import to_sft
 def run(settings: RejectSettings, context: Context) -> None:
     """Run the command. Raises `R1Error` for wrong settings before any row is read."""
     started = time.time()
-    specs = parse_specs(settings.rewards)
+    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     judge = judge_of(settings.keep, specs)
     if settings.rejected is not None and settings.rejected == settings.out:
         raise R1Error("--out and --rejected name the same file", hint="give them two names", code=Exit.USAGE)

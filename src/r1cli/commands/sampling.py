@@ -19,6 +19,7 @@ from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
 from r1cli.row import Row, require, seed_of
+from r1cli.text.choices import shuffled
 from r1cli.text.prompts import PromptRenderer, check_template
 
 Pair = tuple[Any, int]  # (id, sample)
@@ -238,6 +239,8 @@ def draw(
     """
     check_sampling(settings, context.sources)
     totals = totals if totals is not None else Totals()
+    if getattr(settings, "shuffle_choices", False):
+        rows = _shuffled_choices(rows, settings.seed, on_bad)
     wanted = (row for row in rows if any((row["id"], sample) not in skip for sample in range(settings.samples)))
     first = next(wanted, None)
     if first is None:
@@ -257,6 +260,21 @@ def draw(
             totals.too_long = sampler.too_long
             if (warning := sampler.warning()) is not None:
                 context.console.warn(warning)
+
+
+def _shuffled_choices(rows: Iterable[Row], seed: int, on_bad: Callable[[R1Error], None] | None) -> Iterator[Row]:
+    for row in rows:
+        if not row.get("choices") or row.get("answer") is None:
+            yield row
+            continue
+        try:
+            changed = shuffled(row, seed)
+        except R1Error as error:
+            if on_bad is None:
+                raise
+            on_bad(error)
+            continue
+        yield changed
 
 
 def _of_row(row: Row, error: R1Error) -> R1Error:
