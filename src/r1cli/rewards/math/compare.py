@@ -103,7 +103,7 @@ def _same_list(gold: Node, gold_items: list[Node], answer: Node, answer_items: l
             return _same_in_order(g, a)
     if _sets_apply(gold) or _sets_apply(answer):
         return same_set(as_set(_as_conditions(gold)), as_set(_as_conditions(answer)))
-    ordered = _ordered(gold_items, answer_items)
+    ordered = _ordered(gold_items, answer_items) or _words_in_order(gold)
     gold_set, answer_set = (items if ordered else _distinct(items) for items in (gold_items, answer_items))
     if len(gold_set) != len(answer_set):
         return False
@@ -140,6 +140,11 @@ def _ordered(gold: list[Node], answer: list[Node]) -> bool:
         return True
     named = [[name_and_value(item)[0] if isinstance(item, Rel) else None for item in items] for items in (gold, answer)]
     return any(_all_named(one) and not any(other) for one, other in (named, named[::-1]))
+
+
+def _words_in_order(gold: Node) -> bool:
+    """Whether a gold lists three words or more with commas only, as a sorted list does."""
+    return isinstance(gold, Seq) and gold.joiner == "," and sum(isinstance(item, Text) for item in gold.items) > 2
 
 
 def _all_named(names: list[str | None]) -> bool:

@@ -22,7 +22,7 @@ from r1cli.rewards.math.numerals import spelled_out
 from r1cli.rewards.math.quantities import Measure, compound, is_sum, measure
 from r1cli.rewards.math.structure import Parsed, parse
 from r1cli.rewards.math.thousands import join_thousands
-from r1cli.rewards.math.words import choice_of, glued_capitals, is_words, letters_of, named_with_digits, plain_unit, word_key
+from r1cli.rewards.math.words import choice_of, glued_letters, is_words, letters_of, named_with_digits, plain_unit, word_key
 from r1cli.text.normalise import plain_characters
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,40}(?:\.\d{1,40})?|\.\d{1,40})")
@@ -37,6 +37,7 @@ _LEADING_WORDS = re.compile(
     r"^(?:\\text\{\s*)?(?:so\s+)?(?:the\s+)?(?:final\s+|correct\s+)?answer(?:\s+is)?\s*:?\s*\}?\s*(?=\S)", re.IGNORECASE
 )
 _LETTER_O = re.compile(r"(?<=\d)\s*\^\{?o\}?(?![a-zA-Z])")
+_QUOTED = re.compile(r"""(?<=[\[,\s])(['"])([^'",\[\]]*)\1(?=\s*[,\]])""")  # ['3', '17'] as Python writes it
 _TO = re.compile(r"^(?:\\text\{\s*)?(\d+)\s*(?:\\text\{\s*to\s*\}|to)\s*(\d+)\s*\}?$")  # the ratio 3 to 5
 _WORDED = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mbox)\{([^{}]*)\}")
 _SYMBOLIC = re.compile(r"\\(?:i?int|lim|frac\s?\{d|begin|det|sum|prod)(?![a-z])")  # what only sympy may know
@@ -110,6 +111,8 @@ def tidy(text: str) -> str:
     text = _numerals(text)
     if "^o" in text or "^{o}" in text:
         text = _LETTER_O.sub(r"^{\\circ}", text)
+    if text.startswith("[") and ("'" in text or '"' in text):
+        text = _QUOTED.sub(r"\2", text)
     if text.endswith("}") or " to " in text:
         text = _TO.sub(r"\1:\2", text)
     if " x " in text:
@@ -186,7 +189,7 @@ def _by_words(gold: Side, answer: Side) -> bool | None:
             return gold_choice[0] == answer_choice[0]
         if gold_choice[1]:
             return bool(equal(Side(gold_choice[1]), answer))
-    glued = glued_capitals(gold.text), glued_capitals(answer.text)
+    glued = glued_letters(gold.text), glued_letters(answer.text)
     if glued[0] is not None and glued[1] is not None and (glued[0] == glued[1] or len(glued[0]) > 2):
         return glued[0] == glued[1]
     several = letters_of(gold.text)

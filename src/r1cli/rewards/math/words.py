@@ -45,10 +45,14 @@ def named_with_digits(text: str) -> bool:
     return match is not None and match[0].lower() not in FUNCTIONS and is_wordlike(match[0]) and _SIGNS.search(text) is None
 
 
-def glued_capitals(text: str) -> str | None:
-    """The letters of an answer that is nothing but two or more capitals (`ABCD`, `RRLL`), whose order counts; None for others."""
+def glued_letters(text: str) -> str | None:
+    """The letters of an answer that is nothing but two or more capitals (`ABCD`, `RRLL`) or a run of five letters and more, which is no
+    product of variables: their order counts. None for others.
+    """
     plain = _SPACING.sub("", _MACROS.sub("", text)).strip()
-    return plain if 2 <= len(plain) <= 40 and plain.isascii() and plain.isalpha() and plain.isupper() else None
+    if not (2 <= len(plain) <= 40 and plain.isascii() and plain.isalpha()) or " " in text.strip():
+        return None
+    return plain.lower() if len(plain) >= 5 else plain if plain.isupper() else None
 
 
 def word_key(text: str) -> str:
