@@ -137,6 +137,7 @@ class SamplingSettings(PromptSettings):
     top_k: Annotated[int, Flag("most likely tokens to draw from; 0 is all", SAMPLING, min=0)] = 0
     max_completion_length: Annotated[int, Flag("most new tokens a completion", SAMPLING, min=1)] = 1024
     stop: Annotated[list[str], Flag("end a completion after this string (repeatable)", SAMPLING)] = field(default_factory=list)
+    shuffle_choices: Annotated[bool, Flag("put the options of rows with `choices` in an order drawn from --seed and id", SAMPLING)] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +151,10 @@ class RewardSettings:
     reward_timeout: Annotated[float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)] = (
         5.0
     )
+    sandbox_level: Annotated[
+        str, Flag("least sandbox level at which model code runs", REWARDS, choices=("limits", "seccomp", "confined", "namespaces"))
+    ] = "confined"
+    unsafe: Annotated[bool, Flag("run model code even where the sandbox does not reach that level", REWARDS)] = False
 
 
 @dataclass(frozen=True, kw_only=True)

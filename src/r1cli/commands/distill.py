@@ -70,7 +70,7 @@ def _plan(settings: DistillSettings, context: Context, folder: str, rows: int) -
 
 
 def _check(settings: DistillSettings) -> None:
-    parse_specs(settings.rewards)
+    parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     if settings.traces and settings.teacher:
         raise R1Error(
             "--teacher and --traces exclude each other",
@@ -101,7 +101,7 @@ def _sampled(settings: DistillSettings, context: Context, reader: RowReader, pat
 
 def _passing(settings: DistillSettings, context: Context, traces: RowReader) -> Iterator[Row]:
     """The traces that pass every reward, at most `per_prompt` of a prompt."""
-    specs = parse_specs(settings.rewards)
+    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     dropped = Dropped(None)
     total = 0
     with Scorer(specs, workers=settings.reward_workers, timeout=settings.reward_timeout) as scorer:

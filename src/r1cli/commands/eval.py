@@ -33,7 +33,7 @@ def run(settings: EvalSettings, context: Context) -> None:
     started = time.monotonic()
     if settings.benchmark:
         settings = benchmarks.apply(benchmarks.load(settings.benchmark), settings, context.sources)
-    specs = parse_specs(settings.rewards)
+    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     floors = [_floor(text, specs) for text in settings.min]
     out = None if settings.out is None else check_new(settings.out, force=settings.force)
     rows = RowWriter(settings.rows or os.devnull, force=settings.force, append=True)

@@ -46,7 +46,11 @@ def train(settings: GrpoSettings, context: Context, folder: str, prompts: list[R
     config = grpo_config(settings, training.pad_id)
     with (
         open_sampler(settings, context, model=folder, logprobs=True) as sampler,
-        Scorer(parse_specs(settings.rewards), workers=settings.reward_workers, timeout=settings.reward_timeout) as scorer,
+        Scorer(
+            parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe),
+            workers=settings.reward_workers,
+            timeout=settings.reward_timeout,
+        ) as scorer,
         context.console.progress(settings.steps, "steps", "grpo") as progress,
     ):
         progress.advance(training.start_step)

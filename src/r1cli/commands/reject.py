@@ -36,7 +36,7 @@ from r1cli.steps.sft_rows import to_sft
 def run(settings: RejectSettings, context: Context) -> None:
     """Run the command. Raises `R1Error` for wrong settings before any row is read."""
     started = time.time()
-    specs = parse_specs(settings.rewards)
+    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     filters = readability.parse(settings.filters or "")
     keep = judge_of(settings.keep, specs)
     window = None if settings.pass_rate is None else pass_rate.parse(settings.pass_rate)

@@ -19,6 +19,7 @@ from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
 from r1cli.row import Row, require
+from r1cli.text.choices import shuffled
 from r1cli.text.prompts import PromptRenderer, WordRenderer
 from r1cli.text.templates import check_template
 
@@ -172,7 +173,9 @@ def draw_tasks(
     """The same for chosen samples of each row; see `Sampler.draw_tasks`."""
     check_sampling(settings, context.sources)
     totals = totals if totals is not None else Totals()
-    wanted = (task for task in tasks if task[1])
+    wanted: Iterator[Task] = (task for task in tasks if task[1])
+    if getattr(settings, "shuffle_choices", False):
+        wanted = _shuffled_choices(wanted, settings.seed, on_bad)
     first = next(wanted, None)
     if first is None:
         return
@@ -191,3 +194,18 @@ def draw_tasks(
             totals.too_long, totals.refused = sampler.too_long, sampler.refused
             for warning in sampler.warnings():
                 context.console.warn(warning)
+
+
+def _shuffled_choices(tasks: Iterable[Task], seed: int, on_bad: Callable[[R1Error], None] | None) -> Iterator[Task]:
+    for row, samples in tasks:
+        if not row.get("choices") or row.get("answer") is None:
+            yield row, samples
+            continue
+        try:
+            changed = shuffled(row, seed)
+        except R1Error as error:
+            if on_bad is None:
+                raise
+            on_bad(error)
+            continue
+        yield changed, samples
