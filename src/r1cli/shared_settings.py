@@ -31,6 +31,19 @@ ENGINES = ("auto", "vllm", "transformers", "server")
 SCHEDULES = ("constant", "cosine", "linear")
 
 
+class Changing(str):
+    """A whole number that changes at steps: `32768,65536@8200` is 32768, and 65536 from step 8200 on."""
+
+    def switches(self) -> tuple[tuple[int, int], ...]:
+        """(from this step on, value), the first from 0. Raises ValueError when the text says no such thing."""
+        parts = [part.split("@") for part in self.split(",")]
+        found = tuple((int(start[0]) if start else 0, int(value)) for value, *start in parts)
+        starts = [start for start, _ in found]
+        if any(len(part) > 2 for part in parts) or starts[0] != 0 or starts != sorted(set(starts)):
+            raise ValueError(f"`{self}` does not name a first value and then VALUE@STEP with rising steps")
+        return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpeechSettings:
     """How much a command says. What every command has."""
