@@ -2,9 +2,10 @@
 
     python bench/mix_peers.py datasets|datatrove FOLDER OUT none|exact|minhash QUESTIONS PART...
 
-The job: rows of two JSONL files without those that repeat another (exactly, or nearly), without those that share a 10-gram with a benchmark's
-questions, shuffled by a seed, as JSONL. Two processes. One JSON line on stdout: seconds by stage, rows written. Neither does all of it:
-`datasets` has no MinHash and no n-grams (both are plain Python handed to `filter`; near-duplicates are left out), datatrove has no shuffle.
+The job: rows of two JSONL files without those that repeat another (exactly, or nearly), without those that share a 10-gram with a
+benchmark's questions, shuffled by a seed, as JSONL. Two processes. One JSON line on stdout: seconds by stage, rows written. Neither does
+all of it: `datasets` has no n-grams and no MinHash (the first is plain Python handed to `filter`, near-duplicates are left out), datatrove
+has no shuffle.
 """
 
 import itertools

@@ -10,7 +10,8 @@ WORDS = 30_000
 QUESTIONS, QUESTION_WORDS = 1_000, 40
 DUPLICATES, NEAR, LEAKED = 0.05, 0.05, 0.01  # shares of the rows: repeated, repeated with a few other words, holding a question
 CHANGED = 4  # words of a near-duplicate that are others: below 3% of its 5-word runs
-SYLLABLES = [a + b for a in "b ch d f g k l m n p r s t v w".split() for b in "a e i o u an en or".split()]
+FIRST, SECOND = ["b", "ch", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w"], ["a", "e", "i", "o", "u", "an", "en", "or"]
+SYLLABLES = [first + second for first in FIRST for second in SECOND]
 
 
 def vocabulary() -> "np.ndarray":

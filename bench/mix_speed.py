@@ -48,7 +48,8 @@ def main() -> None:
         if asked.only in (None, name):
             measured = r1(asked, files, questions) if name == "r1" else peer(name, asked, files, questions)
             rate = asked.rows / measured["seconds"]
-            result[name] = {**measured, "rows_per_second": round(rate), "mb_per_second": round(rate * result["bytes"] / asked.rows / 1e6, 1)}
+            megabytes = round(result["bytes"] / 1e6 / measured["seconds"], 1)
+            result[name] = {**measured, "rows_per_second": round(rate), "mb_per_second": megabytes}
     peers = [result[name]["seconds"] for name in ("datasets", "datatrove") if name in result]
     if peers and "r1" in result:
         result["times_faster"] = round(min(peers) / result["r1"]["seconds"], 2)

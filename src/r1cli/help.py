@@ -30,7 +30,7 @@ ABOUT = {
         "r1 reject --per-prompt 1 --pick shortest --to sft --rejected dropped.jsonl -o sft.jsonl samples.jsonl")),
     "mix": About("Mix row files into one shuffled, deduplicated, decontaminated data set.", (
         "r1 mix kept.jsonl=3 general.jsonl=1 -o mixed.jsonl",
-        "r1 mix kept.jsonl general.jsonl:200 --dedupe exact --decontaminate test.jsonl > mixed.jsonl")),
+        "r1 mix kept.jsonl:2x general.jsonl:25% --dedupe exact --decontaminate test.jsonl -o mixed.parquet")),
     "sft": About("Fine-tune a model on messages or prompt + completion rows.", (
         "r1 sft -m runs/demo/base -o runs/cold-start worked.jsonl",
         "r1 mix kept.jsonl general.jsonl | r1 sft -m runs/demo/base -o runs/sft --lr 5e-5 --epochs 2")),
@@ -52,6 +52,9 @@ ABOUT = {
     "rewards": About("List the rewards that can be asked for.", (
         "r1 rewards",
         "r1 rewards --json | jq .")),
+    "lineage": About("Show how a file or a model was made, back to the raw data.", (
+        "r1 lineage runs/sft",
+        "r1 lineage --json mixed.jsonl | jq .sources")),
 }
 TAIL = """Settings come from flags, then R1_* variables, then -c FILE, then --preset, then the defaults.
 Exit codes: 0 done; 1 ran and failed, or an asked condition is false; 2 usage, configuration or input;

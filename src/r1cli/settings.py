@@ -205,6 +205,15 @@ class RewardsSettings(SpeechSettings):
     json: Annotated[bool, Flag("one JSON object on stdout", OUTPUT)] = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class LineageSettings(SpeechSettings):
+    """r1 lineage"""
+
+    inputs: Annotated[list[str], Flag("files, run directories or models that r1 made", INPUT, positional=True)]
+    json: Annotated[bool, Flag("one JSON object on stdout", OUTPUT)] = False
+    check: Annotated[bool, Flag("exit 1 when a file on the way is gone or has changed", OUTPUT)] = False
+
+
 COMMANDS: dict[str, Any] = {
     "sample": SampleSettings,
     "reject": RejectSettings,
@@ -216,4 +225,5 @@ COMMANDS: dict[str, Any] = {
     "report": ReportSettings,
     "check": CheckSettings,
     "rewards": RewardsSettings,
+    "lineage": LineageSettings,
 }

@@ -95,7 +95,8 @@ def test_all_rows_of_a_prompt_are_on_one_side(prompts: list[int], wanted: int, r
     left_out = [prompts.count(prompt) for prompt in set(prompts) if not held[prompts.index(prompt)]]
     assert all(size > wanted - held.sum() for size in left_out), "a prompt that fits is not left out"
     order = rng.sample(range(len(names)), len(names))
-    again = draw.validation_rows(np.array([prompts[i] for i in order]), draw.keys(digests([names[i] for i in order]), 0, draw.SPLIT), wanted)
+    keys = draw.keys(digests([names[i] for i in order]), 0, draw.SPLIT)
+    again = draw.validation_rows(np.array([prompts[i] for i in order]), keys, wanted)
     assert [bool(held[i]) for i in order] == again.tolist()
 
 

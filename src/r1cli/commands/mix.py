@@ -36,7 +36,8 @@ def run(settings: MixSettings, context: Context) -> None:
     parts = [part_of(text) for text in settings.inputs or ["-"]]
     held = _check(settings, parts)
     readers = [read_rows([part.name], field_map=settings.map, skip_bad=settings.skip_bad, say=console.info) for part in parts]
-    benchmark = _benchmark(settings)
+    against = read_rows(settings.decontaminate, say=console.info) if settings.decontaminate else None
+    benchmark = None if against is None else _benchmark(against, settings.ngram)
     with ExitStack() as stack:
         others = None if settings.rejected is None else stack.enter_context(RowWriter(settings.rejected, force=settings.force))
         dropped = Dropped(None if others is None else others.write)
@@ -57,7 +58,8 @@ def run(settings: MixSettings, context: Context) -> None:
     outputs = [out for out in (settings.out, settings.validation_out, settings.rejected) if out is not None]
     overlaps = [] if benchmark is None else [asdict(overlap) for overlap in benchmark.overlaps[:_OVERLAPS_KEPT]]
     finish.write_manifest(settings.out, "mix", settings, inputs, outputs, figures, started, overlaps=overlaps,
-                          against=settings.decontaminate, stages={name: round(spent, 3) for name, spent in seconds.items()})
+                          roles={"decontaminate": against.sources if against is not None else ()},
+                          stages={name: round(spent, 3) for name, spent in seconds.items()})
     _warn_of_templates(benchmark, context)
     console.summary(_summary(settings, figures, dropped, seconds, readers))
 
@@ -131,19 +133,17 @@ def _summary(settings: MixSettings, figures: dict[str, Any], dropped: Dropped, s
     return [*lines, *finish.output_lines(settings.out, settings.validation_out, settings.rejected)]
 
 
-def _benchmark(settings: MixSettings) -> Benchmark | None:
+def _benchmark(rows: RowReader, n: int) -> Benchmark:
     """The n-grams of --decontaminate, read before any row is: a benchmark without prompts must not pass for a clean one."""
-    if not settings.decontaminate:
-        return None
 
     def prompts() -> Iterator[Row]:
-        for row in read_rows(settings.decontaminate):
+        for row in rows:
             if "prompt" not in row and "messages" not in row:
                 raise R1Error(f"{row.where}: a row of --decontaminate has no `prompt`; it has {', '.join(row)}",
                               hint="rename its column first: jq -c '.prompt = .question' IN > OUT.jsonl", code=Exit.USAGE)
             yield row
 
-    return Benchmark(prompts(), settings.ngram)
+    return Benchmark(prompts(), n)
 
 
 def _warn_of_templates(benchmark: Benchmark | None, context: Context) -> None:

@@ -8,7 +8,6 @@
 Sources are worked through in the order of their names, so that the order in which they were given decides nothing.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -89,7 +88,7 @@ class Mixing:
             settings.map, settings.chars, settings.language, settings.dedupe != "none", settings.dedupe == "minhash", held is not None,
             settings.stratify, None if self._benchmark is None else self._benchmark.suspects(),
         )
-        sizes = [os.path.getsize(file) for reader in self._readers for source in reader.sources for file in source.files]
+        sizes = [file.stat().st_size for reader in self._readers for source in reader.sources for file in source.files]
         known = all(source.files for reader in self._readers for source in reader.sources)
         with ExitStack() as stack:
             workers = stack.enter_context(Workers(job, settings.num_processes, sum(sizes) if known else None))

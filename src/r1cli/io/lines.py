@@ -10,6 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -73,7 +74,7 @@ class Spool:
 
 
 def plain_lines(source: Source, spool: Spool, on_bad: Callable[[R1Error], None]) -> Iterator[Lines]:
-    """The input as files of lines. on_bad: told of rows that cannot be turned into JSON (NaN in Parquet); it raises, or they are left out."""
+    """The input as files of lines. on_bad: told of rows that cannot be turned into JSON (NaN in Parquet); it raises, or passes by."""
     for file in source.files:
         kind, compression = compress.kind_of(file.name) or (compress.JSONL, "")
         if kind == compress.JSONL and not compression:
@@ -167,7 +168,7 @@ class LineReader:
             return
         block_of = np.cumsum(lengths, dtype=np.int64) // _BLOCK
         starts = [0, *(np.flatnonzero(np.diff(block_of)) + 1).tolist(), len(offsets)]
-        for start, end in zip(starts, starts[1:], strict=False):
+        for start, end in pairwise(starts):
             some = slice(start, end)
             yield self._block(files[some], offsets[some], lengths[some], np.lexsort((offsets[some], files[some])))
 
