@@ -94,7 +94,8 @@ def with_datatrove(folder: Path, out: Path, dedupe: str, questions: Path, files:
     lap("benchmark")
 
     def run(steps: list[Any], tasks: int = PROCESSES) -> None:
-        LocalPipelineExecutor(steps, tasks=tasks, workers=min(tasks, PROCESSES)).run()
+        logs = folder / "logs" / type(steps[-1]).__name__
+        LocalPipelineExecutor(steps, tasks=tasks, workers=min(tasks, PROCESSES), logging_dir=str(logs), skip_completed=False).run()
 
     rows = JsonlReader(str(source), adapter=_document)
     if dedupe == "minhash":

@@ -88,6 +88,9 @@ class MixSettings(RowOutputSettings, RunSettings):
         str | None, Flag("rows held back for validation, all rows of a prompt or none", OUTPUT, metavar="N|P%")
     ] = None
     validation_out: Annotated[str | None, Flag("file for the rows held back", OUTPUT)] = None
+    unify_numbers: Annotated[
+        bool, Flag("Parquet: a field of whole and other numbers is a column of floats, not of JSON text", OUTPUT)
+    ] = False
     shuffle: Annotated[bool, Flag("shuffle by seed", OUTPUT)] = True
     num_processes: Annotated[int, Flag("processes that read rows; 0 is one per core", RUN, min=0)] = 0
 

@@ -17,7 +17,8 @@ from r1cli.io.stream import RowWriter, read_rows
 from r1cli.row import parse
 from tests.contract.conftest import Run, assert_error, command_line, environment
 
-WORDS = "the of and to in is that for it as was with be by on not he his but at are this have from or had an they which one you were".split()
+WORDS = ["the", "of", "and", "to", "in", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on", "not", "he", "his", "but", "at",
+         "are", "this", "have", "from", "or", "had", "an", "they", "which", "one", "you", "were"]
 
 
 def rows(name: str, count: int) -> list[str]:
@@ -26,7 +27,8 @@ def rows(name: str, count: int) -> list[str]:
     found = []
     for number in range(count):
         text = " ".join(rng.choices(WORDS, k=40))
-        fields = {"id": f"{name}{number}", "prompt": f"Question {number % 7}? {text}", "completion": f"é\u2028 {text}", "kind": "ab"[number % 2]}
+        fields = {"id": f"{name}{number}", "prompt": f"Question {number % 7}? {text}", "completion": f"é\u2028 {text}",
+                  "kind": "ab"[number % 2]}
         if number % 10 == 3:
             del fields["id"]
         found.append(json.dumps(fields, ensure_ascii=number % 3 == 0, separators=(",", ":") if number % 2 else (", ", ": ")))
@@ -36,6 +38,10 @@ def rows(name: str, count: int) -> list[str]:
             found.append(json.dumps({**fields, "id": f"near {name}{number}", "completion": f"é\u2028 {text} indeed"}))
     found[2] = json.dumps({"id": f"{name}!", "prompt": "so: what is the name of the first man who walked on it then"})
     return found
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
 
 
 def write(tmp_path: Path, count: int = 60) -> None:
@@ -70,7 +76,7 @@ def test_pieces_of_a_file_are_one_file(r1: Run, tmp_path: Path, monkeypatch: pyt
     write(tmp_path)
     path = tmp_path / "a.jsonl"
     path.write_bytes(path.read_bytes() + b"\n \n" + b"x" * 5000 + b"\n" + b"last, without newline")
-    whole = [line for line in path.read_bytes().split(b"\n")]
+    whole = path.read_bytes().split(b"\n")
     for size in (1, 7, 100, 4096, 10**7):
         monkeypatch.setattr(lines, "PIECE", size)
         pieces = lines.Lines("a", str(path), path.stat().st_size).pieces()
@@ -93,11 +99,12 @@ def test_every_kind_of_input_and_output_gives_the_same_rows(r1: Run, tmp_path: P
     for out in ("m.jsonl.gz", "m.jsonl.zst", "m.parquet"):
         assert r1("mix", "a.jsonl", "--seed", "3", "-o", out).returncode == 0
         assert [dict(row) for row in read_rows([str(tmp_path / out)])] == [dict(parse(line)) for line in done[0].stdout.split("\n")[:-1]]
-    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+    assert not [name for name in names(tmp_path) if name.startswith(".")]
 
 
 def test_parquet_in_parquet_out(r1: Run, tmp_path: Path) -> None:
-    kinds = [{"id": 1, "n": 1, "messages": [{"role": "user", "content": "q"}]}, {"id": 2, "n": 1.5, "late": None}, {"id": 3, "late": [2**70]}]
+    kinds = [{"id": 1, "n": 1, "messages": [{"role": "user", "content": "q"}]}, {"id": 2, "n": 1.5, "late": None},
+             {"id": 3, "late": [2**70]}]
     with RowWriter(tmp_path / "a.parquet") as writer:
         writer.write_all(kinds)
     assert r1("mix", "a.parquet:4", "--max-repeat", "2", "-o", "m.parquet").returncode == 0
@@ -137,7 +144,8 @@ def test_validation_rows_share_no_prompt_with_the_others(r1: Run, tmp_path: Path
     (tmp_path / "a.jsonl").write_text(text)
     done = r1("mix", "a.jsonl:2x", "--validation", "10", "--validation-out", "v.jsonl", "-o", "m.jsonl")
     assert done.returncode == 0, done.stderr
-    held, train = ([json.loads(line)["id"].split("-")[0] for line in (tmp_path / name).read_text().splitlines()] for name in ("v.jsonl", "m.jsonl"))
+    held, train = ([json.loads(line)["id"].split("-")[0] for line in (tmp_path / name).read_text().splitlines()]
+                   for name in ("v.jsonl", "m.jsonl"))
     assert (len(held), len(train)) == (9, 2 * 111)
     assert not set(held) & set(train)
     assert "222 out and 9 for validation" in done.stderr
@@ -147,7 +155,8 @@ def test_validation_rows_share_no_prompt_with_the_others(r1: Run, tmp_path: Path
 
 
 def test_strata_and_limits(r1: Run, tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"id": n, "prompt": "x" * n, "kind": "ab"[n % 4 == 0]}) + "\n" for n in range(100)))
+    made = ({"id": n, "prompt": "x" * n, "kind": "ab"[n % 4 == 0]} for n in range(100))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
     done = r1("mix", "a.jsonl:40%", "--stratify", "kind")
     assert Counter(json.loads(line)["kind"] for line in done.stdout.splitlines()) == {"a": 30, "b": 10}
     done = r1("mix", "a.jsonl", "--chars", "10..19")
@@ -177,7 +186,7 @@ def test_a_compressed_file_that_is_cut_off(r1: Run, tmp_path: Path, name: str) -
     data = (gzip.compress if name.endswith("gz") else zstandard.compress)(b'{"id": "' + text + b'"}\n')
     (tmp_path / name).write_bytes(data[:-500])
     assert_error(r1("mix", name, "-o", "m.jsonl"), 2, f"{name}:1: cannot read on", "fetch or write it again")
-    assert sorted(os.listdir(tmp_path)) == [name]
+    assert names(tmp_path) == [name]
 
 
 def limited(tmp_path: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -193,14 +202,14 @@ def test_a_disk_that_fills_up_leaves_nothing_under_the_name(tmp_path: Path, out:
     (tmp_path / "a.jsonl").write_text(big)
     done = limited(tmp_path, "mix", "a.jsonl", "-o", out)
     assert_error(done, 1, f"cannot write `{out}`: File too large", "--out")
-    assert sorted(os.listdir(tmp_path)) == ["a.jsonl"]
+    assert names(tmp_path) == ["a.jsonl"]
 
 
 def test_a_full_temporary_folder_is_one_clear_error(tmp_path: Path) -> None:
     big = "".join(json.dumps({"id": n, "prompt": "x" * 4000}) + "\n" for n in range(50))
     assert_error(limited(tmp_path, "mix", stdin=big), 1, f"cannot write temporary files in `{tmp_path}`: File too large", "TMPDIR")
     assert_error(limited(tmp_path, "mix", "-o", "m.jsonl", stdin=big), 1, "cannot write temporary files in", "--out")
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 def test_unreadable_inputs(r1: Run, tmp_path: Path) -> None:
@@ -212,14 +221,14 @@ def test_unreadable_inputs(r1: Run, tmp_path: Path) -> None:
     data[200:600] = b"\xff" * 400
     (tmp_path / "b.parquet").write_bytes(data)
     assert_error(r1("mix", "b.parquet", "-o", "m.parquet"), 2, "b.parquet: not a readable Parquet file")
-    assert sorted(os.listdir(tmp_path)) == ["a.parquet", "b.parquet"]
+    assert names(tmp_path) == ["a.parquet", "b.parquet"]
 
 
 def test_a_reader_that_leaves_early(tmp_path: Path) -> None:
     write(tmp_path, 400)
     words = " ".join([*command_line(), "mix", "a.jsonl:20x", "--num-processes", "2"])
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {words} | head -1 | wc -l"], capture_output=True, encoding="utf-8", cwd=tmp_path,
-                          env=environment(), timeout=120, check=False)
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {words} | head -1 | wc -l"], capture_output=True, encoding="utf-8",
+                          cwd=tmp_path, env=environment(), timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
 
 

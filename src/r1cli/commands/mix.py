@@ -94,7 +94,8 @@ def _check(settings: MixSettings, parts: list[Part]) -> int | float | None:
 
 def _streams(settings: MixSettings, parts: list[Part]) -> bool:
     """Whether a row can be written before the next one is read."""
-    return not settings.shuffle and settings.dedupe != "minhash" and settings.validation is None and all(part.whole for part in parts)
+    whole = settings.shuffle or settings.dedupe == "minhash" or settings.unify_numbers or settings.validation is not None
+    return not whole and all(part.whole for part in parts)
 
 
 def _stream(
