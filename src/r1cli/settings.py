@@ -39,20 +39,66 @@ class SampleSettings(InputSettings, RowOutputSettings, ModelSettings, EngineSett
     """r1 sample"""
 
     resume: Annotated[bool, Flag("keep the whole rows of the output file and draw only what is missing", OUTPUT)] = False
+    shard: Annotated[
+        str | None, Flag("draw only this part of the prompts, told by their ids: 3/64 is the third of 64", INPUT, metavar="I/N")
+    ] = None
+    num_processes: Annotated[int, Flag("engines on this machine, each with its own copy of the model (and its own GPU)", MODEL, min=1)] = 1
+    few_shot: Annotated[
+        str | None, Flag("file of worked examples (prompt + completion, or messages) to show before each prompt", SAMPLING, metavar="FILE")
+    ] = None
+    shots: Annotated[int | None, Flag("examples to show (default: all of --few-shot)", SAMPLING, min=1)] = None
+    logprobs: Annotated[bool, Flag("keep `token_ids` and `logprobs` in the rows", OUTPUT)] = False
+    until: Annotated[
+        str | None,
+        Flag("draw --samples more of a prompt until it has this many: correct=4, passing=4, or the name of a reward", SAMPLING,
+             metavar="WHAT=N"),
+    ] = None
+    max: Annotated[int | None, Flag("most completions a prompt with --until (default: 64)", SAMPLING, min=1)] = None
+    rewards: Annotated[
+        str | None, Flag("score the rows on the way (default with --until: accuracy; see `r1 rewards`)", REWARDS, metavar="NAME[=W],...")
+    ] = None
+    reward_workers: Annotated[int, Flag("reward processes; 0 is one per core", REWARDS, min=0)] = 0
+    reward_timeout: Annotated[
+        float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)
+    ] = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class RejectSettings(InputSettings, RowOutputSettings, RewardSettings, RunSettings):
+class RejectSettings(InputSettings, RowOutputSettings, EngineSettings, RewardSettings, RunSettings):
     """r1 reject"""
 
     keep: Annotated[
         str,
         Flag("which rows stay: passing (every reward at its maximum), all, or a condition like 'accuracy == 1 and language > 0.9'", OUTPUT),
     ] = "passing"
-    per_prompt: Annotated[int, Flag("most rows kept a prompt; 0 is all", OUTPUT, min=0)] = 0
-    pick: Annotated[str, Flag("which of a prompt's rows are kept", OUTPUT, choices=("random", "shortest", "longest", "best"))] = "random"
+    filters: Annotated[
+        str | None,
+        Flag("drop hard reading: readable (all), or of truncated,mixed-language,long-paragraph:words=200,code-block,repetition", OUTPUT),
+    ] = None
+    pass_rate: Annotated[
+        str | None, Flag("only prompts of which this share of the completions is right, by the first reward", OUTPUT, metavar="LOW..HIGH")
+    ] = None
+    per_prompt: Annotated[int, Flag("most rows (with --pairs: pairs) kept a prompt; 0 is all", OUTPUT, min=0)] = 0
+    pick: Annotated[
+        str, Flag("which of a prompt's rows are kept", OUTPUT, choices=("random", "shortest", "longest", "best", "diverse"))
+    ] = "random"
     rejected: Annotated[str | None, Flag("file for the dropped rows, each with `rejected_because`", OUTPUT)] = None
     to: Annotated[str, Flag("shape of the kept rows", OUTPUT, choices=("rows", "sft"))] = "rows"
+    pairs: Annotated[bool, Flag("write preference rows: prompt, chosen (a kept row), rejected (a worse one)", OUTPUT)] = False
+    balance_lengths: Annotated[bool, Flag("leave out pairs until chosen and rejected are equally long on average", OUTPUT)] = False
+    compare: Annotated[
+        str | None, Flag("say what moved since this file was scored; `input`: since the input was scored", OUTPUT, metavar="OLD")
+    ] = None
+    moved: Annotated[str | None, Flag("file for the rows that --compare found moved, each with `moved`", OUTPUT)] = None
+    judge: Annotated[
+        str | None, Flag("model that grades rows without a rule, and compares pairs: folder, run directory, hub name or URL", MODEL)
+    ] = None
+    judge_when: Annotated[str | None, Flag("condition for the rows it grades (default: no rule gave a score)", MODEL)] = None
+    judge_margin: Annotated[float, Flag("pairs stay above this mean margin of four comparisons, of 2", MODEL, min=0.0, max=2.0)] = 1.0
+    judge_temperature: Annotated[float, Flag("the judge's sampling temperature", MODEL, min=0.0, max=2.0)] = 0.6
+    judge_length: Annotated[int, Flag("most new tokens a verdict", MODEL, min=1)] = 1024
+    dtype: Annotated[str, Flag("computation type; auto is bfloat16 where the hardware has it", MODEL, choices=DTYPES)] = "auto"
+    trust_remote_code: Annotated[bool, Flag("run code that comes with the model", MODEL)] = False
 
 
 @dataclass(frozen=True, kw_only=True)
