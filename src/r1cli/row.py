@@ -140,7 +140,8 @@ def stable_id(prompt: Prompt) -> str:
 def with_id(row: Row) -> Row:
     """The row with an `id`: its own, or a stable hash of its prompt (of the whole row when it has no prompt).
 
-    The id goes in front; the rest of the row's line stays as it was written. An id is a string or a number; a null one counts as missing. Anything else is an `R1Error` (exit 2).
+    The id goes in front; the rest of the row's line stays as it was written. An id is a string or a number; a null one counts as missing.
+    Anything else is an `R1Error` (exit 2).
     """
     if row.get("id") is not None:
         require(row, "id", str, int, float)

@@ -140,6 +140,9 @@ class MixSettings(RowOutputSettings, RunSettings):
     rejected: Annotated[str | None, Flag("file for the dropped rows, each with `rejected_because`", OUTPUT)] = None
     validation: Annotated[str | None, Flag("rows held back for validation, all rows of a prompt or none", OUTPUT, metavar="N|P%")] = None
     validation_out: Annotated[str | None, Flag("file for the rows held back", OUTPUT)] = None
+    unify_numbers: Annotated[bool, Flag("Parquet: a field of whole and other numbers is a column of floats, not of JSON text", OUTPUT)] = (
+        False
+    )
     shuffle: Annotated[bool, Flag("shuffle by seed", OUTPUT)] = True
     num_processes: Annotated[int, Flag("processes that read rows; 0 is one per core", RUN, min=0)] = 0
 
@@ -295,6 +298,15 @@ class RewardsSettings(SpeechSettings):
     json: Annotated[bool, Flag("one JSON object on stdout", OUTPUT)] = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class LineageSettings(SpeechSettings):
+    """r1 lineage"""
+
+    inputs: Annotated[list[str], Flag("files, run directories or models that r1 made", INPUT, positional=True)]
+    json: Annotated[bool, Flag("one JSON object on stdout", OUTPUT)] = False
+    check: Annotated[bool, Flag("exit 1 when a file on the way is gone or has changed", OUTPUT)] = False
+
+
 COMMANDS: dict[str, Any] = {
     "sample": SampleSettings,
     "reject": RejectSettings,
@@ -306,4 +318,5 @@ COMMANDS: dict[str, Any] = {
     "report": ReportSettings,
     "check": CheckSettings,
     "rewards": RewardsSettings,
+    "lineage": LineageSettings,
 }

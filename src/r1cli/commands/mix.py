@@ -36,7 +36,8 @@ def run(settings: MixSettings, context: Context) -> None:
     parts = [part_of(text) for text in settings.inputs or ["-"]]
     held = _check(settings, parts)
     readers = [read_rows([part.name], field_map=settings.map, skip_bad=settings.skip_bad, say=console.info) for part in parts]
-    benchmark = _benchmark(settings)
+    against = read_rows(settings.decontaminate, say=console.info) if settings.decontaminate else None
+    benchmark = None if against is None else _benchmark(against, settings.ngram)
     with ExitStack() as stack:
         others = None if settings.rejected is None else stack.enter_context(RowWriter(settings.rejected, force=settings.force))
         dropped = Dropped(None if others is None else others.write)
@@ -72,7 +73,7 @@ def run(settings: MixSettings, context: Context) -> None:
         figures,
         started,
         overlaps=overlaps,
-        against=settings.decontaminate,
+        roles={"decontaminate": against.sources if against is not None else ()},
         stages={name: round(spent, 3) for name, spent in seconds.items()},
     )
     _warn_of_templates(benchmark, context)
@@ -110,7 +111,8 @@ def _check(settings: MixSettings, parts: list[Part]) -> int | float | None:
 
 def _streams(settings: MixSettings, parts: list[Part]) -> bool:
     """Whether a row can be written before the next one is read."""
-    return not settings.shuffle and settings.dedupe != "minhash" and settings.validation is None and all(part.whole for part in parts)
+    whole = settings.shuffle or settings.dedupe == "minhash" or settings.unify_numbers or settings.validation is not None
+    return not whole and all(part.whole for part in parts)
 
 
 def _stream(
@@ -153,13 +155,11 @@ def _summary(
     return [*lines, *finish.output_lines(settings.out, settings.validation_out, settings.rejected)]
 
 
-def _benchmark(settings: MixSettings) -> Benchmark | None:
+def _benchmark(rows: RowReader, n: int) -> Benchmark:
     """The n-grams of --decontaminate, read before any row is: a benchmark without prompts must not pass for a clean one."""
-    if not settings.decontaminate:
-        return None
 
     def prompts() -> Iterator[Row]:
-        for row in read_rows(settings.decontaminate):
+        for row in rows:
             if "prompt" not in row and "messages" not in row:
                 raise R1Error(
                     f"{row.where}: a row of --decontaminate has no `prompt`; it has {', '.join(row)}",
@@ -168,7 +168,7 @@ def _benchmark(settings: MixSettings) -> Benchmark | None:
                 )
             yield row
 
-    return Benchmark(prompts(), settings.ngram)
+    return Benchmark(prompts(), n)
 
 
 def _warn_of_templates(benchmark: Benchmark | None, context: Context) -> None:

@@ -69,6 +69,7 @@ class RunDir:
         config = {
             "command": command,
             "command_line": sys.argv,
+            "directory": str(Path.cwd()),
             "settings": manifest.plain(settings),
             "sources": dict(sources),
             "versions": manifest.versions(),

@@ -149,7 +149,7 @@ def _stdin() -> Source:
 def _open_stdin() -> IO[bytes]:
     """The bytes of stdin. The buffer is our own: a reader thread that still waits in Python's at exit would abort the process."""
     try:
-        return open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115  a descriptor
+        return open(sys.stdin.fileno(), "rb", closefd=False)
     except (OSError, ValueError):  # a test's stdin has none
         return sys.stdin.buffer
 

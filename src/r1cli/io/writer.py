@@ -206,4 +206,5 @@ class _BytesSink:
 
 def _cannot_write(out: str, error: OSError) -> R1Error:
     where = "stdout" if out == "-" else f"`{out}`"
-    return R1Error(f"cannot write {where}: {error.strerror or error}", hint="free some space or name another place with --out")
+    reason = (error.strerror or str(error)).rpartition("] ")[2]  # pyarrow: "Error writing bytes to file. Detail: [errno 28] No space ..."
+    return R1Error(f"cannot write {where}: {reason}", hint="free some space or name another place with --out")

@@ -61,7 +61,7 @@ def take(choices: Array, count: int, strata: Array | None = None) -> Array:
     if strata is None:
         times[np.argsort(choices, kind="stable")[:extra]] += 1
         return times
-    names, of_row, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+    _, of_row, sizes = np.unique(strata, return_inverse=True, return_counts=True)
     quotas = by_largest_remainder(sizes, extra)
     order = np.lexsort((choices, of_row))
     place = np.arange(rows) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # of each row within its stratum
