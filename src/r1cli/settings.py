@@ -50,8 +50,8 @@ class SampleSettings(InputSettings, RowOutputSettings, ModelSettings, EngineSett
     logprobs: Annotated[bool, Flag("keep `token_ids` and `logprobs` in the rows", OUTPUT)] = False
     until: Annotated[
         str | None,
-        Flag("draw --samples more of a prompt until it has this many: correct=4, passing=4, or the name of a reward", SAMPLING,
-             metavar="WHAT=N"),
+        Flag("draw --samples more of a prompt until it has this many: correct=4, passing=4, a reward's name, or a condition ('x > 0.5=4')",
+             SAMPLING, metavar="WHAT=N"),
     ] = None
     max: Annotated[int | None, Flag("most completions a prompt with --until (default: 64)", SAMPLING, min=1)] = None
     rewards: Annotated[

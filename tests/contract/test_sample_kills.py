@@ -1,4 +1,4 @@
-"""`r1 sample` killed with -9 at any moment and started again: the file ends complete, no row twice, none missing, each the one it was to be."""
+"""`r1 sample` killed with -9 at any moment and started again: the file ends complete, no row twice, none missing, each as it was to be."""
 
 import json
 import os
