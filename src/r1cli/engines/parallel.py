@@ -26,9 +26,9 @@ from transformers import AutoTokenizer
 from r1cli.engines.feed import Feed
 from r1cli.engines.load import load_engine
 from r1cli.engines.protocol import Completion, Request, SamplingParams
+from r1cli.engines.watchdog import LOAD_DEADLINE
 from r1cli.errors import Exit, R1Error
 
-LOAD_SECONDS = 1800.0
 STALL_SECONDS = 1800.0  # without a completion of any process
 END_SECONDS = 10.0
 
@@ -54,7 +54,7 @@ class ParallelEngine:
                 theirs.close()
                 self._pipes.append(ours)
                 self._processes.append(process)
-            ready = [self._receive(index, LOAD_SECONDS, "load the model") for index in range(count)]
+            ready = [self._receive(index, LOAD_DEADLINE, "load the model") for index in range(count)]
         except BaseException:
             self._kill()
             raise
