@@ -82,7 +82,8 @@ def train_on_policy(
         teacher_logprobs = measure(accelerator, teacher, batches)
         own = [len(samples), sum(len(sample.completion_ids) for sample in samples)]
         count, tokens = accelerator.reduce(torch.tensor(own, device=accelerator.device), "sum").tolist()
-        objective = ReverseKl(teacher_logprobs, tokens, config.importance_cap)
+        total = accelerator.reduce(torch.tensor(surplus(samples, teacher_logprobs), device=accelerator.device), "sum").item()
+        objective = ReverseKl(teacher_logprobs, tokens, total / tokens, config.importance_cap)
         lr = learning_rate(step, config.steps, config.optimiser)
         figures = update(accelerator, student, optimizer, batches, objective, lr=lr, config=config.optimiser, where=f"step {step + 1}")
         hooks.sync()
@@ -103,20 +104,26 @@ def train_on_policy(
             hooks.save(step + 1)
 
 
+def surplus(samples: Sequence[Sample], teacher: dict[int, Tensor]) -> float:
+    """By how much the sampler found its tokens likelier than the teacher does, in nats, summed over all tokens."""
+    return sum(sum(sample.sampler_logprobs or ()) - float(teacher[sample.index].double().sum()) for sample in samples)
+
+
 class ReverseKl:
     """The objective of a micro-batch: (batch, log-probabilities, entropies) -> (its part of the loss, figures to sum).
 
     teacher: the teacher's log-probabilities by sample index. tokens: completion tokens of the step, over all processes.
+    baseline: the mean over them of log sampler - log teacher.
     """
 
-    def __init__(self, teacher: dict[int, Tensor], tokens: int, importance_cap: float) -> None:
-        self.teacher, self.tokens, self.importance_cap = teacher, tokens, importance_cap
+    def __init__(self, teacher: dict[int, Tensor], tokens: int, baseline: float, importance_cap: float) -> None:
+        self.teacher, self.tokens, self.baseline, self.importance_cap = teacher, tokens, baseline, importance_cap
 
     def __call__(self, batch: MicroBatch, student_logprobs_N: Tensor, entropies_N: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         device = student_logprobs_N.device
         teacher_logprobs_N = torch.cat([self.teacher[sample.index] for sample in batch.samples]).to(device)
         sampler_logprobs_N = torch.tensor([p for sample in batch.samples for p in sample.sampler_logprobs or ()], device=device)
-        loss_N, kl_N = reverse_kl_loss(student_logprobs_N, teacher_logprobs_N)
+        loss_N, kl_N = reverse_kl_loss(student_logprobs_N, teacher_logprobs_N, self.baseline)
         correction_N = importance_weights(student_logprobs_N.detach(), sampler_logprobs_N, self.importance_cap)
         figures = {
             "reverse_kl": (kl_N * correction_N).sum() / self.tokens,
