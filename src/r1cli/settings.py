@@ -46,6 +46,28 @@ class SampleSettings(InputSettings, RowOutputSettings, ModelSettings, EngineSett
     """r1 sample"""
 
     resume: Annotated[bool, Flag("keep the whole rows of the output file and draw only what is missing", OUTPUT)] = False
+    shard: Annotated[
+        str | None, Flag("draw only this part of the prompts, told by their ids: 3/64 is the third of 64", INPUT, metavar="I/N")
+    ] = None
+    num_processes: Annotated[int, Flag("engines on this machine, each with its own copy of the model (and its own GPU)", MODEL, min=1)] = 1
+    few_shot: Annotated[
+        str | None, Flag("file of worked examples (prompt + completion, or messages) to show before each prompt", SAMPLING, metavar="FILE")
+    ] = None
+    shots: Annotated[int | None, Flag("examples to show (default: all of --few-shot)", SAMPLING, min=1)] = None
+    logprobs: Annotated[bool, Flag("keep `token_ids` and `logprobs` in the rows", OUTPUT)] = False
+    until: Annotated[
+        str | None,
+        Flag("draw --samples more of a prompt until it has this many: correct=4, passing=4, or the name of a reward", SAMPLING,
+             metavar="WHAT=N"),
+    ] = None
+    max: Annotated[int | None, Flag("most completions a prompt with --until (default: 64)", SAMPLING, min=1)] = None
+    rewards: Annotated[
+        str | None, Flag("score the rows on the way (default with --until: accuracy; see `r1 rewards`)", REWARDS, metavar="NAME[=W],...")
+    ] = None
+    reward_workers: Annotated[int, Flag("reward processes; 0 is one per core", REWARDS, min=0)] = 0
+    reward_timeout: Annotated[
+        float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)
+    ] = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,19 +111,36 @@ class MixSettings(RowOutputSettings, RunSettings):
     """r1 mix"""
 
     inputs: Annotated[
-        list[str], Flag("row files: FILE (all rows), FILE:N (exactly N), FILE=W (weight W) or - for stdin", INPUT, positional=True)
+        list[str],
+        Flag("row files: FILE (all rows), FILE:N (exactly N), FILE:25%, FILE:2.5x (repeated), FILE=W (weight W); - is stdin", INPUT,
+             positional=True),
     ]
     map: Annotated[list[str], Flag("read a field from another column (repeatable)", INPUT, metavar="FIELD=COLUMN")] = field(
         default_factory=list
     )
     skip_bad: Annotated[bool, Flag("leave out bad lines and count them instead of stopping", INPUT)] = False
     total: Annotated[int | None, Flag("rows in all, for weights (default: as many as the smallest source allows)", INPUT, min=1)] = None
-    dedupe: Annotated[str, Flag("remove repeated rows", OUTPUT, choices=("none", "exact"))] = "none"
+    max_repeat: Annotated[int, Flag("a source with too few rows may give each this often", INPUT, min=1)] = 1
+    stratify: Annotated[str | None, Flag("field whose values keep their shares when a part of a source is drawn", INPUT)] = None
+    chars: Annotated[str | None, Flag("drop rows whose texts are shorter or longer", INPUT, metavar="MIN..MAX")] = None
+    language: Annotated[list[str], Flag("drop rows that are not in this language (ISO 639-1, repeatable)", INPUT)] = field(
+        default_factory=list
+    )
+    dedupe: Annotated[
+        str, Flag("remove repeated rows: equal ones, or also near-duplicates by MinHash", INPUT, choices=("none", "exact", "minhash"))
+    ] = "none"
+    similarity: Annotated[float, Flag("Jaccard similarity of 5-word runs that makes near-duplicates", INPUT, min=0.5, max=1.0)] = 0.8
     decontaminate: Annotated[list[str], Flag("drop rows that share an n-gram with the prompts of this file (repeatable)", INPUT)] = field(
         default_factory=list
     )
     ngram: Annotated[int, Flag("words an overlap must have to count", INPUT, min=1)] = 10
+    rejected: Annotated[str | None, Flag("file for the dropped rows, each with `rejected_because`", OUTPUT)] = None
+    validation: Annotated[
+        str | None, Flag("rows held back for validation, all rows of a prompt or none", OUTPUT, metavar="N|P%")
+    ] = None
+    validation_out: Annotated[str | None, Flag("file for the rows held back", OUTPUT)] = None
     shuffle: Annotated[bool, Flag("shuffle by seed", OUTPUT)] = True
+    num_processes: Annotated[int, Flag("processes that read rows; 0 is one per core", RUN, min=0)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,10 +41,15 @@ class Dropped:
         self.reasons: Counter[Reason] = Counter()
         self._sink = sink
 
-    def add(self, row: Row, reason: Reason) -> None:
-        self.reasons[reason] += 1
+    def add(self, row: Row, reason: Reason, **more: Any) -> None:
+        """Count a row, and pass it on with its reason and `more` fields that explain it."""
+        self.count(reason)
         if self._sink is not None:
-            self._sink(row.with_fields(rejected_because=reason))
+            self._sink(row.with_fields(rejected_because=reason, **more))
+
+    def count(self, reason: Reason) -> None:
+        """Count a row that nobody wants to see."""
+        self.reasons[reason] += 1
 
     def total(self) -> int:
         return self.reasons.total()
