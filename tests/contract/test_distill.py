@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.contract.conftest import Run, assert_error, command_line, environment
+from tests.fake_server import FakeServer
 
 MADE = ("prompts.jsonl*", "traces.jsonl", "kept.jsonl*", "train.jsonl*", "scores.json*", "eval.jsonl", "final/*")
 SUMS = [(a, b) for a in range(1, 5) for b in range(1, 4)]
@@ -154,6 +155,24 @@ def test_on_policy_the_student_approaches_the_teacher(r1: Run, tiny: Path, files
     assert sum(kl[-5:]) < 0.8 * sum(kl[:5])
     assert json.loads((files / "run/scores.json").read_text())["problems"] == 2
     assert (files / "run/final/model.safetensors").is_file()
+
+
+def test_a_teacher_behind_an_address(r1: Run, tiny: Path, files: Path) -> None:
+    """The server has no tokenizer here and no log-probabilities of given tokens; the student is evaluated in this process."""
+    words = ["distill", "--student", str(tiny), "--dtype", "float32", "--epochs", "1", "--batch-rows", "8", "--max-completion-length", "32"]
+    with FakeServer() as server:
+        teacher = ["--teacher", server.url, "--rewards", "language", "-k", "2"]
+        done = r1(*words, *teacher, "--eval", "test.jsonl", "--eval-samples", "1", "-o", "run", "prompts.jsonl")
+        assert done.returncode == 0, done.stderr
+        assert len(server.requests) == 2 * len(PROMPTS)
+        again = r1(*words, *teacher, "--eval", "test.jsonl", "--eval-samples", "1", "-o", "run", "--resume", "prompts.jsonl")
+        assert again.returncode == 0, again.stderr
+        assert len(server.requests) == 2 * len(PROMPTS)
+        refused = r1(*words, "--teacher", server.url, "--on-policy", "-o", "other", "prompts.jsonl")
+        assert_error(refused, 2, "--on-policy needs the teacher's weights here", "--teacher FOLDER")
+    traces = read(files / "run/traces.jsonl")
+    assert {row["model"] for row in traces} == {"teacher"} and len(traces) == 2 * len(PROMPTS)
+    assert json.loads((files / "run/scores.json").read_text())["samples"] == 2
 
 
 def test_flags_of_one_way_are_refused_in_the_other(r1: Run, tiny: Path, files: Path) -> None:

@@ -26,6 +26,7 @@ from r1cli.commands.artefacts import Artefacts, hashes
 from r1cli.commands.distill_eval import evaluate, held_out
 from r1cli.commands.distill_traces import passing, sample_traces
 from r1cli.commands.processes import check_unused, is_first, of_process
+from r1cli.commands.sampling import at_address, resolve_model, uses_server
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io import manifest
@@ -74,7 +75,11 @@ def _check(settings: DistillSettings, context: Context) -> None:
     if not settings.traces and not settings.teacher:
         raise R1Error("no teacher", hint="--teacher MODEL, or --traces FILE with completions that exist", code=Exit.USAGE)
     if settings.teacher:
-        model_folder(settings.teacher, settings.trust_remote_code)
+        asked, teacher = at_address(settings, settings.teacher)
+        if settings.on_policy and uses_server(asked):
+            raise R1Error("--on-policy needs the teacher's weights here: a server does not score given tokens", code=Exit.USAGE,
+                          hint="--teacher FOLDER, without --url")
+        resolve_model(teacher, asked, lambda _: None)
     of_traces = [name for name in ("traces", "general", "filters", "plain", "per_prompt", "epochs", "batch_rows") if _asked(context, name)]
     of_policy = [name for name in ("steps", "prompts_per_step", "importance_cap") if _asked(context, name)]
     wrong = of_traces if settings.on_policy else of_policy

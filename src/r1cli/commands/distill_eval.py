@@ -48,6 +48,7 @@ def evaluate(settings: DistillSettings, context: Context) -> None:
     if made.changes("scores.json", facts) == []:
         context.console.info(f"distill: `{settings.out}/scores.json` is there and is of this student")
         return
+    shared["engine"] = "auto" if settings.engine == "server" else settings.engine  # the teacher's; the student is drawn from here
     known = {field.name for field in fields(EvalSettings)}
     asked = EvalSettings(**{name: value for name, value in shared.items() if name in known}, inputs=[settings.eval],
                          model=str(Path(settings.out) / "final"), samples=settings.eval_samples, force=True,

@@ -6,7 +6,7 @@ from typing import Any
 
 from r1cli.commands.artefacts import Artefacts, Facts, hashes
 from r1cli.commands.distill_eval import held_out, question_hash
-from r1cli.commands.sampling import draw
+from r1cli.commands.sampling import at_address, draw
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.jsonl import finished_pairs, repair_tail
@@ -46,7 +46,8 @@ def sample_traces(settings: DistillSettings, context: Context, made: Artefacts, 
             context.console.progress(None, "rows", "teacher") as progress:
         if changed is None:
             made.note(path.name, facts, {"finished": False})
-        for row in draw(read_rows([str(prompts)]), settings, context, model=settings.teacher, skip=done, on_ready=progress.restart):
+        asked, teacher = at_address(settings, settings.teacher or "")
+        for row in draw(read_rows([str(prompts)]), asked, context, model=teacher, skip=done, on_ready=progress.restart):
             writer.write(row)
             progress.advance()
     if changed is None or writer.count:

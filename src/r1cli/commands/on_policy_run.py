@@ -82,7 +82,8 @@ def on_policy_config(settings: DistillSettings, pad_id: int) -> OnPolicyConfig:
 
 def _fitting(prompts: list[Row], sampler: Sampler, context: Context) -> list[Row]:
     """The prompts that leave room for a completion; the others are counted."""
-    renderer: PromptRenderer = sampler.renderer
+    renderer = sampler.renderer
+    assert isinstance(renderer, PromptRenderer)  # a student is sampled in this process
     fitting = [row for row in prompts if len(renderer.ids(row["prompt"])) <= sampler.room()]
     if not fitting:
         raise R1Error(f"no prompts to train on: {len(prompts)} read, all longer than {sampler.room()} tokens" if prompts

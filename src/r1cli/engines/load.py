@@ -94,7 +94,7 @@ def _server(model: str, remote: Remote, **options: Any) -> Engine:
         if not key:
             raise R1Error(f"the environment variable `{remote.api_key_env}` holds no key", hint=f"export {remote.api_key_env}=...",
                           code=Exit.ENVIRONMENT)
-    return ServerEngine(model, model if Path(model).is_dir() else None, urls=list(remote.urls), key=key, timeout=remote.timeout,
+    return ServerEngine(model, model if model and Path(model).is_dir() else None, urls=list(remote.urls), key=key, timeout=remote.timeout,
                         retries=remote.retries, patience=remote.patience, **options)
 
 
