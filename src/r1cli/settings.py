@@ -32,6 +32,13 @@ from r1cli.shared_settings import (
     SpeechSettings,
 )
 
+FiltersFlag = Annotated[
+    str | None,
+    Flag("drop hard reading: readable (all), or of truncated,mixed-language,long-paragraph:words=200,code-block,repetition", OUTPUT),
+]
+PlainFlag = Annotated[
+    str | None, Flag("condition: SFT rows taught without their reasoning, as R1's simple queries", OUTPUT, metavar="CONDITION")
+]
 LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo")
 ALARMS = ("constant-reward", "zero-gradient", "clipped", "entropy", "language", "truncated")
 
@@ -76,10 +83,7 @@ class RejectSettings(InputSettings, RowOutputSettings, EngineSettings, RewardSet
         str,
         Flag("which rows stay: passing (every reward at its maximum), all, or a condition like 'accuracy == 1 and language > 0.9'", OUTPUT),
     ] = "passing"
-    filters: Annotated[
-        str | None,
-        Flag("drop hard reading: readable (all), or of truncated,mixed-language,long-paragraph:words=200,code-block,repetition", OUTPUT),
-    ] = None
+    filters: FiltersFlag = None
     pass_rate: Annotated[
         str | None, Flag("only prompts of which this share of the completions is right, by the first reward", OUTPUT, metavar="LOW..HIGH")
     ] = None
@@ -89,6 +93,7 @@ class RejectSettings(InputSettings, RowOutputSettings, EngineSettings, RewardSet
     ] = "random"
     rejected: Annotated[str | None, Flag("file for the dropped rows, each with `rejected_because`", OUTPUT)] = None
     to: Annotated[str, Flag("shape of the kept rows", OUTPUT, choices=("rows", "sft"))] = "rows"
+    plain: PlainFlag = None
     pairs: Annotated[bool, Flag("write preference rows: prompt, chosen (a kept row), rejected (a worse one)", OUTPUT)] = False
     balance_lengths: Annotated[bool, Flag("leave out pairs until chosen and rejected are equally long on average", OUTPUT)] = False
     compare: Annotated[
@@ -240,6 +245,18 @@ class DistillSettings(InputSettings, RunDirSettings, EngineSettings, SamplingSet
     top_p: Annotated[float, Flag("nucleus: smallest set of tokens with this probability", SAMPLING, min=0.0, max=1.0)] = 0.95
     general: Annotated[list[str], Flag("SFT rows mixed in as they are (repeatable)", INPUT)] = field(default_factory=list)
     per_prompt: Annotated[int, Flag("most traces kept a prompt; 0 is all", OUTPUT, min=0)] = 0
+    filters: FiltersFlag = None
+    plain: PlainFlag = None
+    eval: Annotated[str | None, Flag("held-out prompt rows: the student is scored on them, and not trained", INPUT, metavar="FILE")] = None
+    eval_samples: Annotated[int, Flag("completions a held-out prompt", SAMPLING, min=1)] = 4
+    on_policy: Annotated[
+        bool, Flag("the student samples and learns from the teacher's log-probabilities of its tokens (reverse KL)", TRAINING)
+    ] = False
+    steps: Annotated[int, Flag("steps of --on-policy", TRAINING, min=1)] = 100
+    prompts_per_step: Annotated[int, Flag("prompts a step of --on-policy; --samples completions each", TRAINING, min=1)] = 32
+    importance_cap: Annotated[
+        float, Flag("cap of the per-token weight between trainer and sampler with --on-policy; 0 is off", TRAINING, min=0.0)
+    ] = 2.0
     lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "cosine"
     epochs: Annotated[float, Flag("passes over the traces", TRAINING, min=0.0)] = 2.0
     batch_rows: Annotated[int, Flag("rows a step, over all processes", TRAINING, min=1)] = 64

@@ -1,9 +1,13 @@
 """`r1 reject` as a user meets it."""
 
 import json
+import subprocess
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from tests.contract.conftest import Run, assert_error
+from tests.contract.conftest import Run, assert_error, command_line, environment
+from tests.fake_server import FakeServer, send
 
 
 def rows(*answers: tuple[str, int, str, str]) -> str:
@@ -188,10 +192,6 @@ def test_a_judge_that_babbles_lets_nothing_pass_and_is_counted(r1: Run, tiny: Pa
 
 def test_rows_stream_through_filters_and_comparison(tmp_path: Path) -> None:
     """Row 1 comes out before row 2 goes in."""
-    import subprocess
-
-    from tests.contract.conftest import command_line, environment
-
     words = ["reject", "--rewards", "accuracy", "--filters", "code-block,repetition", "--compare", "input"]
     with subprocess.Popen(
         [*command_line(), *words],
@@ -209,3 +209,46 @@ def test_rows_stream_through_filters_and_comparison(tmp_path: Path) -> None:
             assert json.loads(process.stdout.readline())["sample"] == [0, 2, 0][n]
         process.stdin.close()
         assert process.wait() == 0
+
+
+def says(text: str) -> Callable[[BaseHTTPRequestHandler], None]:
+    """A chat model that always says the same."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return lambda handler: send(handler, 200, {"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 5}})
+
+
+def test_a_judge_behind_an_address(r1: Run) -> None:
+    text = TEXT.replace('"answer": "4", "source": "s", "sample": 0', '"answer": null, "reference": "four", "source": "s", "sample": 0')
+    with FakeServer(always=says("It is.\nVERDICT: CORRECT")) as server:
+        done = r1("reject", "--rewards", "accuracy", "--judge", server.url, stdin=text)
+        assert done.returncode == 0, done.stderr
+        named = r1("reject", "--rewards", "accuracy", "--judge", "teacher", "--url", server.url, stdin=text)
+        asked = [body["messages"][0]["content"] for _, body, _ in server.requests]
+        assert_error(r1("reject", "--judge", server.url, "--url", server.url, stdin="broken"), 2, "is the address of a server, and --url")
+    assert pairs(done.stdout) == [("a", 0), ("b", 0), ("a", 2), ("c", 0)]
+    assert [row["rewards"]["judge"] for row in read(done.stdout)] == [1.0, 1.0, None, 1.0]
+    assert named.stdout == done.stdout
+    assert len(asked) == 6
+    for question in ("a?", "b?", "c?"):
+        assert sum(f"\n{question}\n" in text and "\nfour\n" in text and "\\boxed{4}" in text for text in asked) == 2
+    assert "judge: 3 rows graded, 0 verdicts could not be read" in done.stderr
+
+
+def test_a_judge_that_always_prefers_the_first_place_makes_no_pair(r1: Run, tmp_path: Path) -> None:
+    with FakeServer(always=says("[[A>>B]]")) as server:
+        words = ["--rewards", "accuracy", "--keep", "all", "--pairs", "--judge", server.url, "--rejected", "bad.jsonl"]
+        done = r1("reject", *words, stdin=TEXT)
+        assert len(server.requests) == 4
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    reasons = [row["rejected_because"] for row in read((tmp_path / "bad.jsonl").read_text())]
+    assert reasons.count("not in a pair: a mean margin of 1 or less") == 2 and len(reasons) == 5
+    assert "judge: 1 pairs compared, 0 verdicts could not be read" in done.stderr
+
+
+def test_what_the_judges_server_refuses_is_unreadable(r1: Run) -> None:
+    text = TEXT.replace('"answer": "4"', '"answer": null')
+    with FakeServer(refuse="VERDICT") as server:
+        done = r1("reject", "--rewards", "accuracy", "--judge", server.url, stdin=text)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "dropped: 5 the judge's verdict could not be read" in done.stderr

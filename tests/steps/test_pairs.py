@@ -148,7 +148,7 @@ class _Margins(Judge):
     """A judge that finds what it is told."""
 
     def __init__(self, *margins: float | None) -> None:
-        super().__init__(lambda questions: iter(()))
+        super().__init__(lambda questions, unanswered: ())
         self._margins = iter(margins)
 
     def margins(self, pairs: Iterable[tuple[Row, Row]]) -> Iterator[tuple[Row, Row, float | None]]:

@@ -49,7 +49,7 @@ def run(settings: GrpoSettings, context: Context) -> None:
 
 def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
     """Refuse (`R1Error`, exit 2) words and numbers that contradict each other, before anything is read."""
-    specs = parse_specs(settings.rewards)
+    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     check_stages(specs)
     seconds_of(settings.time_limit)
     for name in filter(None, (settings.stop_on or "").split(",")):

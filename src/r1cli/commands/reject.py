@@ -24,7 +24,7 @@ from r1cli.rewards.registry import parse_specs
 from r1cli.rewards.scorer import Scorer
 from r1cli.row import Row, require
 from r1cli.settings import RejectSettings
-from r1cli.steps import moves, pass_rate, readability
+from r1cli.steps import condition, moves, pass_rate, readability
 from r1cli.steps.judge import Judge
 from r1cli.steps.keep import Dropped, judge_of, keep_rows
 from r1cli.steps.moves import Moves
@@ -40,6 +40,7 @@ def run(settings: RejectSettings, context: Context) -> None:
     filters = readability.parse(settings.filters or "")
     keep = judge_of(settings.keep, specs)
     window = None if settings.pass_rate is None else pass_rate.parse(settings.pass_rate)
+    plain = None if settings.plain is None else condition.parse(settings.plain)
     _check(settings, context)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
     compared = _moves(settings, reader, keep)
@@ -69,7 +70,7 @@ def run(settings: RejectSettings, context: Context) -> None:
         else:
             kept = pass_rate.within(keep_rows(rows, reason, dropped), window, rates, dropped)
             kept = pick_rows(kept, settings.per_prompt, settings.pick, settings.seed, dropped)
-        writer.write_all(to_sft(kept) if settings.to == "sft" else kept)
+        writer.write_all(to_sft(kept, plain) if settings.to == "sft" else kept)
     counts: dict[str, Any] = {"in": sums.rows, "out": writer.count, "dropped": dict(dropped.reasons), "bad": reader.bad}
     counts |= {} if judge is None else {"judged": judge.asked, "verdicts_unreadable": judge.unreadable}
     counts |= {} if compared is None else {"compare": compared.counts()}
@@ -89,6 +90,8 @@ def _check(settings: RejectSettings, context: Context) -> None:
             raise R1Error(f"{other} and {flag} name the same file", hint="give them two names", code=Exit.USAGE)
     if settings.moved is not None and settings.compare is None:
         raise R1Error("--moved does nothing without --compare", hint="--compare OLD", code=Exit.USAGE)
+    if settings.plain is not None and settings.to != "sft":
+        raise R1Error("--plain does nothing without --to sft", hint="--to sft", code=Exit.USAGE)
     if settings.balance_lengths and not settings.pairs:
         raise R1Error("--balance-lengths does nothing without --pairs", hint="--pairs", code=Exit.USAGE)
     if settings.pairs:

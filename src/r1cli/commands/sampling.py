@@ -5,12 +5,13 @@ with open_sampler(settings, context, model=folder) as sampler:
 for row in draw(rows, settings, context): ...                      # the same as rows; loads the model for the first of them
 """
 
+import dataclasses
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from r1cli.commands.few_shot import read_examples
 from r1cli.commands.sampler import Drawn, Pair, Sampler, Task, Totals, missing
@@ -23,7 +24,19 @@ from r1cli.text.choices import shuffled
 from r1cli.text.prompts import PromptRenderer, WordRenderer
 from r1cli.text.templates import check_template
 
-__all__ = ["Drawn", "Pair", "Sampler", "Totals", "check_sampling", "draw", "draw_tasks", "open_sampler", "resolve_model", "uses_server"]
+__all__ = [
+    "Drawn",
+    "Pair",
+    "Sampler",
+    "Totals",
+    "at_address",
+    "check_sampling",
+    "draw",
+    "draw_tasks",
+    "open_sampler",
+    "resolve_model",
+    "uses_server",
+]
 
 
 def uses_server(settings: Any) -> bool:
@@ -33,9 +46,26 @@ def uses_server(settings: Any) -> bool:
 
 def resolve_model(model: str, settings: Any, say: Callable[[str], None]) -> str:
     """The folder of a model; for servers a name that is no folder stays what the servers call it."""
-    if uses_server(settings) and not Path(model).expanduser().is_dir():
+    if uses_server(settings) and (not model or not Path(model).expanduser().is_dir()):
         return model
     return model_folder(model, settings.trust_remote_code, say=say)
+
+
+S = TypeVar("S")
+
+
+def at_address(settings: S, model: str) -> tuple[S, str]:
+    """(settings, model) for a model that may be named by its server's address: what that server serves, whatever it calls it."""
+    if not model.startswith(("http://", "https://")):
+        return settings, model
+    values: Any = settings
+    if values.url:
+        raise R1Error(
+            f"`{model}` is the address of a server, and --url is another",
+            code=Exit.USAGE,
+            hint="name the model as that server does, and leave the address to --url",
+        )
+    return dataclasses.replace(values, url=[model], engine="server"), ""
 
 
 def check_sampling(settings: Any, sources: Mapping[str, str]) -> None:
@@ -97,7 +127,7 @@ def open_sampler(settings: Any, context: Context, *, model: str, logprobs: bool 
         "shots": getattr(settings, "shots", None),
     }
     renderer = WordRenderer(**words) if engine.tokenizer is None else PromptRenderer(engine.tokenizer, **words)
-    sampler = Sampler(engine, renderer, params, model=model, keep_logprobs=keep)
+    sampler = Sampler(engine, renderer, params, model=model or engine.model, keep_logprobs=keep)
     if sampler.room() < 1:
         raise R1Error(
             f"--max-completion-length {params.max_tokens} leaves no room for a prompt in {engine.max_model_len} tokens",
@@ -181,7 +211,7 @@ def draw_tasks(
         return
     if on_bad is None:
         require(first[0], "prompt", str, list)  # the wrong column: better said now than when the model is loaded
-    with open_sampler(settings, context, model=model or settings.model) as sampler:
+    with open_sampler(settings, context, model=settings.model if model is None else model) as sampler:
         totals.started, totals.engine = monotonic(), sampler.engine.name
         on_ready()
         draws = sampler.draw_tasks(chain([first], wanted), seed=settings.seed, on_bad=on_bad, on_none=on_none)

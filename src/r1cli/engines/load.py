@@ -113,7 +113,7 @@ def _server(model: str, remote: Remote, **options: Any) -> Engine:
             )
     return ServerEngine(
         model,
-        model if Path(model).is_dir() else None,
+        model if model and Path(model).is_dir() else None,
         urls=list(remote.urls),
         key=key,
         timeout=remote.timeout,

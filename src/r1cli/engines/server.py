@@ -80,6 +80,7 @@ class ServerEngine:
             self._fleet.close()
             raise
         self._dialect = served
+        self.model = model or served.model
         self._wants_logprobs = logprobs
         self.max_model_len = min([*lengths, max_model_len or UNKNOWN_LENGTH])
 
@@ -136,6 +137,16 @@ class ServerEngine:
         return Dialect(name, vllm, ends), entry.get("max_model_len")
 
     def _served_name(self, url: str, models: dict[str, Any]) -> str:
+        if not self.model and len(models) == 1:  # the server was named instead of the model
+            return next(iter(models))
+        if not self.model:
+            raise R1Error(
+                f"{url} serves {len(models)} models" if models else f"{url} does not say what it serves",
+                code=Exit.USAGE,
+                hint="name one of " + ", ".join(f"`{name}`" for name in models) + " and give the address as --url"
+                if models
+                else "name the model as the server does, and give the address as --url",
+            )
         if not models or self.model in models:  # a service without a list of models: it will say so when it does not know this one
             return self.model
         if self._folder is None:
