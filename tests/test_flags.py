@@ -35,30 +35,44 @@ def test_params_follow_the_order_of_the_groups() -> None:
     assert list(TOY) == ["out", "rate", "count", "shape", "stop", "shuffle", "force"]
 
 
-@pytest.mark.parametrize(("name", "value", "result"), [
-    ("rate", "0.25", 0.25), ("rate", 1, 1.0), ("rate", "1e-1", 0.1),
-    ("count", "3", 3), ("count", None, None), ("shape", "square", "square"),
-    ("stop", ["a", "b"], ["a", "b"]), ("stop", "a", ["a"]), ("shuffle", "no", False), ("shuffle", "TRUE", True), ("force", True, True),
-])
+@pytest.mark.parametrize(
+    ("name", "value", "result"),
+    [
+        ("rate", "0.25", 0.25),
+        ("rate", 1, 1.0),
+        ("rate", "1e-1", 0.1),
+        ("count", "3", 3),
+        ("count", None, None),
+        ("shape", "square", "square"),
+        ("stop", ["a", "b"], ["a", "b"]),
+        ("stop", "a", ["a"]),
+        ("shuffle", "no", False),
+        ("shuffle", "TRUE", True),
+        ("force", True, True),
+    ],
+)
 def test_values_become_the_type_of_the_field(name: str, value: object, result: object) -> None:
     converted = convert(TOY[name], value, "`x`")
     assert converted == result
     assert type(converted) is type(result)
 
 
-@pytest.mark.parametrize(("name", "value", "message"), [
-    ("rate", "1.5", "`x` must be a number between 0 and 1, found `1.5`"),
-    ("rate", "nan", "`x` must be a number between 0 and 1, found `nan`"),
-    ("rate", True, "`x` must be a number between 0 and 1, found True"),
-    ("rate", None, "`x` must be a number between 0 and 1, found None"),
-    ("count", "0", "`x` must be a whole number of at least 1, found `0`"),
-    ("count", "2.0", "`x` must be a whole number of at least 1, found `2.0`"),
-    ("count", 2.0, "`x` must be a whole number of at least 1, found `2.0`"),
-    ("shape", "squar", "`x` must be one of `round`, `square`, found `squar`"),
-    ("stop", [1], "`x` must be a list of texts, found [1]"),
-    ("shuffle", "maybe", "`x` must be true or false, found `maybe`"),
-    ("out", 3, "`x` must be text, found `3`"),
-])
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("rate", "1.5", "`x` must be a number between 0 and 1, found `1.5`"),
+        ("rate", "nan", "`x` must be a number between 0 and 1, found `nan`"),
+        ("rate", True, "`x` must be a number between 0 and 1, found True"),
+        ("rate", None, "`x` must be a number between 0 and 1, found None"),
+        ("count", "0", "`x` must be a whole number of at least 1, found `0`"),
+        ("count", "2.0", "`x` must be a whole number of at least 1, found `2.0`"),
+        ("count", 2.0, "`x` must be a whole number of at least 1, found `2.0`"),
+        ("shape", "squar", "`x` must be one of `round`, `square`, found `squar`"),
+        ("stop", [1], "`x` must be a list of texts, found [1]"),
+        ("shuffle", "maybe", "`x` must be true or false, found `maybe`"),
+        ("out", 3, "`x` must be text, found `3`"),
+    ],
+)
 def test_values_outside_are_refused_with_what_was_expected(name: str, value: object, message: str) -> None:
     with pytest.raises(R1Error) as caught:
         convert(TOY[name], value, "`x`")

@@ -42,8 +42,14 @@ class Group(TyperGroup):
         formatter.write(root_help() + "\n")
 
 
-app = typer.Typer(name="r1", cls=Group, rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True,
-                  context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(
+    name="r1",
+    cls=Group,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 @app.callback()
@@ -118,8 +124,9 @@ def rewritten(error: typer.TyperException, words: list[str]) -> R1Error:
     option = getattr(error, "option_name", None)
     if context is not None and hasattr(error, "possibilities"):
         if (path, option) in REFUSED:
-            return R1Error(f"`{path}` has no flag `{option}`: {REFUSED[path, option]}", hint="leave it out; --temperature may be set",
-                           code=Exit.USAGE)
+            return R1Error(
+                f"`{path}` has no flag `{option}`: {REFUSED[path, option]}", hint="leave it out; --temperature may be set", code=Exit.USAGE
+            )
         known = [name for param in context.command.params for name in (*param.opts, *param.secondary_opts) if name.startswith("-")]
         hint = nearest(str(option), known)
         return R1Error(f"`{path}` has no flag `{option}`", hint=hint if hint.startswith("did") else f"{path} --help", code=Exit.USAGE)

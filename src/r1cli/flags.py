@@ -130,7 +130,11 @@ def _read_changing(value: Any) -> Any:
 
 
 _READ: dict[type, Callable[[Any], Any]] = {
-    bool: _read_bool, int: _read_int, float: _read_float, str: _read_str, Changing: _read_changing,
+    bool: _read_bool,
+    int: _read_int,
+    float: _read_float,
+    str: _read_str,
+    Changing: _read_changing,
 }
 
 
@@ -147,8 +151,14 @@ def expected(param: Param) -> str:
     """What the field takes, in words: "a whole number of at least 1", "one of `a`, `b`"."""
     if param.flag.choices:
         return "one of " + ", ".join(f"`{choice}`" for choice in param.flag.choices)
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list of texts",
-             Changing: "a whole number of at least 1, and VALUE@STEP after commas"}[param.kind]
+    words = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        list: "a list of texts",
+        Changing: "a whole number of at least 1, and VALUE@STEP after commas",
+    }[param.kind]
     return f"{words} {bounds(param)}".rstrip()
 
 
@@ -255,8 +265,11 @@ def _refuse_swallowed(params: tuple[Param, ...], given: dict[str, Any]) -> None:
         value = given.get(param.name)
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and text in known:
-                raise R1Error(f"`{param.option}` needs a value, found the flag `{text}`",
-                              hint=f"write `{param.option} {metavar(param) or 'VALUE'} {text} ...`", code=Exit.USAGE)
+                raise R1Error(
+                    f"`{param.option}` needs a value, found the flag `{text}`",
+                    hint=f"write `{param.option} {metavar(param) or 'VALUE'} {text} ...`",
+                    code=Exit.USAGE,
+                )
 
 
 def unknown(name: str, known: list[str], where: str, command: str) -> R1Error:

@@ -3,7 +3,6 @@
 The commands' own are in `settings.py`. Nothing heavy is imported here.
 """
 
-
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -28,6 +27,7 @@ class Flag:
 
 INPUT, OUTPUT, MODEL, SAMPLING, REWARDS, TRAINING, RUN = "Input", "Output", "Model", "Sampling", "Rewards", "Training", "Run"
 DTYPES = ("auto", "bfloat16", "float32", "float16")
+ENGINES = ("auto", "vllm", "transformers", "server")
 SCHEDULES = ("constant", "cosine", "linear")
 
 
@@ -107,13 +107,21 @@ class ModelSettings:
 class EngineSettings:
     """Which sampler. auto is vllm where it can be imported, else transformers."""
 
-    engine: Annotated[str, Flag("sampler", MODEL, choices=("auto", "vllm", "transformers"))] = "auto"
+    engine: Annotated[str, Flag("sampler; auto is the server of --url, or vllm", MODEL, choices=ENGINES)] = "auto"
     max_model_len: Annotated[
         int | None, Flag("longest prompt + completion the engine makes room for (default: what the longest prompt needs)", MODEL, min=1)
     ] = None
     gpu_memory: Annotated[float, Flag("share of GPU memory vLLM may take", MODEL, min=0.05, max=1.0)] = 0.9
     kv_cache_gib: Annotated[float, Flag("KV cache of vLLM on a CPU, in GiB", MODEL, min=0.1)] = 1.0
-    batch_size: Annotated[int, Flag("most sequences that are generated at the same time", MODEL, min=1)] = 64
+    batch_size: Annotated[int, Flag("most sequences that are generated at the same time by an engine or a server", MODEL, min=1)] = 64
+    url: Annotated[
+        list[str],
+        Flag("OpenAI-compatible server to draw from, such as `vllm serve` (repeatable); --model is its name there, or a folder", MODEL),
+    ] = field(default_factory=list)
+    api_key_env: Annotated[str | None, Flag("environment variable that holds the key of the server", MODEL, metavar="NAME")] = None
+    request_timeout: Annotated[float, Flag("seconds a server may take for one completion", MODEL, min=0.1)] = 1800.0
+    retries: Annotated[int, Flag("times a completion may fail by an error of its server", MODEL, min=0)] = 8
+    server_wait: Annotated[float, Flag("seconds to wait while no server gives anything", MODEL, min=0.1)] = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +129,12 @@ class PromptSettings:
     """How a row's prompt becomes the text the model sees."""
 
     template: Annotated[
-        str, Flag("prompt template: chat, boxed (chat, asks for \\boxed{}), r1-zero, raw, or a file with {prompt} in it", SAMPLING)
+        str,
+        Flag(
+            "prompt template: chat, boxed (asks for \\boxed{}), reflect (asks for reflection and verification), r1-zero, raw, or a file "
+            "with {prompt} in it; rewrite makes the reasoning of completion rows readable",
+            SAMPLING,
+        ),
     ] = "chat"
     system: Annotated[str | None, Flag("system message", SAMPLING)] = None
     think_prefix: Annotated[bool, Flag("open <think> in the prompt, for models that skip thinking", SAMPLING)] = False
@@ -137,6 +150,7 @@ class SamplingSettings(PromptSettings):
     top_k: Annotated[int, Flag("most likely tokens to draw from; 0 is all", SAMPLING, min=0)] = 0
     max_completion_length: Annotated[int, Flag("most new tokens a completion", SAMPLING, min=1)] = 1024
     stop: Annotated[list[str], Flag("end a completion after this string (repeatable)", SAMPLING)] = field(default_factory=list)
+    shuffle_choices: Annotated[bool, Flag("put the options of rows with `choices` in an order drawn from --seed and id", SAMPLING)] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,9 +161,13 @@ class RewardSettings:
         str, Flag("rewards with weights: accuracy,format=0.5,path/to/file.py:function (see `r1 rewards`)", REWARDS, metavar="NAME[=W],...")
     ] = "accuracy,format"
     reward_workers: Annotated[int, Flag("reward processes; 0 is one per core", REWARDS, min=0)] = 0
-    reward_timeout: Annotated[
-        float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)
-    ] = 5.0
+    reward_timeout: Annotated[float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)] = (
+        5.0
+    )
+    sandbox_level: Annotated[
+        str, Flag("least sandbox level at which model code runs", REWARDS, choices=("limits", "seccomp", "confined", "namespaces"))
+    ] = "confined"
+    unsafe: Annotated[bool, Flag("run model code even where the sandbox does not reach that level", REWARDS)] = False
 
 
 @dataclass(frozen=True, kw_only=True)

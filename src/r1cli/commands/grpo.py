@@ -49,7 +49,7 @@ def run(settings: GrpoSettings, context: Context) -> None:
 
 def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
     """Refuse (`R1Error`, exit 2) words and numbers that contradict each other, before anything is read."""
-    specs = parse_specs(settings.rewards)
+    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     check_stages(specs)
     seconds_of(settings.time_limit)
     for text in settings.add:
@@ -66,11 +66,17 @@ def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
         )
     high = settings.clip_low if settings.clip_high is None else settings.clip_high
     if settings.clip_cap is not None and settings.clip_cap <= 1 + high:
-        raise R1Error(f"--clip-cap {settings.clip_cap:g} is not above 1 + --clip-high {high:g}: it would undo the clip",
-                      hint=f"--clip-cap {max(3.0, 2 + high):g}, or leave it out", code=Exit.USAGE)
+        raise R1Error(
+            f"--clip-cap {settings.clip_cap:g} is not above 1 + --clip-high {high:g}: it would undo the clip",
+            hint=f"--clip-cap {max(3.0, 2 + high):g}, or leave it out",
+            code=Exit.USAGE,
+        )
     if settings.importance_cap and settings.importance_floor >= settings.importance_cap:
-        raise R1Error(f"--importance-floor {settings.importance_floor:g} is not below --importance-cap {settings.importance_cap:g}",
-                      hint="lower the floor", code=Exit.USAGE)
+        raise R1Error(
+            f"--importance-floor {settings.importance_floor:g} is not below --importance-cap {settings.importance_cap:g}",
+            hint="lower the floor",
+            code=Exit.USAGE,
+        )
     _refuse_useless(settings, sources)
 
 
@@ -80,8 +86,10 @@ def _refuse_useless(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
         ("clip_cap", settings.loss == "cispo", "--loss cispo caps its weight already"),
         ("max_refills", settings.dynamic_sampling is None, "it belongs to --dynamic-sampling"),
         *((name, not settings.beta, "--beta is 0: there is no KL") for name in ("kl", "kl_correction", "reference_every", "reference_mix")),
-        *((name, not (settings.importance_cap or settings.importance_floor), "--importance-cap 0 turns it off")
-          for name in ("importance", "importance_rule")),
+        *(
+            (name, not (settings.importance_cap or settings.importance_floor), "--importance-cap 0 turns it off")
+            for name in ("importance", "importance_rule")
+        ),
     ]
     for name, useless, why in needs:
         if useless and sources.get(name) == "flag":

@@ -59,7 +59,11 @@ def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages,
     limit = dataclasses.replace(settings, max_completion_length=config.max_completion_length[0][1])
     with (
         open_sampler(limit, context, model=folder, logprobs=True) as sampler,
-        StagedScorer(parse_specs(settings.rewards), workers=settings.reward_workers, timeout=settings.reward_timeout) as scorer,
+        StagedScorer(
+            parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe),
+            workers=settings.reward_workers,
+            timeout=settings.reward_timeout,
+        ) as scorer,
         console.progress(settings.steps, "steps", "grpo") as bar,
         Stopper(seconds_of(settings.time_limit), started) as stopper,
     ):
@@ -139,6 +143,9 @@ class Wiring:
             if self.stopper.wanted():
                 completions.close()
                 break
+        if len(drawn) < len(rows) * settings.group_size and not self.stopper.wanted():
+            said = sampler.warnings() or [f"the engine gave {len(drawn)} of {len(rows) * settings.group_size} completions"]
+            raise R1Error(f"step {draw.step + 1}: a group is not whole: {said[0]}", hint="--resume goes on from the last checkpoint")
         drawn.sort(key=lambda d: (d.number, d.row["sample"]))
         return [Rollout(d.row, d.prompt_ids, d.token_ids, d.logprobs or []) for d in drawn]
 

@@ -1,6 +1,6 @@
 """What `sft`, `grpo` and `distill` share: the accelerator, the run directory of the main process, checkpoints and resuming.
 
-    accelerate launch -m r1cli grpo ...      every process runs the command; only the first one writes and speaks
+accelerate launch -m r1cli grpo ...      every process runs the command; only the first one writes and speaks
 """
 
 import resource

@@ -53,11 +53,14 @@ def kinds() -> list[RewardKind]:
     return [kind_of(name) for name in KINDS]
 
 
-def parse_specs(text: str) -> list[RewardSpec]:
-    """`--rewards` as a list. Raises `R1Error` (exit 2) for an unknown name, a bad weight or option, or a name given twice."""
+def parse_specs(text: str, **flags: Any) -> list[RewardSpec]:
+    """`--rewards` as a list. Raises `R1Error` (exit 2) for an unknown name, a bad weight or option, or a name given twice.
+
+    flags: values for the options of these names, in every reward that has one and whose entry does not set it itself.
+    """
     specs: list[RewardSpec] = []
     for entry in filter(None, (part.strip() for part in text.split(","))):
-        spec = _parse_entry(entry)
+        spec = _parse_entry(entry, flags)
         if any(spec.name == other.name for other in specs):
             raise R1Error(
                 f"reward `{spec.name}` is named twice in `{text}`", hint="name each reward once, with one weight", code=Exit.USAGE
@@ -75,7 +78,7 @@ def make(spec: RewardSpec) -> Reward:
     return reward
 
 
-def _parse_entry(entry: str) -> RewardSpec:
+def _parse_entry(entry: str, flags: dict[str, Any]) -> RewardSpec:
     started = START.search(entry)
     head, *rest = START.sub("", entry, count=1).split(":")
     name, *values = head.split("=")
@@ -84,7 +87,7 @@ def _parse_entry(entry: str) -> RewardSpec:
         function, *values = rest.pop(0).split("=")
         source, name = f"{name}:{function}", function
     kind = _kind_for(source)
-    options = {option.name: option.default for option in kind.options}
+    options = {option.name: flags.get(option.name, option.default) for option in kind.options}
     weight: float | None = None
     for value in values:
         if WEIGHT.fullmatch(value):

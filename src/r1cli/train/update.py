@@ -62,7 +62,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 def forward(policy: Any, batch: MicroBatch) -> tuple[Tensor, Tensor]:
     """(log-probabilities [N], entropies [N]) of a micro-batch's completion tokens; `policy` is a `Policy`, wrapped by accelerate or not."""
-    return policy(batch.input_ids_BT, batch.position_ids_BT, batch.attention_mask, batch.source_N, batch.target_N)
+    return policy(batch.input_ids_BT, batch.position_ids_BT, batch.marks_BT, batch.source_N, batch.target_N)
 
 
 def update(
