@@ -85,6 +85,10 @@ class GrpoSettings(
     add: Annotated[list[str], Flag("prompt rows that join the others at a step (repeatable)", INPUT, metavar="FILE@STEP")] = field(
         default_factory=list
     )
+    microbatch_tokens: Annotated[
+        int,
+        Flag("most tokens (padding included) a forward pass holds, halved when memory is out; 0: 8192, on a GPU 65536", TRAINING, min=0),
+    ] = 0
     samples_every: Annotated[int, Flag("steps between readable samples in samples.jsonl", RUN, min=1)] = 1
     time_limit: Annotated[
         str | None, Flag("save and end before this much time is over: 3h30m, 90m, 600 (seconds)", RUN, metavar="TIME")
