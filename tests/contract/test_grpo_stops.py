@@ -80,6 +80,22 @@ def test_an_alarm_is_said_once_and_may_end_the_run(r1: Run, tiny: Path, tmp_path
     assert (tmp_path / "run/checkpoints/step_000004/manifest.json").exists()
 
 
+def test_groups_are_drawn_until_enough_are_mixed_and_things_begin_at_their_step(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text("def odd(row):\n    return float(len(row['completion']) % 2)\n")
+    (tmp_path / "more.jsonl").write_text("".join(json.dumps({"id": f"late {n}", "prompt": f"Say {n}."}) + "\n" for n in range(60)))
+    flags = ["--rewards", "odd.py:odd,format=0.5@4", "--dynamic-sampling", "odd", "--add", "more.jsonl@4", "--rollout-lag", "1"]
+    done = r1(*words(tiny, tmp_path, "-o", "run", *flags))
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6, 8]
+    assert ["reward/format" in line for line in lines] == [False, False, True, True]
+    assert all(line["signal_groups"] == 1.0 and 0 <= line["wasted"] < 1 and line["refills"] >= 0 for line in lines)
+    shown = [json.loads(line) for line in (tmp_path / "run/samples.jsonl").read_text().splitlines()]
+    names = {step: {str(row["id"]) for row in shown if row["step"] == step} for step in (2, 4, 6, 8)}
+    assert not any(name.startswith("late") for step in (2, 4) for name in names[step])
+    assert any(name.startswith("late") for step in (6, 8) for name in names[step])
+
+
 @pytest.mark.parametrize(
     ("flags", "message", "hint"),
     [
