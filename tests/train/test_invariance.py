@@ -32,8 +32,8 @@ def one_step(accelerator: Any, new_policy: Callable[..., Any], config: GrpoConfi
 
 OPTIONS: list[dict[str, Any]] = [
     *({"loss": loss} for loss in INVARIANT),
-    {"importance": "geometric", "importance_cap": 50.0},
-    {"importance": "sequence", "importance_rule": "mask", "importance_floor": 0.001, "importance_cap": 1e6},
+    {"importance": "geometric", "importance_rule": "mask", "importance_floor": 0.01, "importance_cap": 50.0},
+    {"importance": "sequence", "importance_cap": 2.0},
     {"entropy_coef": 0.5, "loss": "dapo"},
     {"kl": "k1", "kl_correction": True},
     {"kl": "k2"},
