@@ -63,7 +63,7 @@ class Stopper:
         signal.signal(number, signal.SIG_DFL)
         self.reason = INTERRUPT if number == signal.SIGINT else TERMINATE
         again = "Ctrl-C again" if number == signal.SIGINT else "a second SIGTERM"
-        os.write(2, f"{'interrupted' if number == signal.SIGINT else 'terminated'}: saving a checkpoint; {again} kills\n".encode())
+        os.write(2, f"{'interrupted' if number == signal.SIGINT else 'terminated'}: saving what is done, then ending; {again} kills\n".encode())
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
