@@ -8,7 +8,7 @@ BATCH := 128
 KV_GIB := 0.5
 MICRO := 2048
 
-PROBLEMS := --test 100 --train 1024 --cold-start 160 --terms 2 3 --digits 1 2
+PROBLEMS := --test 200 --train 1024 --cold-start 192 --brief 0.5 --terms 3 4 --digits 1 1
 SFT_LR := 1e-4
 SFT_BATCH := 16
 COLD_EPOCHS := 1
@@ -18,15 +18,15 @@ GROUP := 8
 PROMPTS := 16
 RL_STEPS := 12
 
-REJECT_PROMPTS := 96
+REJECT_PROMPTS := 256
 REJECT_SAMPLES := 2
 REJECT_EPOCHS := 1
-GENERAL := 24
+GENERAL := 32
 
 ALL_STEPS := 3
 
 STUDENT_LAYERS := 24
-DISTILL_PROMPTS := 128
+DISTILL_PROMPTS := 256
 DISTILL_SAMPLES := 1
 DISTILL_EPOCHS := 2
 

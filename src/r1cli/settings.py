@@ -64,17 +64,41 @@ class SampleSettings(InputSettings, RowOutputSettings, ModelSettings, EngineSett
 
 
 @dataclass(frozen=True, kw_only=True)
-class RejectSettings(InputSettings, RowOutputSettings, RewardSettings, RunSettings):
+class RejectSettings(InputSettings, RowOutputSettings, EngineSettings, RewardSettings, RunSettings):
     """r1 reject"""
 
     keep: Annotated[
         str,
         Flag("which rows stay: passing (every reward at its maximum), all, or a condition like 'accuracy == 1 and language > 0.9'", OUTPUT),
     ] = "passing"
-    per_prompt: Annotated[int, Flag("most rows kept a prompt; 0 is all", OUTPUT, min=0)] = 0
-    pick: Annotated[str, Flag("which of a prompt's rows are kept", OUTPUT, choices=("random", "shortest", "longest", "best"))] = "random"
+    filters: Annotated[
+        str | None,
+        Flag("drop hard reading: readable (all), or of truncated,mixed-language,long-paragraph:words=200,code-block,repetition", OUTPUT),
+    ] = None
+    pass_rate: Annotated[
+        str | None, Flag("only prompts of which this share of the completions is right, by the first reward", OUTPUT, metavar="LOW..HIGH")
+    ] = None
+    per_prompt: Annotated[int, Flag("most rows (with --pairs: pairs) kept a prompt; 0 is all", OUTPUT, min=0)] = 0
+    pick: Annotated[
+        str, Flag("which of a prompt's rows are kept", OUTPUT, choices=("random", "shortest", "longest", "best", "diverse"))
+    ] = "random"
     rejected: Annotated[str | None, Flag("file for the dropped rows, each with `rejected_because`", OUTPUT)] = None
     to: Annotated[str, Flag("shape of the kept rows", OUTPUT, choices=("rows", "sft"))] = "rows"
+    pairs: Annotated[bool, Flag("write preference rows: prompt, chosen (a kept row), rejected (a worse one)", OUTPUT)] = False
+    balance_lengths: Annotated[bool, Flag("leave out pairs until chosen and rejected are equally long on average", OUTPUT)] = False
+    compare: Annotated[
+        str | None, Flag("say what moved since this file was scored; `input`: since the input was scored", OUTPUT, metavar="OLD")
+    ] = None
+    moved: Annotated[str | None, Flag("file for the rows that --compare found moved, each with `moved`", OUTPUT)] = None
+    judge: Annotated[
+        str | None, Flag("model that grades rows without a rule, and compares pairs: folder, run directory, hub name or URL", MODEL)
+    ] = None
+    judge_when: Annotated[str | None, Flag("condition for the rows it grades (default: no rule gave a score)", MODEL)] = None
+    judge_margin: Annotated[float, Flag("pairs stay above this mean margin of four comparisons, of 2", MODEL, min=0.0, max=2.0)] = 1.0
+    judge_temperature: Annotated[float, Flag("the judge's sampling temperature", MODEL, min=0.0, max=2.0)] = 0.6
+    judge_length: Annotated[int, Flag("most new tokens a verdict", MODEL, min=1)] = 1024
+    dtype: Annotated[str, Flag("computation type; auto is bfloat16 where the hardware has it", MODEL, choices=DTYPES)] = "auto"
+    trust_remote_code: Annotated[bool, Flag("run code that comes with the model", MODEL)] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,19 +106,36 @@ class MixSettings(RowOutputSettings, RunSettings):
     """r1 mix"""
 
     inputs: Annotated[
-        list[str], Flag("row files: FILE (all rows), FILE:N (exactly N), FILE=W (weight W) or - for stdin", INPUT, positional=True)
+        list[str],
+        Flag("row files: FILE (all rows), FILE:N (exactly N), FILE:25%, FILE:2.5x (repeated), FILE=W (weight W); - is stdin", INPUT,
+             positional=True),
     ]
     map: Annotated[list[str], Flag("read a field from another column (repeatable)", INPUT, metavar="FIELD=COLUMN")] = field(
         default_factory=list
     )
     skip_bad: Annotated[bool, Flag("leave out bad lines and count them instead of stopping", INPUT)] = False
     total: Annotated[int | None, Flag("rows in all, for weights (default: as many as the smallest source allows)", INPUT, min=1)] = None
-    dedupe: Annotated[str, Flag("remove repeated rows", OUTPUT, choices=("none", "exact"))] = "none"
+    max_repeat: Annotated[int, Flag("a source with too few rows may give each this often", INPUT, min=1)] = 1
+    stratify: Annotated[str | None, Flag("field whose values keep their shares when a part of a source is drawn", INPUT)] = None
+    chars: Annotated[str | None, Flag("drop rows whose texts are shorter or longer", INPUT, metavar="MIN..MAX")] = None
+    language: Annotated[list[str], Flag("drop rows that are not in this language (ISO 639-1, repeatable)", INPUT)] = field(
+        default_factory=list
+    )
+    dedupe: Annotated[
+        str, Flag("remove repeated rows: equal ones, or also near-duplicates by MinHash", INPUT, choices=("none", "exact", "minhash"))
+    ] = "none"
+    similarity: Annotated[float, Flag("Jaccard similarity of 5-word runs that makes near-duplicates", INPUT, min=0.5, max=1.0)] = 0.8
     decontaminate: Annotated[list[str], Flag("drop rows that share an n-gram with the prompts of this file (repeatable)", INPUT)] = field(
         default_factory=list
     )
     ngram: Annotated[int, Flag("words an overlap must have to count", INPUT, min=1)] = 10
+    rejected: Annotated[str | None, Flag("file for the dropped rows, each with `rejected_because`", OUTPUT)] = None
+    validation: Annotated[
+        str | None, Flag("rows held back for validation, all rows of a prompt or none", OUTPUT, metavar="N|P%")
+    ] = None
+    validation_out: Annotated[str | None, Flag("file for the rows held back", OUTPUT)] = None
     shuffle: Annotated[bool, Flag("shuffle by seed", OUTPUT)] = True
+    num_processes: Annotated[int, Flag("processes that read rows; 0 is one per core", RUN, min=0)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

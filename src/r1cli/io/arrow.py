@@ -99,6 +99,14 @@ class Columns:
             if self._shapes.get(name) != MIXED:
                 self._shapes[name] = merge(self._shapes.get(name), shape_of(value))
 
+    def update(self, other: "Columns") -> None:
+        """Take in what other rows need; the fields of those that came first stay in front."""
+        self.rows += other.rows
+        self._nulls |= other._nulls
+        for name, shape in other._shapes.items():
+            self._present[name] = self._present.get(name, 0) + other._present[name]
+            self._shapes[name] = merge(self._shapes.get(name), shape)
+
     def schema(self) -> Any:
         """The Arrow schema, with the metadata that `rows_of` reads."""
         import pyarrow as pa
