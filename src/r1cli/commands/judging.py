@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from types import SimpleNamespace
 
-from r1cli.commands.sampling import Sampler, open_sampler
+from r1cli.commands.sampling import open_sampler
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
-from r1cli.row import Message, Row
+from r1cli.row import Row
 from r1cli.settings import RejectSettings
 from r1cli.steps import condition
 from r1cli.steps.judge import Judge
@@ -40,11 +40,7 @@ def open_judge(settings: RejectSettings, context: Context) -> Iterator[Judge | N
                 for each in drawn:
                     yield each.row
 
-        yield Judge(ask, fits=lambda messages: _fits(sampler, messages), wants=wants)
-
-
-def _fits(sampler: Sampler, messages: list[Message]) -> bool:
-    return len(sampler.renderer.ids(messages)) <= sampler.room()
+        yield Judge(ask, fits=sampler.fits, wants=wants)
 
 
 def _sampling(settings: RejectSettings) -> SimpleNamespace:
