@@ -43,7 +43,7 @@ def test_words_are_enough(r1, tiny, url):
         pair: row["completion"] for pair, row in tokens.items()}  # fmt: skip
     done = r1("sample", "--model", "nobody", "--url", url, "--max-completion-length", "16", stdin=LINES)
     assert done.returncode == 2
-    assert f"does not serve `nobody`\n\nhint: known: " in done.stderr
+    assert "does not serve `nobody`\n\nhint: known: " in done.stderr
 
 
 def test_grpo_draws_from_the_weights_it_trains(r1, tiny, url, tmp_path):
