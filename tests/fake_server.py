@@ -75,8 +75,18 @@ class FakeServer:
     """See above. requests: (path, body, headers) of every completion request; most_at_once: most that ran together."""
 
     def __init__(
-        self, *, model: str = "teacher", faults: Sequence[Fault] = (), key: str | None = None, seconds: float = 0.0, port: int = 0,
-        vllm: bool = False, reasoning: bool = False, refuse: str | None = None, finish_reason: str = "stop", always: Fault | None = None,
+        self,
+        *,
+        model: str = "teacher",
+        faults: Sequence[Fault] = (),
+        key: str | None = None,
+        seconds: float = 0.0,
+        port: int = 0,
+        vllm: bool = False,
+        reasoning: bool = False,
+        refuse: str | None = None,
+        finish_reason: str = "stop",
+        always: Fault | None = None,
     ) -> None:
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
         self.most_at_once = self._at_once = 0

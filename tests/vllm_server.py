@@ -34,8 +34,9 @@ def serve(folder: Path, *, max_model_len: int, max_num_seqs: int, log: Path) -> 
     for name in ("VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_LOGGING_STREAM", "VLLM_LOGGING_LEVEL"):  # set by an engine in this process
         environment.pop(name, None)
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM, *words], stdout=output, stderr=output, env=environment,
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *words], stdout=output, stderr=output, env=environment, start_new_session=True
+        )
     try:
         _wait(process, f"http://127.0.0.1:{port}/health", log)
         yield f"http://127.0.0.1:{port}"

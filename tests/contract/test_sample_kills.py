@@ -20,8 +20,14 @@ FAST = ("--engine", "transformers", "--dtype", "float32", "--max-completion-leng
 
 def kill_at(words: list[str], out: Path, size: int, folder: Path) -> bool:
     """Run and kill -9 as soon as the file has this size; True when it was killed before its end."""
-    process = subprocess.Popen([*command_line(), *words], cwd=folder, env=environment(), stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*command_line(), *words],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     deadline = time.monotonic() + 200
     while process.poll() is None and time.monotonic() < deadline:
         if out.exists() and out.stat().st_size >= size:
@@ -59,8 +65,9 @@ def test_killed_three_times_and_complete_all_the_same(tiny, tmp_path, whole):
             file.write(b'{"id": "p1", "sample": 0, "compl')
     assert killed == 3
     assert sizes == sorted(sizes)
-    done = subprocess.run([*command_line(), *words], cwd=tmp_path, env=environment(), capture_output=True, encoding="utf-8", timeout=300,
-                          check=False)
+    done = subprocess.run(
+        [*command_line(), *words], cwd=tmp_path, env=environment(), capture_output=True, encoding="utf-8", timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     rows = rows_of(out.read_text())
     assert len(rows) == COUNT * SAMPLES

@@ -56,13 +56,17 @@ def _judge(until: str, what: str, specs: list[RewardSpec]) -> Judge:
         return condition.parse(what)
     chosen = specs[:1] if what == "correct" else specs if what == "passing" else [spec for spec in specs if spec.name == what]
     if not chosen:
-        raise R1Error(f"`--until {until}`: there is no reward `{what}` in --rewards", code=Exit.USAGE,
-                      hint="known: " + ", ".join(f"`{name}`" for name in ("correct", "passing", *names)))
+        raise R1Error(
+            f"`--until {until}`: there is no reward `{what}` in --rewards",
+            code=Exit.USAGE,
+            hint="known: " + ", ".join(f"`{name}`" for name in ("correct", "passing", *names)),
+        )
     goals = {spec.name: spec.maximum for spec in chosen}
     endless = next((name for name, best in goals.items() if best is None), None)
     if endless is not None:
-        raise R1Error(f"`--until {until}`: the reward `{endless}` has no maximum to reach", hint=f"a condition: '{endless} > 0.5=4'",
-                      code=Exit.USAGE)
+        raise R1Error(
+            f"`--until {until}`: the reward `{endless}` has no maximum to reach", hint=f"a condition: '{endless} > 0.5=4'", code=Exit.USAGE
+        )
 
     def judge(row: Row) -> bool:
         scores: dict[str, Any] = require(row, "rewards", dict)

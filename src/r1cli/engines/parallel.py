@@ -47,8 +47,9 @@ class ParallelEngine:
         try:
             for index, variables in enumerate(_shares(count)):
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, ours, variables, folder, options), daemon=True,
-                                          name=f"r1-engine-{index + 1}")
+                process = context.Process(
+                    target=_work, args=(theirs, ours, variables, folder, options), daemon=True, name=f"r1-engine-{index + 1}"
+                )
                 process.start()
                 theirs.close()
                 self._pipes.append(ours)
@@ -138,8 +139,11 @@ class ParallelEngine:
         process.join(END_SECONDS)
         code = process.exitcode
         why = f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
-        return R1Error(f"engine process {index + 1} of {len(self._processes)} ended {why}", code=Exit.FAILED,
-                       hint="if memory is short: fewer --num-processes or a smaller --batch-size; --resume draws what is missing")
+        return R1Error(
+            f"engine process {index + 1} of {len(self._processes)} ended {why}",
+            code=Exit.FAILED,
+            hint="if memory is short: fewer --num-processes or a smaller --batch-size; --resume draws what is missing",
+        )
 
 
 def _shares(count: int) -> Iterator[dict[str, str]]:
