@@ -119,7 +119,6 @@ def update(
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
-    torch.autograd.graph.increment_version(list(policy.parameters()))  # fused AdamW does not; `ComputeCopy` looks at it
     names = sorted(sums)
     totals = accelerator.reduce(torch.stack([sums[name].float() for name in names]), "sum").tolist()
     return {**dict(zip(names, totals, strict=True)), "grad_norm": float(norm), "lr": lr}
