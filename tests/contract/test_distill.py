@@ -150,6 +150,7 @@ def test_on_policy_the_student_approaches_the_teacher(r1: Run, tiny: Path, files
              "-k", "8", "--prompts-per-step", "8", "--max-completion-length", "12", "--lr", "1e-2", "--eval", "test.jsonl"]
     done = r1(*words, "--steps", "20", "-o", "run", "prompts.jsonl")
     assert done.returncode == 0, done.stderr
+    assert "warning: 1 prompts left out: held out for --eval" in done.stderr
     kl = [record["reverse_kl"] for record in read(files / "run/metrics.jsonl")]
     assert len(kl) == 20 and min(kl) > 0
     assert sum(kl[-5:]) < 0.8 * sum(kl[:5])

@@ -23,7 +23,7 @@ from itertools import chain
 from pathlib import Path
 
 from r1cli.commands.artefacts import Artefacts, hashes
-from r1cli.commands.distill_eval import evaluate, held_out
+from r1cli.commands.distill_eval import evaluate, held_out, question_hash
 from r1cli.commands.distill_traces import passing, sample_traces
 from r1cli.commands.processes import check_unused, is_first, of_process
 from r1cli.commands.sampling import at_address, resolve_model, uses_server
@@ -183,6 +183,12 @@ def _on_policy(settings: DistillSettings, context: Context, folder: str, started
     settings = dataclasses.replace(settings, top_p=1.0, temperature=temperature)
     reader = _reader(settings, context)
     prompts = list(_usable(reader, context))
+    if settings.eval:
+        outside = held_out(settings.eval)
+        learnt = [row for row in prompts if question_hash(row) not in outside]
+        if len(learnt) < len(prompts):
+            context.console.warn(f"{len(prompts) - len(learnt)} prompts left out: held out for --eval")
+        prompts = learnt
     from r1cli.commands.on_policy_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 
     if settings.dry_run:

@@ -37,6 +37,8 @@ def evaluate(settings: DistillSettings, context: Context) -> None:
 
     Sampling is the paper's for every evaluation (temperature 0.6, top_p 0.95), whatever the teacher was sampled with.
     """
+    from accelerate.utils.memory import clear_device_cache
+
     from r1cli.commands import eval as evaluation
 
     assert settings.eval is not None
@@ -53,5 +55,6 @@ def evaluate(settings: DistillSettings, context: Context) -> None:
     asked = EvalSettings(**{name: value for name, value in shared.items() if name in known}, inputs=[settings.eval],
                          model=str(Path(settings.out) / "final"), samples=settings.eval_samples, force=True,
                          rows=str(Path(settings.out) / "eval.jsonl"), out=str(Path(settings.out) / "scores.json"))
+    clear_device_cache(garbage_collection=True)  # what training has left on the device is the engine's room
     evaluation.run(asked, Context("eval", {}, context.console))
     made.note("scores.json", facts, {})
