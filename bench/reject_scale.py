@@ -36,8 +36,15 @@ def write_rows(path: Path, count: int) -> None:
         for number in range(count):
             text = " ".join(rng.choices(words, k=90))
             completion = f"<think>{text}</think> \\boxed{{4}}" if rng.random() < 0.5 else f"{text} \\boxed{{5}}"
-            row = {"id": f"p{number % prompts}", "prompt": f"What is {number % prompts} + 4?", "answer": "4", "sample": number // prompts,
-                   "completion": completion, "finish_reason": "stop", "num_tokens": 100 + number % 50}
+            row = {
+                "id": f"p{number % prompts}",
+                "prompt": f"What is {number % prompts} + 4?",
+                "answer": "4",
+                "sample": number // prompts,
+                "completion": completion,
+                "finish_reason": "stop",
+                "num_tokens": 100 + number % 50,
+            }
             file.write(json.dumps(row) + "\n")
 
 

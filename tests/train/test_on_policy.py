@@ -104,8 +104,9 @@ def test_a_student_approaches_its_teacher(accelerator: Any, new_policy: Callable
     teacher = frozen(load_policy(str(tiny_model(tmp_path / "teacher", seed=7))))
     student = new_policy()
     generator = torch.Generator().manual_seed(0)
-    config = OnPolicyConfig(steps=40, prompts_per_step=8, microbatch_tokens=4096, seed=0, pad_id=PAD,
-                            optimiser=OptimiserConfig(lr=1e-2, max_grad_norm=1.0))
+    config = OnPolicyConfig(
+        steps=40, prompts_per_step=8, microbatch_tokens=4096, seed=0, pad_id=PAD, optimiser=OptimiserConfig(lr=1e-2, max_grad_norm=1.0)
+    )
     prompts = [Row({"id": i, "prompt": str(i)}) for i in range(8)]
 
     def ids_of(rows: list[Row]) -> torch.Tensor:
@@ -123,14 +124,24 @@ def test_a_student_approaches_its_teacher(accelerator: Any, new_policy: Callable
         own = logprobs(student, rows)
         drawn = torch.multinomial(own.exp(), 16, replacement=True, generator=generator)
         groups = zip(ids_of(rows).tolist(), drawn.tolist(), strict=True)
-        return [Sample(16 * n + k, prompt, [token], sampler_logprobs=[float(own[n, token])])
-                for n, (prompt, tokens) in enumerate(groups) for k, token in enumerate(tokens)]
+        return [
+            Sample(16 * n + k, prompt, [token], sampler_logprobs=[float(own[n, token])])
+            for n, (prompt, tokens) in enumerate(groups)
+            for k, token in enumerate(tokens)
+        ]
 
     records: list[dict[str, Any]] = []
     saved: list[int] = []
     before = exact()
-    train_on_policy(accelerator, student, teacher, build_optimiser(student.parameters(), config.optimiser), config, prompts=prompts,
-                    hooks=OnPolicyHooks(sample, lambda: None, records.append, saved.append))
+    train_on_policy(
+        accelerator,
+        student,
+        teacher,
+        build_optimiser(student.parameters(), config.optimiser),
+        config,
+        prompts=prompts,
+        hooks=OnPolicyHooks(sample, lambda: None, records.append, saved.append),
+    )
     assert records[0]["reverse_kl"] == pytest.approx(before, rel=0.2)  # the estimate is the exact KL, within its noise
     assert exact() < 0.5 * before
     assert saved == [40] and [record["step"] for record in records] == list(range(1, 41))

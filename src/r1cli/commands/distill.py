@@ -65,31 +65,41 @@ def run(settings: DistillSettings, context: Context) -> None:
 
 def _check(settings: DistillSettings, context: Context) -> None:
     """Refuse what contradicts itself. Raises `R1Error` (exit 2)."""
-    parse_specs(settings.rewards)
+    parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     readability.parse(settings.filters or "")
     if settings.plain is not None:
         condition.parse(settings.plain)
     if settings.traces and settings.teacher:
-        raise R1Error("--teacher and --traces exclude each other", code=Exit.USAGE,
-                      hint="--traces takes completions that exist, --teacher draws them")
+        raise R1Error(
+            "--teacher and --traces exclude each other", code=Exit.USAGE, hint="--traces takes completions that exist, --teacher draws them"
+        )
     if not settings.traces and not settings.teacher:
         raise R1Error("no teacher", hint="--teacher MODEL, or --traces FILE with completions that exist", code=Exit.USAGE)
     if settings.teacher:
         asked, teacher = at_address(settings, settings.teacher)
         if settings.on_policy and uses_server(asked):
-            raise R1Error("--on-policy needs the teacher's weights here: a server does not score given tokens", code=Exit.USAGE,
-                          hint="--teacher FOLDER, without --url")
+            raise R1Error(
+                "--on-policy needs the teacher's weights here: a server does not score given tokens",
+                code=Exit.USAGE,
+                hint="--teacher FOLDER, without --url",
+            )
         resolve_model(teacher, asked, lambda _: None)
     of_traces = [name for name in ("traces", "general", "filters", "plain", "per_prompt", "epochs", "batch_rows") if _asked(context, name)]
     of_policy = [name for name in ("steps", "prompts_per_step", "importance_cap") if _asked(context, name)]
     wrong = of_traces if settings.on_policy else of_policy
     if wrong:
         flag = f"--{wrong[0].replace('_', '-')}"
-        raise R1Error(f"{flag} does nothing {'with' if settings.on_policy else 'without'} --on-policy", hint="leave one of them out"
-                      if settings.on_policy else "--on-policy, or leave it out", code=Exit.USAGE)
+        raise R1Error(
+            f"{flag} does nothing {'with' if settings.on_policy else 'without'} --on-policy",
+            hint="leave one of them out" if settings.on_policy else "--on-policy, or leave it out",
+            code=Exit.USAGE,
+        )
     if not settings.on_policy and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise R1Error("the rows of a distillation are made by one process", code=Exit.USAGE,
-                      hint="r1 sample and r1 reject make them; then: accelerate launch -m r1cli sft ... kept.jsonl")
+        raise R1Error(
+            "the rows of a distillation are made by one process",
+            code=Exit.USAGE,
+            hint="r1 sample and r1 reject make them; then: accelerate launch -m r1cli sft ... kept.jsonl",
+        )
 
 
 def _asked(context: Context, name: str) -> bool:
@@ -107,7 +117,7 @@ def _from_traces(settings: DistillSettings, context: Context, folder: str, start
         for name in MADE:
             (path / name).unlink(missing_ok=True)
             manifest.path_for(path / name).unlink(missing_ok=True)
-    made = Artefacts(path, context.console.warn)
+    made = Artefacts(path, settings, context.console.warn)
     prompts = None if settings.traces else _prompts_there(settings, made)
     reader = None if prompts is not None else _reader(settings, context)
     general = read_rows(settings.general, say=context.console.info) if settings.general else ()
@@ -117,8 +127,10 @@ def _from_traces(settings: DistillSettings, context: Context, folder: str, start
     context.on_interrupt()
     if settings.traces:
         assert reader is not None
-        source, facts = reader, {"traces": hashes(file for each in reader.sources for file in each.files), "map": settings.map,
-                                 "limit": settings.limit}
+        source, facts = (
+            reader,
+            {"traces": hashes(file for each in reader.sources for file in each.files), "map": settings.map, "limit": settings.limit},
+        )
     else:
         if prompts is None:
             assert reader is not None
@@ -126,8 +138,12 @@ def _from_traces(settings: DistillSettings, context: Context, folder: str, start
         traces = sample_traces(settings, context, made, prompts)
         source, facts = read_rows([str(traces)]), {"traces": hashes([traces])}
     kept = passing(settings, context, made, source, facts)
-    lessons = made.rows("train.jsonl", {"kept": hashes([kept])[str(kept)], "general": hashes(settings.general), "plain": settings.plain},
-                        lambda: chain(_lessons(settings, kept), general))
+    lessons = made.rows(
+        "train.jsonl",
+        {"kept": hashes([kept])[str(kept)], "general": hashes(settings.general), "plain": settings.plain},
+        lambda: chain(_lessons(settings, kept), general),
+        inputs=[kept, *settings.general],
+    )
     if (directory.final / manifest.NAME).is_file():
         context.console.info(f"distill: `{directory.final}` is there and follows from the same rows")
         directory.close()
@@ -157,7 +173,8 @@ def _prompts_there(settings: DistillSettings, made: Artefacts) -> Path | None:
 
 
 def _prompts(settings: DistillSettings, made: Artefacts, reader: RowReader, context: Context) -> Path:
-    return made.rows("prompts.jsonl", _asked_for(settings), lambda: _usable(reader, context))
+    inputs = settings.inputs or ["stdin"]
+    return made.rows("prompts.jsonl", _asked_for(settings), lambda: _usable(reader, context), inputs=inputs)
 
 
 def _usable(reader: RowReader, context: Context) -> Iterator[Row]:
@@ -175,8 +192,11 @@ def _usable(reader: RowReader, context: Context) -> Iterator[Row]:
 def _on_policy(settings: DistillSettings, context: Context, folder: str, started: float) -> None:
     """Temperature and nucleus are those of training unless they are asked for: the KL is that of the distribution that is sampled."""
     if (settings.top_p < 1 and _asked(context, "top_p")) or settings.top_k:
-        raise R1Error("--top-p and --top-k bias --on-policy: the student would be sampled from another distribution than it is scored by",
-                      hint="leave them out", code=Exit.USAGE)
+        raise R1Error(
+            "--top-p and --top-k bias --on-policy: the student would be sampled from another distribution than it is scored by",
+            hint="leave them out",
+            code=Exit.USAGE,
+        )
     if settings.temperature == 0:
         raise R1Error("--on-policy needs a temperature above 0", hint="leave out --temperature: it is 1 then", code=Exit.USAGE)
     temperature = settings.temperature if _asked(context, "temperature") else 1.0

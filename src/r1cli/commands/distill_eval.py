@@ -13,9 +13,28 @@ from r1cli.row import Row, require
 from r1cli.settings import DistillSettings, EvalSettings
 from r1cli.text.question import prompt_text
 
-SHARED = ("engine", "max_model_len", "gpu_memory", "kv_cache_gib", "batch_size", "dtype", "trust_remote_code", "template", "system",
-          "think_prefix", "max_completion_length", "stop", "rewards", "reward_workers", "reward_timeout", "seed", "progress", "quiet",
-          "verbose", "debug")
+SHARED = (
+    "engine",
+    "max_model_len",
+    "gpu_memory",
+    "kv_cache_gib",
+    "batch_size",
+    "dtype",
+    "trust_remote_code",
+    "template",
+    "system",
+    "think_prefix",
+    "max_completion_length",
+    "stop",
+    "rewards",
+    "reward_workers",
+    "reward_timeout",
+    "seed",
+    "progress",
+    "quiet",
+    "verbose",
+    "debug",
+)
 
 
 def held_out(file: str) -> frozenset[bytes]:
@@ -42,19 +61,29 @@ def evaluate(settings: DistillSettings, context: Context) -> None:
     from r1cli.commands import eval as evaluation
 
     assert settings.eval is not None
-    made = Artefacts(Path(settings.out), context.console.warn)
+    made = Artefacts(Path(settings.out), settings, context.console.warn)
     student = manifest.path_for(Path(settings.out) / "final")
     shared = {name: getattr(settings, name) for name in SHARED}
-    facts = {"eval": hashes([settings.eval]), "student": hashes([student]), "samples": settings.eval_samples,
-             **{name: shared[name] for name in ("rewards", "template", "system", "think_prefix", "max_completion_length", "seed")}}
+    facts = {
+        "eval": hashes([settings.eval]),
+        "student": hashes([student]),
+        "samples": settings.eval_samples,
+        **{name: shared[name] for name in ("rewards", "template", "system", "think_prefix", "max_completion_length", "seed")},
+    }
     if made.changes("scores.json", facts) == []:
         context.console.info(f"distill: `{settings.out}/scores.json` is there and is of this student")
         return
     shared["engine"] = "auto" if settings.engine == "server" else settings.engine  # the teacher's; the student is drawn from here
     known = {field.name for field in fields(EvalSettings)}
-    asked = EvalSettings(**{name: value for name, value in shared.items() if name in known}, inputs=[settings.eval],
-                         model=str(Path(settings.out) / "final"), samples=settings.eval_samples, force=True,
-                         rows=str(Path(settings.out) / "eval.jsonl"), out=str(Path(settings.out) / "scores.json"))
+    asked = EvalSettings(
+        **{name: value for name, value in shared.items() if name in known},
+        inputs=[settings.eval],
+        model=str(Path(settings.out) / "final"),
+        samples=settings.eval_samples,
+        force=True,
+        rows=str(Path(settings.out) / "eval.jsonl"),
+        out=str(Path(settings.out) / "scores.json"),
+    )
     clear_device_cache(garbage_collection=True)  # what training has left on the device is the engine's room
     evaluation.run(asked, Context("eval", {}, context.console))
-    made.note("scores.json", facts, {})
+    made.note("scores.json", facts, {}, [settings.eval], model=asked.model)

@@ -33,25 +33,34 @@ def sample_traces(settings: DistillSettings, context: Context, made: Artefacts, 
     changed = made.changes(path.name, facts)
     if changed:
         names = ", ".join(f"--{name.replace('_', '-')} was {then}, is {now}" for name, then, now in changed)
-        raise R1Error(f"`{path}` was drawn otherwise: {names}", code=Exit.USAGE,
-                      hint="--force throws the run away and starts anew, or give -o another name")
+        raise R1Error(
+            f"`{path}` was drawn otherwise: {names}",
+            code=Exit.USAGE,
+            hint="--force throws the run away and starts anew, or give -o another name",
+        )
     if changed is None and path.is_file() and path.stat().st_size:
-        raise R1Error(f"`{path}` holds rows and no manifest: what drew them is not known", code=Exit.USAGE,
-                      hint=f"r1 distill --traces {path} learns from them in another run directory; --force throws them away")
+        raise R1Error(
+            f"`{path}` holds rows and no manifest: what drew them is not known",
+            code=Exit.USAGE,
+            hint=f"r1 distill --traces {path} learns from them in another run directory; --force throws them away",
+        )
     done: frozenset = frozenset()
     if changed is not None:  # it was begun by this very command: what is whole in it stays
         repair_tail(path)
         done = frozenset(finished_pairs(path))
-    with RowWriter(path, append=True, resume=changed is not None, force=True) as writer, \
-            context.console.progress(None, "rows", "teacher") as progress:
+    with (
+        RowWriter(path, append=True, resume=changed is not None, force=True) as writer,
+        context.console.progress(None, "rows", "teacher") as progress,
+    ):
         if changed is None:
-            made.note(path.name, facts, {"finished": False})
+            made.note(path.name, facts, {"finished": False}, [prompts], teacher=settings.teacher)
         asked, teacher = at_address(settings, settings.teacher or "")
         for row in draw(read_rows([str(prompts)]), asked, context, model=teacher, skip=done, on_ready=progress.restart):
             writer.write(row)
             progress.advance()
     if changed is None or writer.count:
-        made.note(path.name, facts, {"rows": len(done) + writer.count, "finished": True})
+        counts = {"rows": len(done) + writer.count, "finished": True}
+        made.note(path.name, facts, counts, [prompts], teacher=settings.teacher)
     return path
 
 
@@ -66,13 +75,18 @@ def passing(settings: DistillSettings, context: Context, made: Artefacts, traces
             count += 1
             yield row
         if not count:
-            raise R1Error(f"none of the traces passes {settings.rewards}",
-                          hint=f"look at them: r1 reject {traces.sources[0].name} --rewards {settings.rewards}")
-        context.console.info(f"distill: {count} traces kept, {dropped.total()} dropped" + "".join(
-            f"; {number} {reason}" for reason, number in dropped.reasons.most_common(3)))
+            raise R1Error(
+                f"none of the traces passes {settings.rewards}",
+                hint=f"look at them: r1 reject {traces.sources[0].name} --rewards {settings.rewards}",
+            )
+        context.console.info(
+            f"distill: {count} traces kept, {dropped.total()} dropped"
+            + "".join(f"; {number} {reason}" for reason, number in dropped.reasons.most_common(3))
+        )
 
     facts = {**facts, **{name: getattr(settings, name) for name in OF_KEPT}, "eval": hashes([settings.eval] if settings.eval else [])}
-    return made.rows("kept.jsonl", facts, kept, lambda: _counts(dropped, traces))
+    files = [file for source in traces.sources for file in source.files]
+    return made.rows("kept.jsonl", facts, kept, inputs=files, counts=lambda: _counts(dropped, traces))
 
 
 def _counts(dropped: Dropped, traces: RowReader) -> dict[str, Any]:
@@ -80,7 +94,7 @@ def _counts(dropped: Dropped, traces: RowReader) -> dict[str, Any]:
 
 
 def _passing(settings: DistillSettings, context: Context, traces: RowReader, dropped: Dropped) -> Iterator[Row]:
-    specs = parse_specs(settings.rewards)
+    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     filters = readability.parse(settings.filters or "")
     passes = judge_of("passing", specs)
     outside = held_out(settings.eval) if settings.eval else frozenset()

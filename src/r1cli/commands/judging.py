@@ -23,8 +23,9 @@ def check_judge(settings: RejectSettings, sources: dict[str, str]) -> None:
                 raise R1Error(f"--{name.replace('_', '-')} does nothing without --judge", hint="--judge MODEL", code=Exit.USAGE)
         return
     if settings.pairs and settings.judge_when is not None:
-        raise R1Error("--judge-when chooses rows to grade, and with --pairs the judge compares pairs", hint="leave one of them out",
-                      code=Exit.USAGE)
+        raise R1Error(
+            "--judge-when chooses rows to grade, and with --pairs the judge compares pairs", hint="leave one of them out", code=Exit.USAGE
+        )
     asked, model = at_address(settings, settings.judge)
     resolve_model(model, asked, lambda _: None)
 
@@ -52,5 +53,12 @@ def _sampling(settings: RejectSettings) -> tuple[SimpleNamespace, str]:
     """The command's settings as those of a sampler, and its model."""
     asked, model = at_address(settings, settings.judge or "")
     shared = {name: getattr(asked, name) for name in asked.__dataclass_fields__}
-    return SimpleNamespace(**shared, template="chat", system=None, think_prefix=False, temperature=settings.judge_temperature,
-                           max_completion_length=settings.judge_length, stop=[]), model
+    return SimpleNamespace(
+        **shared,
+        template="chat",
+        system=None,
+        think_prefix=False,
+        temperature=settings.judge_temperature,
+        max_completion_length=settings.judge_length,
+        stop=[],
+    ), model

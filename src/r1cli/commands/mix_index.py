@@ -22,7 +22,7 @@ from r1cli.errors import Exit, R1Error
 from r1cli.io.arrow import Columns
 from r1cli.io.fields import FieldMap
 from r1cli.io.jsonl import parse_line
-from r1cli.io.lines import LineReader, read_piece
+from r1cli.io.lines import LineReader, Lines, read_piece
 from r1cli.io.stream import settled
 from r1cli.row import Row, dump
 from r1cli.steps import near
@@ -33,8 +33,17 @@ from r1cli.steps.keep import Judge
 from r1cli.steps.limits import limits_of
 
 ENTRY = [
-    ("offset", "u8"), ("length", "u4"), ("line", "u4"), ("file", "u4"), ("part", "u4"), ("digest", "u8", 2), ("content", "u8", 2),
-    ("prompt", "u8"), ("stratum", "u8"), ("rewritten", "?"), ("wordless", "?"),
+    ("offset", "u8"),
+    ("length", "u4"),
+    ("line", "u4"),
+    ("file", "u4"),
+    ("part", "u4"),
+    ("digest", "u8", 2),
+    ("content", "u8", 2),
+    ("prompt", "u8"),
+    ("stratum", "u8"),
+    ("rewritten", "?"),
+    ("wordless", "?"),
 ]  # line: its number, 1 for the first. rewritten: the row is not its line as it stands (its fields were renamed, or an id was added)
 _BATCH_BYTES = 100_000  # rows whose words are hashed together
 _SMALL = 32 << 20  # bytes of input for which processes do not pay
@@ -51,6 +60,7 @@ class Job:
     sketches: bool = False
     prompts: bool = False
     stratify: str | None = None
+    floats: bool = False
     suspects: Suspects | None = None
 
 
@@ -66,6 +76,43 @@ class Piece:
     sketches: Any = None  # (rows, near.SLOTS) uint8
     bands: Any = None  # (rows, near.BANDS) uint32
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Index:
+    """Everything known of the rows, in the order of parts (by name), files and lines. arrays: see ENTRY."""
+
+    files: list[Lines] = field(default_factory=list)
+    entries: Any = None
+    sketches: Any = None
+    bands: Any = None
+    reasons: dict[int, str] = field(default_factory=dict)  # of rows beyond the limits, by position
+    suspects: list[int] = field(default_factory=list)
+
+    def join(self, pieces: list[Piece]) -> None:
+        """Take over the arrays of all pieces; the pieces let go of theirs."""
+        import numpy as np
+
+        sketches, bands = np.zeros((0, near.SLOTS), np.uint8), np.zeros((0, near.BANDS), np.uint32)
+        kinds = {"entries": np.zeros(0, ENTRY), "sketches": sketches, "bands": bands}
+        for name, none in kinds.items():
+            setattr(self, name, np.concatenate([none, *(part for piece in pieces if (part := getattr(piece, name)) is not None)]))
+            for piece in pieces:
+                setattr(piece, name, None)
+
+    @property
+    def paths(self) -> list[str]:
+        return [lines.path for lines in self.files]
+
+    def where(self, position: int) -> str:
+        """`file:line` of a row."""
+        entry = self.entries[position]
+        return f"{self.files[entry['file']].name}:{entry['line']}"
+
+    def lines(self, reader: LineReader, positions: Any) -> Iterator[list[bytes]]:
+        """The lines of rows as they stand in their files, a block at a time."""
+        some = self.entries[positions]
+        return reader.read(some["file"], some["offset"], some["length"])
 
 
 class Examiner:
@@ -158,7 +205,7 @@ class Examiner:
 
     def columns(self, paths: list[str], files: Any, offsets: Any, lengths: Any) -> Columns:
         """What these rows need as Parquet columns."""
-        columns = Columns()
+        columns = Columns(floats=self._job.floats)
         with LineReader(paths) as reader:
             for lines in reader.read(files, offsets, lengths):
                 for line in lines:
@@ -207,8 +254,9 @@ class Workers:
         try:
             return call, future.result()
         except BrokenProcessPool:
-            raise R1Error("a worker process was killed, perhaps for want of memory", hint="fewer of them: --num-processes 1",
-                          code=Exit.FAILED) from None
+            raise R1Error(
+                "a worker process was killed, perhaps for want of memory", hint="fewer of them: --num-processes 1", code=Exit.FAILED
+            ) from None
 
     def __enter__(self) -> "Workers":
         return self

@@ -8,18 +8,17 @@
 Sources are worked through in the order of their names, so that the order in which they were given decides nothing.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from r1cli.commands.mix_index import ENTRY, Job, Piece, Workers
+from r1cli.commands.mix_index import Index, Job, Piece, Workers
 from r1cli.errors import R1Error
 from r1cli.io.arrow import Columns
 from r1cli.io.compress import PARQUET, kind_of
-from r1cli.io.lines import LineReader, Lines, Spool, plain_lines
+from r1cli.io.lines import LineReader, Spool, plain_lines
 from r1cli.io.stream import RowReader, RowWriter
 from r1cli.report.console import Console
 from r1cli.row import Row
@@ -30,32 +29,6 @@ from r1cli.steps.keep import Dropped
 from r1cli.steps.mix import Part, allot
 
 _COLUMN_ROWS = 20_000  # rows a process looks through at a time
-
-
-@dataclass
-class Index:
-    """Everything known of the rows, in the order of parts (by name), files and lines. arrays: see `mix_index.ENTRY`."""
-
-    files: list[Lines] = field(default_factory=list)
-    entries: Any = None
-    sketches: Any = None
-    bands: Any = None
-    reasons: dict[int, str] = field(default_factory=dict)  # of rows beyond the limits, by position
-    suspects: list[int] = field(default_factory=list)
-
-    @property
-    def paths(self) -> list[str]:
-        return [lines.path for lines in self.files]
-
-    def where(self, position: int) -> str:
-        """`file:line` of a row."""
-        entry = self.entries[position]
-        return f"{self.files[entry['file']].name}:{entry['line']}"
-
-    def lines(self, reader: LineReader, positions: Any) -> Iterator[list[bytes]]:
-        """The lines of rows as they stand in their files, a block at a time."""
-        some = self.entries[positions]
-        return reader.read(some["file"], some["offset"], some["length"])
 
 
 @dataclass
@@ -72,7 +45,12 @@ class Mixing:
     """One run. `parts` and `readers` belong together; `dropped` counts, and passes on, what is left out."""
 
     def __init__(
-        self, settings: MixSettings, console: Console, parts: list[Part], readers: list[RowReader], benchmark: Benchmark | None,
+        self,
+        settings: MixSettings,
+        console: Console,
+        parts: list[Part],
+        readers: list[RowReader],
+        benchmark: Benchmark | None,
         dropped: Dropped,
     ) -> None:
         self._settings, self._console, self._benchmark, self._dropped = settings, console, benchmark, dropped
@@ -86,10 +64,17 @@ class Mixing:
         """Do it all. held: rows (int) or a share of the rows (float) for `validation`. Outputs are opened when their first row is there."""
         settings = self._settings
         job = Job(
-            settings.map, settings.chars, settings.language, settings.dedupe != "none", settings.dedupe == "minhash", held is not None,
-            settings.stratify, None if self._benchmark is None else self._benchmark.suspects(),
+            settings.map,
+            settings.chars,
+            settings.language,
+            settings.dedupe != "none",
+            settings.dedupe == "minhash",
+            held is not None,
+            settings.stratify,
+            settings.unify_numbers,
+            None if self._benchmark is None else self._benchmark.suspects(),
         )
-        sizes = [os.path.getsize(file) for reader in self._readers for source in reader.sources for file in source.files]
+        sizes = [file.stat().st_size for reader in self._readers for source in reader.sources for file in source.files]
         known = all(source.files for reader in self._readers for source in reader.sources)
         with ExitStack() as stack:
             workers = stack.enter_context(Workers(job, settings.num_processes, sum(sizes) if known else None))
@@ -101,8 +86,6 @@ class Mixing:
             return self._write(writer, validation, alive, times, kept_back)
 
     def _read(self, workers: Workers, spool: Spool) -> None:
-        import numpy as np
-
         began = time.perf_counter()
         pieces: list[Piece] = []
         rows, line, last = 0, 0, -1
@@ -114,11 +97,7 @@ class Mixing:
                 rows += len(piece.entries)
                 progress.advance(len(piece.entries))
                 pieces.append(piece)
-        index = self._index
-        index.entries = np.concatenate([np.zeros(0, ENTRY), *(piece.entries for piece in pieces)])
-        if self._settings.dedupe == "minhash":
-            index.sketches = np.concatenate([np.zeros((0, near.SLOTS), np.uint8), *(piece.sketches for piece in pieces)])
-            index.bands = np.concatenate([np.zeros((0, near.BANDS), np.uint32), *(piece.bands for piece in pieces)])
+        self._index.join(pieces)
         for name in ("read", "decontaminate", "sketch"):
             spent = sum(piece.seconds[name] for piece in pieces)
             if spent:
@@ -129,6 +108,7 @@ class Mixing:
         """(path, start, end, part, file) of everything there is to read."""
         for number, reader in enumerate(self._readers):
             for source in reader.sources:
+
                 def on_bad(error: R1Error, reader: RowReader = reader, source: Any = source) -> None:
                     reader.leave_out(error)
                     source.bad += 1
@@ -146,8 +126,9 @@ class Mixing:
                 raw.seek(offset)
                 text = raw.read(length + 1)
             try:
-                self._examiner.row_of(text.removesuffix(b"\n"), f"{index.files[file].name}:{line + relative}", first=not offset,
-                                      whole=text.endswith(b"\n"))
+                self._examiner.row_of(
+                    text.removesuffix(b"\n"), f"{index.files[file].name}:{line + relative}", first=not offset, whole=text.endswith(b"\n")
+                )
             except R1Error as error:
                 reader.leave_out(error)
                 reader.sources[0].bad += 1
@@ -186,8 +167,9 @@ class Mixing:
                 leaders = able[find(able)]
                 gone = able[leaders != able]
                 reason = dedupe.REASON if name == "exact" else near.REASON
-                reasons |= {row: (reason, {"repeats": leader}) for row, leader in zip(gone.tolist(), leaders[leaders != able].tolist(),
-                                                                                      strict=True)}
+                reasons |= {
+                    row: (reason, {"repeats": leader}) for row, leader in zip(gone.tolist(), leaders[leaders != able].tolist(), strict=True)
+                }
                 alive[gone] = False
                 self.seconds["duplicates" if name == "exact" else "near-duplicates"] = time.perf_counter() - began
         self._pass_on(reasons)
@@ -201,8 +183,9 @@ class Mixing:
 
     def _alike(self, able: Any) -> Any:
         index = self._index
-        return near.first_of_alike(index.sketches[able], index.bands[able], self._keys(able), self._settings.similarity,
-                                   index.entries["wordless"][able])
+        return near.first_of_alike(
+            index.sketches[able], index.bands[able], self._keys(able), self._settings.similarity, index.entries["wordless"][able]
+        )
 
     def _pass_on(self, reasons: dict[int, tuple[str, dict[str, Any]]]) -> None:
         """Count the dropped rows; with `--rejected` each is written with its reason."""
@@ -254,8 +237,9 @@ class Mixing:
         if validation is not None:
             self._write_rows(validation, back)
         self.seconds["write"] = time.perf_counter() - began
-        of_part = np.bincount(entries["part"][train], minlength=len(self._parts)) + np.bincount(entries["part"][back],
-                                                                                               minlength=len(self._parts))
+        of_part = np.bincount(entries["part"][train], minlength=len(self._parts)) + np.bincount(
+            entries["part"][back], minlength=len(self._parts)
+        )
         counts = [0] * len(self._parts)
         for place, number in enumerate(self._by_name):
             counts[number] = int(of_part[place])
@@ -288,7 +272,7 @@ class Mixing:
 
     def _columns(self, positions: Any) -> Columns:
         """What the chosen rows need as Parquet columns; their order follows that of the rows."""
-        columns = Columns()
+        columns = Columns(floats=self._settings.unify_numbers)
         some = (self._index.entries[positions[i : i + _COLUMN_ROWS]] for i in range(0, len(positions), _COLUMN_ROWS))
         calls = ((self._index.paths, rows["file"], rows["offset"], rows["length"]) for rows in some)
         for _, part in self._workers.run("columns", calls):

@@ -19,9 +19,7 @@ from r1cli.train.model import frozen, load_policy, load_tokenizer
 from r1cli.train.on_policy import OnPolicyConfig, OnPolicyHooks, train_on_policy
 
 
-def train(
-    settings: DistillSettings, context: Context, folder: str, prompts: list[Row], reader: RowReader, started: float
-) -> None:
+def train(settings: DistillSettings, context: Context, folder: str, prompts: list[Row], reader: RowReader, started: float) -> None:
     """Load student, teacher and sampler, and run the loop. Raises `R1Error` (exit 2) when the two do not share their tokens."""
     teacher_folder = model_folder(settings.teacher or "", settings.trust_remote_code)
     check_tokens(folder, teacher_folder, trust_remote_code=settings.trust_remote_code)
@@ -50,19 +48,26 @@ def train(
     inputs = [finish.describe_source(source) for source in reader.sources]
     training.finish(started=started, inputs=inputs, counts=counts, peak_memory_gib=round(peak_memory_gib(), 2))
     figures = f", last reverse KL {last['reverse_kl']:.4f} nats a token" if last else ""
-    context.console.summary([f"distill: {settings.steps} steps{figures}, {spent(started)}", f"written: {settings.out}/final",
-                             f"next: r1 eval --model {settings.out} problems.jsonl"])
+    context.console.summary(
+        [
+            f"distill: {settings.steps} steps{figures}, {spent(started)}",
+            f"written: {settings.out}/final",
+            f"next: r1 eval --model {settings.out} problems.jsonl",
+        ]
+    )
 
 
 def plan(settings: DistillSettings, context: Context, folder: str, prompts: Sequence[Row]) -> None:
     """What a run would do, without loading weights."""
     teacher_folder = model_folder(settings.teacher or "", settings.trust_remote_code)
     check_tokens(folder, teacher_folder, trust_remote_code=settings.trust_remote_code)
-    context.console.summary([
-        f"would train `{folder}` for {settings.steps} steps of {settings.prompts_per_step} prompts x {settings.samples} completions "
-        f"of its own, scored by `{settings.teacher}`, {len(prompts)} prompts",
-        f"would write {settings.out}",
-    ])
+    context.console.summary(
+        [
+            f"would train `{folder}` for {settings.steps} steps of {settings.prompts_per_step} prompts x {settings.samples} completions "
+            f"of its own, scored by `{settings.teacher}`, {len(prompts)} prompts",
+            f"would write {settings.out}",
+        ]
+    )
 
 
 def check_tokens(student: str, teacher: str, *, trust_remote_code: bool = False) -> None:
@@ -70,8 +75,11 @@ def check_tokens(student: str, teacher: str, *, trust_remote_code: bool = False)
     one, other = (load_tokenizer(folder, trust_remote_code=trust_remote_code).get_vocab() for folder in (student, teacher))
     if one != other:
         differing = len(one.items() ^ other.items())
-        raise R1Error(f"--on-policy needs a teacher with the student's tokens, and {differing} entries of their vocabularies differ",
-                      hint="take a teacher of the same family, or leave out --on-policy and learn from its text", code=Exit.USAGE)
+        raise R1Error(
+            f"--on-policy needs a teacher with the student's tokens, and {differing} entries of their vocabularies differ",
+            hint="take a teacher of the same family, or leave out --on-policy and learn from its text",
+            code=Exit.USAGE,
+        )
 
 
 def on_policy_config(settings: DistillSettings, pad_id: int) -> OnPolicyConfig:
@@ -86,9 +94,13 @@ def _fitting(prompts: list[Row], sampler: Sampler, context: Context) -> list[Row
     assert isinstance(renderer, PromptRenderer)  # a student is sampled in this process
     fitting = [row for row in prompts if len(renderer.ids(row["prompt"])) <= sampler.room()]
     if not fitting:
-        raise R1Error(f"no prompts to train on: {len(prompts)} read, all longer than {sampler.room()} tokens" if prompts
-                      else "no prompts to train on: the input is empty", hint="give prompt rows, or lower --max-completion-length",
-                      code=Exit.USAGE)
+        raise R1Error(
+            f"no prompts to train on: {len(prompts)} read, all longer than {sampler.room()} tokens"
+            if prompts
+            else "no prompts to train on: the input is empty",
+            hint="give prompt rows, or lower --max-completion-length",
+            code=Exit.USAGE,
+        )
     if len(fitting) < len(prompts):
         context.console.warn(f"{len(prompts) - len(fitting)} prompts left out: longer than {sampler.room()} tokens")
     return fitting
@@ -110,5 +122,9 @@ def _hooks(training: Training, sampler: Sampler, progress: Progress, last: dict[
         progress.set(f"reverse KL {record['reverse_kl']:.4f}, {record['completion_length']:.0f} tokens")
         progress.advance()
 
-    return OnPolicyHooks(sample=sample, sync=lambda: sampler.engine.load_weights(training.weights()), log=log,
-                         save=lambda step: training.save(step, settings.steps))
+    return OnPolicyHooks(
+        sample=sample,
+        sync=lambda: sampler.engine.load_weights(training.weights()),
+        log=log,
+        save=lambda step: training.save(step, settings.steps),
+    )

@@ -85,7 +85,12 @@ class Sampler:
         self._rewrites = renderer.template == "rewrite"
 
     def draw(
-        self, rows: Iterable[Row], *, samples: int, seed: int, skip: frozenset[Pair] = frozenset(),
+        self,
+        rows: Iterable[Row],
+        *,
+        samples: int,
+        seed: int,
+        skip: frozenset[Pair] = frozenset(),
         on_bad: Callable[[R1Error], None] | None = None,
     ) -> Generator[Drawn, None, None]:
         """`samples` completions of each row, in the order in which they end; rows are read only a little further than they are used.
@@ -97,7 +102,11 @@ class Sampler:
         return self.draw_tasks(((row, missing(row, samples, skip)) for row in rows), seed=seed, on_bad=on_bad)
 
     def draw_tasks(
-        self, tasks: Iterable[Task], *, seed: int, on_bad: Callable[[R1Error], None] | None = None,
+        self,
+        tasks: Iterable[Task],
+        *,
+        seed: int,
+        on_bad: Callable[[R1Error], None] | None = None,
         on_none: Callable[[Row, int], None] = lambda row, sample: None,
     ) -> Generator[Drawn, None, None]:
         """The same for chosen samples of each row. `on_none(row, sample)` is told of each that will not come."""
@@ -150,8 +159,14 @@ class Sampler:
     def _completed(self, row: Row, sample: int, seed: int, completion: Completion) -> Row:
         fields = {name: value for name, value in row.items() if name not in STALE}
         tokens = len(completion.token_ids) if completion.num_tokens is None else completion.num_tokens
-        fields |= {"sample": sample, "completion": completion.text, "finish_reason": completion.finish_reason,
-                   "num_tokens": tokens, "model": self._model, "seed": seed}
+        fields |= {
+            "sample": sample,
+            "completion": completion.text,
+            "finish_reason": completion.finish_reason,
+            "num_tokens": tokens,
+            "model": self._model,
+            "seed": seed,
+        }
         if self.renderer.think_prefix:
             fields["think_prefix"] = self.renderer.think_prefix
         if self._rewrites:
@@ -169,8 +184,10 @@ class Sampler:
         """What to say about prompts and completions that were left out."""
         said = []
         if self.too_long:
-            said.append(f"{self.too_long} prompts left out: longer than the {max(0, self.room())} tokens that --max-completion-length "
-                        f"{self.params.max_tokens} leaves of {self.engine.max_model_len}")
+            said.append(
+                f"{self.too_long} prompts left out: longer than the {max(0, self.room())} tokens that --max-completion-length "
+                f"{self.params.max_tokens} leaves of {self.engine.max_model_len}"
+            )
         if self.refused:
             said.append(f"{self.refused} completions missing: the server refused them, the first: {self.first_refusal}")
         return said

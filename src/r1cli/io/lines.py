@@ -9,7 +9,9 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +24,7 @@ from r1cli.row import Row, dump
 PIECE = 8 << 20  # bytes
 _TAIL = 1 << 16
 _OPEN_FILES = 256  # at a time
-_BLOCK = 64 << 20  # bytes of rows that are read together, in the order in which they lie
+_BLOCK = 24 << 20  # bytes of rows that are read together, in the order in which they lie
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,10 @@ class Spool:
                 copy.writelines(blocks)
         except OSError as error:
             where = self._parent or tempfile.gettempdir()
-            raise R1Error(f"cannot write temporary files in `{where}`: {error.strerror or error}", hint=(
-                "free some space there, or name another place: " + ("--out" if self._parent else "TMPDIR=FOLDER r1 ..."))) from None
+            raise R1Error(
+                f"cannot write temporary files in `{where}`: {error.strerror or error}",
+                hint=("free some space there, or name another place: " + ("--out" if self._parent else "TMPDIR=FOLDER r1 ...")),
+            ) from None
         return Lines(name, str(path), path.stat().st_size)
 
     def __enter__(self) -> "Spool":
@@ -73,7 +77,7 @@ class Spool:
 
 
 def plain_lines(source: Source, spool: Spool, on_bad: Callable[[R1Error], None]) -> Iterator[Lines]:
-    """The input as files of lines. on_bad: told of rows that cannot be turned into JSON (NaN in Parquet); it raises, or they are left out."""
+    """The input as files of lines. on_bad: told of rows that cannot be turned into JSON (NaN in Parquet); it raises, or passes by."""
     for file in source.files:
         kind, compression = compress.kind_of(file.name) or (compress.JSONL, "")
         if kind == compress.JSONL and not compression:
@@ -98,8 +102,11 @@ def _blocks(stream: IO[bytes], name: str) -> Iterator[bytes]:
         try:
             block = stream.read(1 << 20)
         except (EOFError, zlib.error, OSError) as error:
-            raise R1Error(f"{name}:{lines + 1}: cannot read on ({error})", hint="the file is damaged or cut off: fetch or write it again",
-                          code=Exit.USAGE) from None
+            raise R1Error(
+                f"{name}:{lines + 1}: cannot read on ({error})",
+                hint="the file is damaged or cut off: fetch or write it again",
+                code=Exit.USAGE,
+            ) from None
         if not block:
             return
         lines += block.count(b"\n")
@@ -152,7 +159,7 @@ class LineReader:
     """Lines of many files by offset and length, in any order. A context manager.
 
     They are read a block at a time, within a block in the order in which they lie on disk, and the disk is told of a block before it is
-    read: a shuffled file is read about as fast as the disk allows, and memory holds one block.
+    read: a shuffled file is read about as fast as the disk allows, and memory holds two blocks.
     """
 
     def __init__(self, paths: list[str]) -> None:
@@ -167,11 +174,18 @@ class LineReader:
             return
         block_of = np.cumsum(lengths, dtype=np.int64) // _BLOCK
         starts = [0, *(np.flatnonzero(np.diff(block_of)) + 1).tolist(), len(offsets)]
-        for start, end in zip(starts, starts[1:], strict=False):
-            some = slice(start, end)
-            yield self._block(files[some], offsets[some], lengths[some], np.lexsort((offsets[some], files[some])))
+        blocks = [(files[start:end], offsets[start:end], lengths[start:end]) for start, end in pairwise(starts)]
+        with ThreadPoolExecutor(1) as ahead:  # one block is read while the one before it is used
+            following = ahead.submit(self._block, *blocks[0])
+            for block in blocks[1:]:
+                ready, following = following.result(), ahead.submit(self._block, *block)
+                yield ready
+            yield following.result()
 
-    def _block(self, files: Any, offsets: Any, lengths: Any, order: Any) -> list[bytes]:
+    def _block(self, files: Any, offsets: Any, lengths: Any) -> list[bytes]:
+        import numpy as np
+
+        order = np.lexsort((offsets, files))
         found: list[bytes] = [b""] * len(order)
         wanted = [(int(files[i]), int(lengths[i]), int(offsets[i]), i) for i in order.tolist()]
         if hasattr(os, "posix_fadvise"):
@@ -200,4 +214,3 @@ class LineReader:
     def __exit__(self, *_: object) -> None:
         while self._open:
             os.close(self._open.popitem()[1])
-

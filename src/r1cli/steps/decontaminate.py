@@ -53,7 +53,6 @@ class Benchmark:
         gram = next((gram for gram in grams if gram in self._where), None)
         return None if gram is None else Overlap(row.get("id"), row.where, self._where[gram], " ".join(gram))
 
-
     def suspects(self) -> "Suspects":
         """The same n-grams as hashes, for worker processes."""
         return Suspects(self._where, self.n)
@@ -92,7 +91,9 @@ class Suspects:
         found = {number for number, row in enumerate(rows) if self._short and self._is_short(prompt_text(row))}
         grams, ends_B = words.windows(self._n)
         hits = np.flatnonzero(self._table[grams >> self._shift])
-        hits = hits[np.isin(grams[hits], self._hashes)]
+        if len(hits):
+            places = np.searchsorted(self._hashes, grams[hits])
+            hits = hits[self._hashes[np.minimum(places, len(self._hashes) - 1)] == grams[hits]]
         found.update(np.searchsorted(ends_B, hits, side="right").tolist())
         return sorted(found)
 

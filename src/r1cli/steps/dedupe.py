@@ -20,7 +20,7 @@ _ENCODE = msgspec.json.Encoder(order="sorted").encode
 
 
 def digest(data: bytes) -> bytes:
-    """16 bytes that are the same for the same data in every process. Not a secret, and not meant to stand up to one who seeks collisions."""
+    """16 bytes that are the same for the same data in every process. It does not stand up to one who seeks collisions."""
     import xxhash
 
     return xxhash.xxh3_128_digest(data)
@@ -54,7 +54,7 @@ def dedupe_rows(rows: Iterable[Row], seen: set[bytes], dropped: Dropped) -> Iter
 def first_of_equal(contents: Any, keys: Any) -> Any:
     """For each row the position of the row that stands for all with its content: the one with the lowest key.
 
-    contents: (rows, 2) uint64, the digests. keys: (rows,) numbers without ties. Returns (rows,) int64; a row that stays has its own position.
+    contents: (rows, 2) uint64, the digests. keys: (rows,) numbers without ties. Returns (rows,) int64; a row that stays has its own.
     """
     import numpy as np
 

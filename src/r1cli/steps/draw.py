@@ -61,7 +61,7 @@ def take(choices: Array, count: int, strata: Array | None = None) -> Array:
     if strata is None:
         times[np.argsort(choices, kind="stable")[:extra]] += 1
         return times
-    names, of_row, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+    _, of_row, sizes = np.unique(strata, return_inverse=True, return_counts=True)
     quotas = by_largest_remainder(sizes, extra)
     order = np.lexsort((choices, of_row))
     place = np.arange(rows) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # of each row within its stratum
@@ -126,4 +126,3 @@ def repeated(times: Array, order_keys: Array) -> Array:
     nth = (np.arange(len(positions)) - firsts).astype(np.uint64)
     again = np.where(nth == 0, order_keys[positions], mix(order_keys[positions] + nth * np.uint64(_REPEAT)))
     return positions[np.lexsort((nth, order_keys[positions], again))]
-

@@ -43,7 +43,7 @@ class RowWords:
         import numpy as np
 
         self._words = hash_words([text for of_row in texts for text in of_row])
-        self._last_B = np.cumsum([len(of_row) for of_row in texts])  # how many texts there are up to the end of each row
+        self._last_B = np.cumsum([len(of_row) for of_row in texts], dtype=np.int64)  # how many texts there are up to the end of each row
 
     def windows(self, n: int) -> "tuple[np.ndarray, np.ndarray]":
         """The hashes of all n words in a row of one text (see `windows`), and how many there are up to the end of each row."""

@@ -17,7 +17,7 @@ from r1cli.errors import Exit, R1Error
 from r1cli.row import Row
 from r1cli.train.batches import MicroBatch, Sample, group_rows, micro_batches
 from r1cli.train.distil_loss import reverse_kl_loss
-from r1cli.train.losses import importance_weights
+from r1cli.train.importance import importance_weights
 from r1cli.train.optimiser import OptimiserConfig, learning_rate
 from r1cli.train.order import step_rows
 from r1cli.train.update import measure, update
@@ -124,10 +124,12 @@ class ReverseKl:
         teacher_logprobs_N = torch.cat([self.teacher[sample.index] for sample in batch.samples]).to(device)
         sampler_logprobs_N = torch.tensor([p for sample in batch.samples for p in sample.sampler_logprobs or ()], device=device)
         loss_N, kl_N = reverse_kl_loss(student_logprobs_N, teacher_logprobs_N, self.baseline)
-        correction_N = importance_weights(student_logprobs_N.detach(), sampler_logprobs_N, self.importance_cap)
+        correction_N = importance_weights(
+            student_logprobs_N, sampler_logprobs_N, batch.sequence_N.to(device), len(batch.samples), cap=self.importance_cap
+        )
         figures = {
             "reverse_kl": (kl_N * correction_N).sum() / self.tokens,
-            "entropy": entropies_N.sum() / self.tokens,
+            "entropy": entropies_N.detach().sum() / self.tokens,
             "importance_weight": correction_N.sum() / self.tokens,
         }
         return (loss_N * correction_N).sum() / self.tokens, figures

@@ -103,6 +103,9 @@ def _exact_function(node: Func, point: Point) -> Fraction:
         return max(args) if name == "max" else min(args)
     if name == "root":
         return _exact_root(args[0], args[1])
+    if name == "binom" and args[1].denominator == 1 and 0 <= args[1] <= 20 and (args[0].denominator != 1 or args[0] < 0):
+        top = args[0]
+        return math.prod((top - k for k in range(int(args[1]))), start=Fraction(1)) / math.factorial(int(args[1]))
     if any(arg.denominator != 1 for arg in args):
         raise Irrational
     whole = [int(arg) for arg in args]
