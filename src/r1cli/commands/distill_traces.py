@@ -19,7 +19,19 @@ from r1cli.steps import readability
 from r1cli.steps.keep import Dropped, judge_of, keep_rows
 from r1cli.steps.pick import pick_rows
 
-OF_TRACES = ("teacher", "template", "system", "think_prefix", "temperature", "top_p", "top_k", "max_completion_length", "stop", "seed")
+OF_TRACES = (
+    "teacher",
+    "template",
+    "system",
+    "think_prefix",
+    "temperature",
+    "top_p",
+    "top_k",
+    "max_completion_length",
+    "stop",
+    "shuffle_choices",
+    "seed",
+)
 OF_KEPT = ("rewards", "reward_timeout", "filters", "per_prompt", "seed")
 
 

@@ -12,8 +12,8 @@
 | `truncated`      | it was cut at the length limit (`finish_reason` is "length")         |               |
 
 The paper gives no thresholds; what these keep and drop of real traces stands in docs/rejection.md. A word of another script is foreign by
-its letters; which of the languages in Latin letters a word belongs to is a guess by windows of 20 words, so that the first two windows' worth
-of them prove nothing (lists of names and units look like any language). A completion without reasoning is looked at as a whole, except for
+its letters; which of the languages in Latin letters a word belongs to is a guess by windows of 20 words, so that the first two windows'
+worth of them prove nothing (lists of names and units look like any language). A completion without reasoning is looked at as a whole, except for
 code, which is nobody's business outside the reasoning. All filters are linear in the length of the text.
 """
 
