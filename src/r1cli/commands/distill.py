@@ -209,6 +209,10 @@ def _on_policy(settings: DistillSettings, context: Context, folder: str, started
         if len(learnt) < len(prompts):
             context.console.warn(f"{len(prompts) - len(learnt)} prompts left out: held out for --eval")
         prompts = learnt
+    done = manifest.read(settings.out) if settings.resume and Path(settings.out).is_dir() else None
+    if done is not None and done["counts"].get("steps") == settings.steps and not settings.dry_run:
+        context.console.info(f"distill: `{settings.out}/final` is there, after {settings.steps} steps")
+        return
     from r1cli.commands.on_policy_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 
     if settings.dry_run:

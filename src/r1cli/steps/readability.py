@@ -13,8 +13,8 @@
 
 The paper gives no thresholds; what these keep and drop of real traces stands in docs/rejection.md. A word of another script is foreign by
 its letters; which of the languages in Latin letters a word belongs to is a guess by windows of 20 words, so that the first two windows'
-worth of them prove nothing (lists of names and units look like any language). A completion without reasoning is looked at as a whole, except for
-code, which is nobody's business outside the reasoning. All filters are linear in the length of the text.
+worth of them prove nothing (lists of names and units look like any language). A completion without reasoning is looked at as a whole,
+except for code, which is nobody's business outside the reasoning. All filters are linear in the length of the text.
 """
 
 import re
