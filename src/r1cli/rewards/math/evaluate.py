@@ -193,7 +193,11 @@ class Numbers:
         if isinstance(node, Degree):
             return self.value(node.body) * mp.pi / 180
         if isinstance(node, Func):
-            return _sized(self._function(node.name, [self.value(arg) for arg in node.args]))
+            args = [self.value(arg) for arg in node.args]
+            try:
+                return _sized(self._function(node.name, args))
+            except (ValueError, OverflowError):  # a pole, as of the factorial at -1
+                raise ZeroDivisionError from None
         if isinstance(node, BigOperator):
             return self._series(node)
         raise Unreadable(type(node).__name__)
