@@ -1,4 +1,4 @@
-"""Further attacks on the judge and on the machine, written without a look at how the sandbox meets them. None passes, none leaves a trace."""
+"""Further attacks on the judge and the machine, written without a look at how the sandbox meets them. None passes or leaves a trace."""
 
 import os
 import subprocess
