@@ -61,3 +61,12 @@ def test_gradients_add_up_in_the_float32_weights(policy: Policy) -> None:
         assert weight.grad is not None and weight.grad.dtype == torch.float32
         torch.testing.assert_close(half, weight.grad)
     assert all(cast.grad is None for _, cast in copied.pairs)
+
+
+def test_a_process_group_of_one_changes_nothing(policy: Policy, tmp_path: Path) -> None:
+    """vLLM in the process of a trainer starts torch.distributed; the trainer is alone all the same."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        assert policy._computing(torch.bfloat16) is not policy.model
+    finally:
+        torch.distributed.destroy_process_group()

@@ -179,6 +179,10 @@ class Sampler:
             fields["logprobs"] = None if completion.logprobs is None else [round(value, LOGPROB_DIGITS) for value in completion.logprobs]
         return Row(fields, where=row.where)
 
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether a completion has room after this prompt, as far as anybody here can tell: a server counts its tokens itself."""
+        return isinstance(self.renderer, WordRenderer) or len(self.renderer.ids(prompt)) <= self.room()
+
     def room(self) -> int:
         """Most tokens a prompt may have."""
         return self.engine.max_model_len - self.params.max_tokens

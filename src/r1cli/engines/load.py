@@ -102,6 +102,10 @@ def _server(model: str, remote: Remote, **options: Any) -> Engine:
 
     if not remote.urls:
         raise R1Error("the engine `server` needs the address of one", hint="--url http://127.0.0.1:8000/v1", code=Exit.USAGE)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # each would hand its weights over while another one draws
+        raise R1Error(
+            "several training processes cannot share a server", hint="train in one process, or sample with --engine vllm", code=Exit.USAGE
+        )
     key = None
     if remote.api_key_env is not None:
         key = os.environ.get(remote.api_key_env)
