@@ -21,7 +21,6 @@ from r1cli.io.compress import PARQUET, kind_of
 from r1cli.io.lines import LineReader, Spool, plain_lines
 from r1cli.io.stream import RowReader, RowWriter
 from r1cli.report.console import Console
-from r1cli.row import Row
 from r1cli.settings import MixSettings
 from r1cli.steps import dedupe, draw, near
 from r1cli.steps.decontaminate import Benchmark
@@ -124,10 +123,6 @@ class Mixing:
         index.reasons.update((rows + position, reason) for position, reason in piece.dropped)
         index.suspects += [rows + position for position in piece.suspects]
 
-    def _row(self, position: int) -> Row:
-        [[line]] = self._index.lines(self._lines, [position])
-        return self._examiner.good_row(line, self._index.where(position))
-
     def _drop(self) -> Any:
         """Which rows may be drawn: (rows,) bool."""
         import numpy as np
@@ -138,9 +133,10 @@ class Mixing:
         alive[list(index.reasons)] = False
         reasons: dict[int, tuple[str, dict[str, Any]]] = {position: (reason, {}) for position, reason in index.reasons.items()}
         if self._benchmark is not None:
-            for position in index.suspects:
-                row = self._row(position) if alive[position] else Row()
-                overlap = self._benchmark.find(row)
+            suspects = [position for position in index.suspects if alive[position]]
+            lines = (line for block in index.lines(self._lines, suspects) for line in block)
+            for position, line in zip(suspects, lines, strict=True):
+                overlap = self._benchmark.find(self._examiner.good_row(line, index.where(position)))
                 if overlap is not None:
                     alive[position] = False
                     self._benchmark.keep(overlap)
