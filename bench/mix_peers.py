@@ -42,8 +42,9 @@ def with_datasets(folder: Path, out: Path, dedupe: str, questions: Path, files: 
     import datasets
 
     datasets.disable_progress_bars()
-    data = datasets.load_dataset("json", data_files=[str(file) for file in files], split="train", cache_dir=str(folder / "cache"),
-                                 num_proc=PROCESSES)
+    data = datasets.load_dataset(
+        "json", data_files=[str(file) for file in files], split="train", cache_dir=str(folder / "cache"), num_proc=PROCESSES
+    )
     lap("read")
     if dedupe != "none":
         seen: set[int] = set()

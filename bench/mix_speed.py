@@ -41,8 +41,12 @@ def main() -> None:
     asked = parser.parse_args()
     files, questions = mix_rows.make(asked.folder, asked.rows, asked.size)
     result: dict[str, Any] = {
-        "rows": asked.rows, "bytes": sum(file.stat().st_size for file in files), "dedupe": asked.dedupe, "cpus": os.cpu_count(),
-        "python": platform.python_version(), "versions": {name: importlib.metadata.version(name) for name in ("datasets", "msgspec")},
+        "rows": asked.rows,
+        "bytes": sum(file.stat().st_size for file in files),
+        "dedupe": asked.dedupe,
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in ("datasets", "msgspec")},
     }
     for name in ("r1", "datasets", "datatrove"):
         if name in asked.what.split(","):
@@ -59,21 +63,50 @@ def main() -> None:
 def r1(asked: argparse.Namespace, files: list[Path], questions: Path) -> dict[str, Any]:
     """The command as a user calls it, start-up and manifest included."""
     out = asked.folder / f"r1.{asked.format}"
-    words = [sys.executable, "-m", "r1cli", "mix", *map(str, files), "--dedupe", asked.dedupe, "--decontaminate", str(questions), "--seed",
-             "7", "-o", str(out), "--force", "--num-processes", str(asked.processes)]
+    words = [
+        sys.executable,
+        "-m",
+        "r1cli",
+        "mix",
+        *map(str, files),
+        "--dedupe",
+        asked.dedupe,
+        "--decontaminate",
+        str(questions),
+        "--seed",
+        "7",
+        "-o",
+        str(out),
+        "--force",
+        "--num-processes",
+        str(asked.processes),
+    ]
     seconds, peak, _ = timed(words)
     made = json.loads(Path(f"{out}.manifest.json").read_text("utf-8"))
     out.unlink()
-    return {"seconds": round(seconds, 3), "peak_mib": peak, "out": made["counts"]["out"], "dropped": made["counts"]["dropped"],
-            "stages": made["stages"]}
+    return {
+        "seconds": round(seconds, 3),
+        "peak_mib": peak,
+        "out": made["counts"]["out"],
+        "dropped": made["counts"]["dropped"],
+        "stages": made["stages"],
+    }
 
 
 def peer(name: str, asked: argparse.Namespace, files: list[Path], questions: Path) -> dict[str, Any]:
     """The job by another library; its own clock, which starts when Python and the library are loaded."""
     python = sys.executable if name == "datasets" else datatrove_python(asked.folder)
     out = asked.folder / f"{name}.jsonl"
-    words = [python, str(Path(__file__).parent / "mix_peers.py"), name, str(asked.folder / "work"), str(out), asked.dedupe, str(questions),
-             *map(str, files)]
+    words = [
+        python,
+        str(Path(__file__).parent / "mix_peers.py"),
+        name,
+        str(asked.folder / "work"),
+        str(out),
+        asked.dedupe,
+        str(questions),
+        *map(str, files),
+    ]
     _, peak, text = timed(words)
     out.unlink(missing_ok=True)
     return {**json.loads(text.splitlines()[-1]), "peak_mib": peak}

@@ -32,6 +32,8 @@ def status(code: int, headers: dict[str, str] | None = None, message: str = "bus
 def reset(handler: BaseHTTPRequestHandler) -> None:
     """Cut the connection without a word, as a killed process does."""
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.close_connection = True
+    handler.connection.shutdown(socket.SHUT_RDWR)
     handler.connection.close()
 
 
@@ -73,8 +75,18 @@ class FakeServer:
     """See above. requests: (path, body, headers) of every completion request; most_at_once: most that ran together."""
 
     def __init__(
-        self, *, model: str = "teacher", faults: Sequence[Fault] = (), key: str | None = None, seconds: float = 0.0, port: int = 0,
-        vllm: bool = False, reasoning: bool = False, refuse: str | None = None, finish_reason: str = "stop", always: Fault | None = None,
+        self,
+        *,
+        model: str = "teacher",
+        faults: Sequence[Fault] = (),
+        key: str | None = None,
+        seconds: float = 0.0,
+        port: int = 0,
+        vllm: bool = False,
+        reasoning: bool = False,
+        refuse: str | None = None,
+        finish_reason: str = "stop",
+        always: Fault | None = None,
     ) -> None:
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
         self.most_at_once = self._at_once = 0

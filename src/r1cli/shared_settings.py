@@ -3,7 +3,6 @@
 The commands' own are in `settings.py`. Nothing heavy is imported here.
 """
 
-
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -30,6 +29,19 @@ INPUT, OUTPUT, MODEL, SAMPLING, REWARDS, TRAINING, RUN = "Input", "Output", "Mod
 DTYPES = ("auto", "bfloat16", "float32", "float16")
 ENGINES = ("auto", "vllm", "transformers", "server")
 SCHEDULES = ("constant", "cosine", "linear")
+
+
+class Changing(str):
+    """A whole number that changes at steps: `32768,65536@8200` is 32768, and 65536 from step 8200 on."""
+
+    def switches(self) -> tuple[tuple[int, int], ...]:
+        """(from this step on, value), the first from 0. Raises ValueError when the text says no such thing."""
+        parts = [part.split("@") for part in self.split(",")]
+        found = tuple((int(start[0]) if start else 0, int(value)) for value, *start in parts)
+        starts = [start for start, _ in found]
+        if any(len(part) > 2 for part in parts) or starts[0] != 0 or starts != sorted(set(starts)):
+            raise ValueError(f"`{self}` does not name a first value and then VALUE@STEP with rising steps")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +130,11 @@ class PromptSettings:
 
     template: Annotated[
         str,
-        Flag("prompt template: chat, boxed (asks for \\boxed{}), reflect (asks for reflection and verification), r1-zero, raw, or a file "
-             "with {prompt} in it; rewrite makes the reasoning of completion rows readable", SAMPLING),
+        Flag(
+            "prompt template: chat, boxed (asks for \\boxed{}), reflect (asks for reflection and verification), r1-zero, raw, or a file "
+            "with {prompt} in it; rewrite makes the reasoning of completion rows readable",
+            SAMPLING,
+        ),
     ] = "chat"
     system: Annotated[str | None, Flag("system message", SAMPLING)] = None
     think_prefix: Annotated[bool, Flag("open <think> in the prompt, for models that skip thinking", SAMPLING)] = False
@@ -135,6 +150,7 @@ class SamplingSettings(PromptSettings):
     top_k: Annotated[int, Flag("most likely tokens to draw from; 0 is all", SAMPLING, min=0)] = 0
     max_completion_length: Annotated[int, Flag("most new tokens a completion", SAMPLING, min=1)] = 1024
     stop: Annotated[list[str], Flag("end a completion after this string (repeatable)", SAMPLING)] = field(default_factory=list)
+    shuffle_choices: Annotated[bool, Flag("put the options of rows with `choices` in an order drawn from --seed and id", SAMPLING)] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,9 +161,13 @@ class RewardSettings:
         str, Flag("rewards with weights: accuracy,format=0.5,path/to/file.py:function (see `r1 rewards`)", REWARDS, metavar="NAME[=W],...")
     ] = "accuracy,format"
     reward_workers: Annotated[int, Flag("reward processes; 0 is one per core", REWARDS, min=0)] = 0
-    reward_timeout: Annotated[
-        float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)
-    ] = 5.0
+    reward_timeout: Annotated[float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)] = (
+        5.0
+    )
+    sandbox_level: Annotated[
+        str, Flag("least sandbox level at which model code runs", REWARDS, choices=("limits", "seccomp", "confined", "namespaces"))
+    ] = "confined"
+    unsafe: Annotated[bool, Flag("run model code even where the sandbox does not reach that level", REWARDS)] = False
 
 
 @dataclass(frozen=True, kw_only=True)

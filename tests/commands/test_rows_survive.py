@@ -18,12 +18,16 @@ from r1cli.row import dump, parse
 
 TEXT = st.text(st.characters(), max_size=4)  # half surrogate pairs included
 NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
-VALUES = st.recursive(st.none() | st.booleans() | NUMBERS | TEXT,
-                      lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3), max_leaves=8)
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
 # the fields that commands look into hold anything too
 NAMES = st.sampled_from(["prompt", "messages", "answer", "language", "rewards", "reward", "completion", "a", "", "a.b", "\ud800"]) | TEXT
 ROWS = st.lists(st.dictionaries(NAMES.filter(lambda name: name != "id"), VALUES, max_size=4), min_size=1, max_size=6).map(
-    lambda rows: [{"id": number, **row} for number, row in enumerate(rows)])
+    lambda rows: [{"id": number, **row} for number, row in enumerate(rows)]
+)
 
 
 def run(command: str, module: Any, given: dict[str, Any]) -> None:
@@ -46,7 +50,10 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 FORMATS = [(into, out) for into in ("jsonl", "parquet") for out in ("jsonl", "parquet")]
 MIX: list[dict[str, Any]] = [
-    {"shuffle": False}, {"validation": "50%", "stratify": "a"}, {"decontaminate": ["bench.jsonl"], "chars": "..100000", "ngram": 3}]
+    {"shuffle": False},
+    {"validation": "50%", "stratify": "a"},
+    {"decontaminate": ["bench.jsonl"], "chars": "..100000", "ngram": 3},
+]
 
 
 @pytest.mark.parametrize(("into", "out"), FORMATS)
@@ -73,26 +80,58 @@ def test_through_mix(tmp_path: Path, rows: list[dict[str, Any]], into: str, out:
 def test_through_reject(tmp_path: Path, rows: list[dict[str, Any]], into: str, out: str) -> None:
     rows = [{**row, "completion": str(row["id"])} for row in rows]
     write(tmp_path / f"in.{into}", rows)
-    run("reject", reject, {"inputs": [str(tmp_path / f"in.{into}")], "out": str(tmp_path / f"out.{out}"), "rewards": "format",
-                           "keep": "all", "reward_workers": 1})
+    run(
+        "reject",
+        reject,
+        {
+            "inputs": [str(tmp_path / f"in.{into}")],
+            "out": str(tmp_path / f"out.{out}"),
+            "rewards": "format",
+            "keep": "all",
+            "reward_workers": 1,
+        },
+    )
     found = [dict(row) for row in read_rows([str(tmp_path / f"out.{out}")])]
     for row in found:
         assert isinstance(row["rewards"], dict)
     scored = {"rewards", "reward"}
     assert exact({name: value for name, value in row.items() if name not in scored} for row in found) == exact(
-        {name: value for name, value in row.items() if name not in scored} for row in rows)
+        {name: value for name, value in row.items() if name not in scored} for row in rows
+    )
 
 
 ODD = [
-    '{"a": 1.0, "b": -0.0, "c": 1e16, "d": 1E400}', '{"a": "\\ud800"}', '{"a": 123456789012345678901234567890}', '{"a":1,"a":2}',
-    '{"a": 01}', '{"a": "\x01"}', '{"a": +1}', '{"a": .5}', '{"a": 1.}', '{"a": Infinity}', '{"a": 5e-324}', "{}", "{", "[]", '"x"',
-    '{"a": 1} x', '{"a": 0.1e-7}', '{"a": -0}', '{"a": 18446744073709551616}', '{"a": "\\u00e9\\n\\/"}', "{'a': 1}", '{"a": "\\x"}',
-    '{"a": tru}', "", "  ",
+    '{"a": 1.0, "b": -0.0, "c": 1e16, "d": 1E400}',
+    '{"a": "\\ud800"}',
+    '{"a": 123456789012345678901234567890}',
+    '{"a":1,"a":2}',
+    '{"a": 01}',
+    '{"a": "\x01"}',
+    '{"a": +1}',
+    '{"a": .5}',
+    '{"a": 1.}',
+    '{"a": Infinity}',
+    '{"a": 5e-324}',
+    "{}",
+    "{",
+    "[]",
+    '"x"',
+    '{"a": 1} x',
+    '{"a": 0.1e-7}',
+    '{"a": -0}',
+    '{"a": 18446744073709551616}',
+    '{"a": "\\u00e9\\n\\/"}',
+    "{'a': 1}",
+    '{"a": "\\x"}',
+    '{"a": tru}',
+    "",
+    "  ",
 ]
 LINES = st.dictionaries(TEXT, VALUES, max_size=3).map(json.dumps)
 CUT = st.builds(lambda line, at: line[:at], LINES, st.integers(1, 60))
-SPOILT = st.builds(lambda line, text, at: line[:at] + text + line[at:], LINES, st.text('0123456789.eE+-\\u{}[],:" ', max_size=3),
-                   st.integers(0, 30))
+SPOILT = st.builds(
+    lambda line, text, at: line[:at] + text + line[at:], LINES, st.text('0123456789.eE+-\\u{}[],:" ', max_size=3), st.integers(0, 30)
+)
 
 
 def outcome(read: Callable[[str], Any], line: str) -> str:

@@ -91,9 +91,18 @@ def test_a_model_is_told_by_its_run(r1: Run, tmp_path: Path) -> None:
     made(r1, tmp_path)
     run = tmp_path / "run"
     (run / "checkpoints" / "step_000002").mkdir(parents=True)
-    (run / "config.json").write_text(json.dumps({
-        "command": "sft", "command_line": ["x", "sft", "-m", "base", "-o", "run", "kept.jsonl"], "directory": str(tmp_path),
-        "settings": {"model": "base", "inputs": ["kept.jsonl"]}, "sources": {"model": "flag"}, "versions": {}}))
+    (run / "config.json").write_text(
+        json.dumps(
+            {
+                "command": "sft",
+                "command_line": ["x", "sft", "-m", "base", "-o", "run", "kept.jsonl"],
+                "directory": str(tmp_path),
+                "settings": {"model": "base", "inputs": ["kept.jsonl"]},
+                "sources": {"model": "flag"},
+                "versions": {},
+            }
+        )
+    )
     (run / "checkpoints" / "step_000002" / "manifest.json").write_text(json.dumps({"command": "checkpoint", "step": 2, "inputs": []}))
     tree = json.loads(r1("lineage", "--json", "run/checkpoints/step_000002").stdout)
     assert (tree["made"]["command"], tree["made"]["step"]) == ("sft", 2)

@@ -17,8 +17,40 @@ from r1cli.io.stream import RowWriter, read_rows
 from r1cli.row import parse
 from tests.contract.conftest import Run, assert_error, command_line, environment
 
-WORDS = ["the", "of", "and", "to", "in", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on", "not", "he", "his", "but", "at",
-         "are", "this", "have", "from", "or", "had", "an", "they", "which", "one", "you", "were"]
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "that",
+    "for",
+    "it",
+    "as",
+    "was",
+    "with",
+    "be",
+    "by",
+    "on",
+    "not",
+    "he",
+    "his",
+    "but",
+    "at",
+    "are",
+    "this",
+    "have",
+    "from",
+    "or",
+    "had",
+    "an",
+    "they",
+    "which",
+    "one",
+    "you",
+    "were",
+]
 
 
 def rows(name: str, count: int) -> list[str]:
@@ -27,8 +59,12 @@ def rows(name: str, count: int) -> list[str]:
     found = []
     for number in range(count):
         text = " ".join(rng.choices(WORDS, k=40))
-        fields = {"id": f"{name}{number}", "prompt": f"Question {number % 7}? {text}", "completion": f"é\u2028 {text}",
-                  "kind": "ab"[number % 2]}
+        fields = {
+            "id": f"{name}{number}",
+            "prompt": f"Question {number % 7}? {text}",
+            "completion": f"é\u2028 {text}",
+            "kind": "ab"[number % 2],
+        }
         if number % 10 == 3:
             del fields["id"]
         found.append(json.dumps(fields, ensure_ascii=number % 3 == 0, separators=(",", ":") if number % 2 else (", ", ": ")))
@@ -50,8 +86,23 @@ def write(tmp_path: Path, count: int = 60) -> None:
     (tmp_path / "bench.jsonl").write_text('{"prompt": "What is the name of the first man who walked on it?"}\n')
 
 
-ALL = ["--decontaminate", "bench.jsonl", "--seed", "7", "--stratify", "kind", "--validation", "20%", "--validation-out", "v.jsonl",
-       "--rejected", "r.jsonl", "--chars", "..5000", "--force"]
+ALL = [
+    "--decontaminate",
+    "bench.jsonl",
+    "--seed",
+    "7",
+    "--stratify",
+    "kind",
+    "--validation",
+    "20%",
+    "--validation-out",
+    "v.jsonl",
+    "--rejected",
+    "r.jsonl",
+    "--chars",
+    "..5000",
+    "--force",
+]
 
 
 @pytest.mark.parametrize(("out", "dedupe"), [("m.jsonl", "exact"), ("m.parquet", "exact"), ("m.jsonl", "minhash")])
@@ -103,8 +154,11 @@ def test_every_kind_of_input_and_output_gives_the_same_rows(r1: Run, tmp_path: P
 
 
 def test_parquet_in_parquet_out(r1: Run, tmp_path: Path) -> None:
-    kinds = [{"id": 1, "n": 1, "messages": [{"role": "user", "content": "q"}]}, {"id": 2, "n": 1.5, "late": None},
-             {"id": 3, "late": [2**70]}]
+    kinds: list[dict] = [
+        {"id": 1, "n": 1, "messages": [{"role": "user", "content": "q"}]},
+        {"id": 2, "n": 1.5, "late": None},
+        {"id": 3, "late": [2**70]},
+    ]
     with RowWriter(tmp_path / "a.parquet") as writer:
         writer.write_all(kinds)
     assert r1("mix", "a.parquet:4", "--max-repeat", "2", "-o", "m.parquet").returncode == 0
@@ -139,13 +193,17 @@ def test_overlaps_are_reported_with_the_row_in_a_file(r1: Run, tmp_path: Path) -
 
 
 def test_validation_rows_share_no_prompt_with_the_others(r1: Run, tmp_path: Path) -> None:
-    text = "".join(json.dumps({"id": f"{n}-{k}", "prompt": f"Question  {n}?" if k else f"question {n}?", "completion": str(k)}) + "\n"
-                   for n in range(40) for k in range(3))
+    text = "".join(
+        json.dumps({"id": f"{n}-{k}", "prompt": f"Question  {n}?" if k else f"question {n}?", "completion": str(k)}) + "\n"
+        for n in range(40)
+        for k in range(3)
+    )
     (tmp_path / "a.jsonl").write_text(text)
     done = r1("mix", "a.jsonl:2x", "--validation", "10", "--validation-out", "v.jsonl", "-o", "m.jsonl")
     assert done.returncode == 0, done.stderr
-    held, train = ([json.loads(line)["id"].split("-")[0] for line in (tmp_path / name).read_text().splitlines()]
-                   for name in ("v.jsonl", "m.jsonl"))
+    held, train = (
+        [json.loads(line)["id"].split("-")[0] for line in (tmp_path / name).read_text().splitlines()] for name in ("v.jsonl", "m.jsonl")
+    )
     assert (len(held), len(train)) == (9, 2 * 111)
     assert not set(held) & set(train)
     assert "222 out and 9 for validation" in done.stderr
@@ -192,8 +250,16 @@ def test_a_compressed_file_that_is_cut_off(r1: Run, tmp_path: Path, name: str) -
 def limited(tmp_path: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """The command in a shell in which no file may grow beyond 64 KiB: what a full disk looks like to it."""
     line = " ".join([*command_line(), *words])
-    return subprocess.run(["bash", "-c", f"trap '' XFSZ; ulimit -f 64; {line}"], input=stdin, capture_output=True, encoding="utf-8",
-                          cwd=tmp_path, env=environment(TMPDIR=str(tmp_path)), timeout=120, check=False)
+    return subprocess.run(
+        ["bash", "-c", f"trap '' XFSZ; ulimit -f 64; {line}"],
+        input=stdin,
+        capture_output=True,
+        encoding="utf-8",
+        cwd=tmp_path,
+        env=environment(TMPDIR=str(tmp_path)),
+        timeout=120,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("out", ["m.jsonl", "m.jsonl.zst", "m.parquet"])
@@ -227,8 +293,15 @@ def test_unreadable_inputs(r1: Run, tmp_path: Path) -> None:
 def test_a_reader_that_leaves_early(tmp_path: Path) -> None:
     write(tmp_path, 400)
     words = " ".join([*command_line(), "mix", "a.jsonl:20x", "--num-processes", "2"])
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {words} | head -1 | wc -l"], capture_output=True, encoding="utf-8",
-                          cwd=tmp_path, env=environment(), timeout=120, check=False)
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {words} | head -1 | wc -l"],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=tmp_path,
+        env=environment(),
+        timeout=120,
+        check=False,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
 
 

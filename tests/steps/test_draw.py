@@ -45,8 +45,7 @@ def test_a_shuffle_is_a_permutation_that_the_seed_decides() -> None:
 
 
 def test_every_row_is_drawn_equally_often() -> None:
-    counts = Counter(int(i) for seed in range(500)
-                     for i in np.flatnonzero(draw.take(draw.keys(digests(NAMES[:10]), seed, draw.CHOICE), 3)))
+    counts = Counter(int(i) for seed in range(500) for i in np.flatnonzero(draw.take(draw.keys(digests(NAMES[:10]), seed, draw.CHOICE), 3)))
     assert all(abs(counts[n] - 150) < 5 * (500 * 0.3 * 0.7) ** 0.5 for n in range(10))
 
 
@@ -80,8 +79,10 @@ def test_strata_keep_their_shares(strata: list[int], count: int) -> None:
         assert abs(times[np.array(strata) == name].sum() - count * size / len(strata)) < 1
 
 
-@pytest.mark.parametrize(("sizes", "total", "quotas"), [
-    ([70, 30], 10, [7, 3]), ([1, 1, 1], 2, [1, 1, 0]), ([5, 4, 1], 5, [3, 2, 0]), ([3], 0, [0]), ([2**40, 2**40], 2**40, [2**39] * 2)])
+@pytest.mark.parametrize(
+    ("sizes", "total", "quotas"),
+    [([70, 30], 10, [7, 3]), ([1, 1, 1], 2, [1, 1, 0]), ([5, 4, 1], 5, [3, 2, 0]), ([3], 0, [0]), ([2**40, 2**40], 2**40, [2**39] * 2)],
+)
 def test_largest_remainders_by_hand(sizes: list[int], total: int, quotas: list[int]) -> None:
     assert draw.by_largest_remainder(np.array(sizes), total).tolist() == quotas
 

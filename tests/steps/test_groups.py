@@ -14,8 +14,11 @@ from r1cli.steps.keep import Dropped
 from r1cli.steps.pick import most_different, pick_rows
 from r1cli.steps.spool import Spool
 
-json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-                           lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=6)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
 
 
 @given(st.lists(st.dictionaries(st.text(), json_values, max_size=4), max_size=8), st.data())
@@ -98,8 +101,10 @@ def test_the_diverse_pick_by_hand() -> None:
 @given(st.lists(st.lists(st.sampled_from("abcde"), max_size=8).map(" ".join), min_size=3, max_size=7), st.integers(2, 3))
 def test_the_diverse_pick_is_within_a_factor_of_two_of_the_best(texts: list[str], count: int) -> None:
     """Gonzalez 1985: farthest-point selection reaches half of the largest smallest distance there is."""
-    grams = [frozenset(zip(words, words[1:], words[2:], strict=False)) if len(words := text.split()) > 2 else frozenset([tuple(words)])
-             for text in texts]
+    grams = [
+        frozenset(zip(words, words[1:], words[2:], strict=False)) if len(words := text.split()) > 2 else frozenset([tuple(words)])
+        for text in texts
+    ]
 
     def spread(places: tuple[int, ...] | list[int]) -> float:
         return min(1 - len(grams[a] & grams[b]) / len(grams[a] | grams[b]) for a, b in combinations(places, 2))

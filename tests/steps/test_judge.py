@@ -20,7 +20,7 @@ from r1cli.steps.keep import Dropped, judge_of, keep_rows
 
 def answering(says: Callable[[str], str]) -> Ask:
     """A model that answers each question as it comes."""
-    return lambda questions: (Row({**q, "completion": says(q["prompt"][0]["content"]), "finish_reason": "stop"}) for q in questions)
+    return lambda questions, _: (Row({**q, "completion": says(q["prompt"][0]["content"]), "finish_reason": "stop"}) for q in questions)
 
 
 def honest(text: str) -> str:
@@ -31,8 +31,20 @@ def honest(text: str) -> str:
 
 def row(n: int, accuracy: float | None, completion: str = "It is four.", **fields: object) -> Row:
     scores = {"accuracy": accuracy, "format": 1.0}
-    return Row({"id": f"q{n}", "sample": n, "prompt": "2+2?", "answer": None, "reference": "four", "completion": completion,
-                "rewards": scores, "reward": 1.0 + (accuracy or 0.0), **fields}, where=f"f:{n}")
+    return Row(
+        {
+            "id": f"q{n}",
+            "sample": n,
+            "prompt": "2+2?",
+            "answer": None,
+            "reference": "four",
+            "completion": completion,
+            "rewards": scores,
+            "reward": 1.0 + (accuracy or 0.0),
+            **fields,
+        },
+        where=f"f:{n}",
+    )
 
 
 def test_rows_without_a_rule_are_graded_and_the_others_left_alone() -> None:
@@ -79,15 +91,32 @@ def test_a_condition_may_choose_who_is_graded() -> None:
 
 
 def test_what_does_not_fit_the_judge_is_unreadable_and_holds_nobody_up() -> None:
-    judge = Judge(answering(honest), fits=lambda messages: "five" not in messages[0]["content"])
+    def ask(questions: Iterable[Row], unanswered: Callable[[Row], None]) -> Iterator[Row]:
+        for question in questions:
+            if "five" in question["prompt"][0]["content"]:
+                unanswered(question)
+            else:
+                yield from answering(honest)([question], unanswered)
+
+    judge = Judge(ask)
     found = list(judge.grade([row(n, None, "It is five." if n % 2 else "It is four.") for n in range(3000)]))
     assert [one["rewards"]["judge"] for one in found[:4]] == [1.0, None, 1.0, None]
     assert (len(found), judge.unreadable) == (3000, 1500)
 
 
-@pytest.mark.parametrize(("fields", "gold"), [
-    ({"reference": "r", "answer": "a"}, "r"), ({"answer": "a", "solution": "s"}, "a"), ({"answer": None, "solution": "s"}, "s"),
-    ({"answer": 4}, "4"), ({"answer": True}, None), ({"answer": ["a"]}, None), ({}, None), ({"reference": "", "answer": "a"}, "a")])
+@pytest.mark.parametrize(
+    ("fields", "gold"),
+    [
+        ({"reference": "r", "answer": "a"}, "r"),
+        ({"answer": "a", "solution": "s"}, "a"),
+        ({"answer": None, "solution": "s"}, "s"),
+        ({"answer": 4}, "4"),
+        ({"answer": True}, None),
+        ({"answer": ["a"]}, None),
+        ({}, None),
+        ({"reference": "", "answer": "a"}, "a"),
+    ],
+)
 def test_the_gold(fields: dict, gold: str | None) -> None:
     assert gold_of(Row(fields)) == gold
 
@@ -95,7 +124,7 @@ def test_the_gold(fields: dict, gold: str | None) -> None:
 def shuffling(seed: int, size: int) -> Ask:
     """A model that works on `size` questions at a time and ends them in any order."""
 
-    def ask(questions: Iterable[Row]) -> Iterator[Row]:
+    def ask(questions: Iterable[Row], unanswered: Callable[[Row], None]) -> Iterator[Row]:
         rng = random.Random(seed)
         source = iter(questions)
         while batch := list(itertools.islice(source, size)):
@@ -129,9 +158,9 @@ def test_a_slow_model_does_not_let_the_input_pile_up() -> None:
     rows = (row(next(taken), None) for _ in range(5 * WINDOW))
     release = threading.Event()
 
-    def ask(questions: Iterable[Row]) -> Iterator[Row]:
+    def ask(questions: Iterable[Row], unanswered: Callable[[Row], None]) -> Iterator[Row]:
         release.wait()
-        yield from answering(honest)(questions)
+        yield from answering(honest)(questions, unanswered)
 
     out = Judge(ask).grade(rows)
     threading.Timer(0.3, release.set).start()
@@ -153,7 +182,7 @@ def test_an_error_of_the_input_comes_after_the_rows_before_it() -> None:
 
 
 def test_an_error_of_the_model_ends_it() -> None:
-    def ask(questions: Iterable[Row]) -> Iterator[Row]:
+    def ask(questions: Iterable[Row], unanswered: Callable[[Row], None]) -> Iterator[Row]:
         next(iter(questions))
         raise R1Error("the server is gone")
         yield
@@ -169,7 +198,7 @@ def test_pairs_are_compared_four_times_in_both_orders() -> None:
 
     names: list[str] = []
 
-    def ask(questions: Iterable[Row]) -> Iterator[Row]:
+    def ask(questions: Iterable[Row], unanswered: Callable[[Row], None]) -> Iterator[Row]:
         for question in questions:
             names.append(question["id"])
             yield Row({**question, "completion": longer(question["prompt"][0]["content"]), "finish_reason": "stop"})

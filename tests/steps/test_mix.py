@@ -19,13 +19,24 @@ from r1cli.steps.limits import limits_of, span_of
 from r1cli.steps.mix import Part, allot, check_parts, part_of
 
 
-@pytest.mark.parametrize(("text", "part"), [
-    ("a.jsonl", Part("a.jsonl")), ("a.jsonl:100", Part("a.jsonl", count=100)), ("a.jsonl=0.3", Part("a.jsonl", weight=0.3)),
-    ("-", Part("-")), ("hf:./d:train", Part("hf:./d:train")), ("hf:./d:train:7", Part("hf:./d:train", count=7)),
-    ("a.jsonl:25%", Part("a.jsonl", share=Fraction(1, 4))), ("a.jsonl:2.5x", Part("a.jsonl", share=Fraction(5, 2))),
-    ("a.jsonl:0.1%", Part("a.jsonl", share=Fraction(1, 1000))), ("hf:./d:test:.5x", Part("hf:./d:test", share=Fraction(1, 2))),
-    ("hf:org/n@v1:train=2", Part("hf:org/n@v1:train", weight=2.0)), ("k=v/a.jsonl", Part("k=v/a.jsonl")), ("a=1.jsonl", Part("a=1.jsonl")),
-])
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("a.jsonl", Part("a.jsonl")),
+        ("a.jsonl:100", Part("a.jsonl", count=100)),
+        ("a.jsonl=0.3", Part("a.jsonl", weight=0.3)),
+        ("-", Part("-")),
+        ("hf:./d:train", Part("hf:./d:train")),
+        ("hf:./d:train:7", Part("hf:./d:train", count=7)),
+        ("a.jsonl:25%", Part("a.jsonl", share=Fraction(1, 4))),
+        ("a.jsonl:2.5x", Part("a.jsonl", share=Fraction(5, 2))),
+        ("a.jsonl:0.1%", Part("a.jsonl", share=Fraction(1, 1000))),
+        ("hf:./d:test:.5x", Part("hf:./d:test", share=Fraction(1, 2))),
+        ("hf:org/n@v1:train=2", Part("hf:org/n@v1:train", weight=2.0)),
+        ("k=v/a.jsonl", Part("k=v/a.jsonl")),
+        ("a=1.jsonl", Part("a=1.jsonl")),
+    ],
+)
 def test_reading_a_part(text: str, part: Part) -> None:
     assert part_of(text) == part
 
@@ -40,29 +51,35 @@ def weighted(*weights: float) -> list[Part]:
     return [Part(f"p{n}", weight=weight) for n, weight in enumerate(weights)]
 
 
-@pytest.mark.parametrize(("parts", "available", "total", "counts"), [
-    ([Part("a"), Part("b", count=3)], [5, 9], None, [5, 3]),
-    (weighted(0.7, 0.3), [100, 100], 10, [7, 3]),
-    (weighted(1, 1, 1), [9, 9, 9], 10, [4, 3, 3]),  # the largest remainder, the first of equal ones
-    (weighted(0.7, 0.3), [100, 30], None, [70, 30]),
-    (weighted(0.7, 0.3), [7, 100], None, [7, 3]),
-    (weighted(1, 0), [10, 10], None, [10, 0]),
-    ([Part("a"), *weighted(1, 3)], [4, 100, 100], 12, [4, 2, 6]),
-    (weighted(0.5), [0], None, [0]),
-    ([Part("a", share=Fraction(1, 4)), Part("b", share=Fraction(5, 2))], [10, 3], None, [3, 8]),  # 2.5 and 7.5, halves up
-    ([Part("a", share=Fraction(1, 3)), *weighted(1)], [9, 100], 10, [3, 7]),
-    ([Part("a", share=Fraction(2))], [0], None, [0]),
-])
+@pytest.mark.parametrize(
+    ("parts", "available", "total", "counts"),
+    [
+        ([Part("a"), Part("b", count=3)], [5, 9], None, [5, 3]),
+        (weighted(0.7, 0.3), [100, 100], 10, [7, 3]),
+        (weighted(1, 1, 1), [9, 9, 9], 10, [4, 3, 3]),  # the largest remainder, the first of equal ones
+        (weighted(0.7, 0.3), [100, 30], None, [70, 30]),
+        (weighted(0.7, 0.3), [7, 100], None, [7, 3]),
+        (weighted(1, 0), [10, 10], None, [10, 0]),
+        ([Part("a"), *weighted(1, 3)], [4, 100, 100], 12, [4, 2, 6]),
+        (weighted(0.5), [0], None, [0]),
+        ([Part("a", share=Fraction(1, 4)), Part("b", share=Fraction(5, 2))], [10, 3], None, [3, 8]),  # 2.5 and 7.5, halves up
+        ([Part("a", share=Fraction(1, 3)), *weighted(1)], [9, 100], 10, [3, 7]),
+        ([Part("a", share=Fraction(2))], [0], None, [0]),
+    ],
+)
 def test_counts_by_hand(parts: list[Part], available: list[int], total: int | None, counts: list[int]) -> None:
     check_parts(parts, total)
     assert allot(parts, available, total) == counts
 
 
-@pytest.mark.parametrize(("parts", "available", "total", "message"), [
-    ([Part("a", count=6)], [5], None, "`a` has 5 rows to give, 6 are asked for"),
-    (weighted(1, 1), [10, 3], 10, "`p1` has 3 rows to give, 5 are asked for"),
-    ([Part("a"), *weighted(1)], [20, 5], 10, "--total is 10, but the sources without a weight alone give 20"),
-])
+@pytest.mark.parametrize(
+    ("parts", "available", "total", "message"),
+    [
+        ([Part("a", count=6)], [5], None, "`a` has 5 rows to give, 6 are asked for"),
+        (weighted(1, 1), [10, 3], 10, "`p1` has 3 rows to give, 5 are asked for"),
+        ([Part("a"), *weighted(1)], [20, 5], 10, "--total is 10, but the sources without a weight alone give 20"),
+    ],
+)
 def test_too_few_rows_are_never_made_up_for(parts: list[Part], available: list[int], total: int | None, message: str) -> None:
     with pytest.raises(R1Error, match=message) as caught:
         allot(parts, available, total)
@@ -93,8 +110,12 @@ def test_weights_share_the_total_exactly_and_fairly(weights: list[float], total:
 def test_exact_duplicates_are_what_the_row_teaches() -> None:
     dropped = Dropped()
     seen: set[bytes] = set()
-    rows = [Row({"id": 1, "prompt": "q", "completion": "a", "seed": 1}), Row({"id": 2, "prompt": "q", "completion": "a", "seed": 2}),
-            Row({"id": 3, "prompt": "q", "completion": "b"}), Row({"id": 4, "prompt": [{"role": "user"}], "completion": "a"})]
+    rows = [
+        Row({"id": 1, "prompt": "q", "completion": "a", "seed": 1}),
+        Row({"id": 2, "prompt": "q", "completion": "a", "seed": 2}),
+        Row({"id": 3, "prompt": "q", "completion": "b"}),
+        Row({"id": 4, "prompt": [{"role": "user"}], "completion": "a"}),
+    ]
     assert [row["id"] for row in dedupe_rows(rows, seen, dropped)] == [1, 3, 4]
     assert [row["id"] for row in dedupe_rows([Row({"id": 9, "completion": "b", "prompt": "q"})], seen, dropped)] == []
     assert dropped.reasons == {"duplicate": 2}
@@ -111,16 +132,22 @@ QUESTION = "Natalia sold clips to 48 of her friends in April and then she sold h
 OVERLAP = "natalia sold clips to 48 of her friends in april"
 
 
-@pytest.mark.parametrize(("fields", "found"), [
-    ({"prompt": "natalia SOLD, clips to 48 of her friends: in April!"}, OVERLAP),
-    ({"prompt": "natalia sold clips to 48 of her friends in May"}, None),  # nine words
-    ({"prompt": "x", "completion": "She: to 48 of her friends in April and then she left"}, "to 48 of her friends in april and then she"),
-    ({"messages": [{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]}, OVERLAP),
-    ({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": QUESTION}]}, OVERLAP),
-    ({"prompt": "what is 3 + 4?"}, "what is 3 4"),  # a benchmark prompt of fewer than ten words, exactly
-    ({"prompt": "what is 3 + 4 + 5?"}, None),
-    ({"prompt": ""}, None),
-])
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"prompt": "natalia SOLD, clips to 48 of her friends: in April!"}, OVERLAP),
+        ({"prompt": "natalia sold clips to 48 of her friends in May"}, None),  # nine words
+        (
+            {"prompt": "x", "completion": "She: to 48 of her friends in April and then she left"},
+            "to 48 of her friends in april and then she",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]}, OVERLAP),
+        ({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": QUESTION}]}, OVERLAP),
+        ({"prompt": "what is 3 + 4?"}, "what is 3 4"),  # a benchmark prompt of fewer than ten words, exactly
+        ({"prompt": "what is 3 + 4 + 5?"}, None),
+        ({"prompt": ""}, None),
+    ],
+)
 def test_overlaps_by_hand(fields: dict, found: str | None) -> None:
     benchmark = Benchmark([Row({"id": "b1", "prompt": QUESTION}, where="b.jsonl:1"), Row({"id": "b2", "prompt": "What is 3+4?"})], 10)
     overlap = benchmark.find(Row({"id": "t", **fields}, where="t.jsonl:5"))
@@ -139,9 +166,16 @@ def test_contaminated_rows_are_dropped_and_reported() -> None:
 # Few words, so that runs of them meet; İ, whose lower case is longer, CJK, a final sigma, digits of other scripts, half a surrogate pair.
 SOME_WORDS = st.sampled_from(["a", "B", "x_1", "\u0130I", "ΣΣ", "计算", "3", "\u0663", "\ud800", "café", "あ", "."])
 TEXT = st.lists(SOME_WORDS, max_size=14).map(" ".join) | st.text(max_size=12)
-ROWS = st.lists(st.fixed_dictionaries({"prompt": TEXT}, optional={"completion": TEXT, "messages": st.lists(
-    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": TEXT}), max_size=2)}), max_size=5).map(
-        lambda found: [Row(fields) for fields in found])
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {"prompt": TEXT},
+        optional={
+            "completion": TEXT,
+            "messages": st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": TEXT}), max_size=2),
+        },
+    ),
+    max_size=5,
+).map(lambda found: [Row(fields) for fields in found])
 
 
 @settings(deadline=None)  # the first call makes tables
@@ -153,8 +187,11 @@ def test_no_overlap_escapes_the_hashes(rows: list[Row], prompts: list[Row], n: i
     assert suspects == [number for number, row in enumerate(rows) if benchmark.find(row) is not None]
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3), max_leaves=6)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+    max_leaves=6,
+)
 
 
 @given(JSON, JSON)
@@ -171,14 +208,17 @@ def test_of_equal_rows_the_one_with_the_lowest_key_stays(contents: list[int], rn
     assert [keys[leader] for leader in first_of_equal(pairs, np.array(keys, np.int64))] == [best[content] for content in contents]
 
 
-@pytest.mark.parametrize(("chars", "languages", "row", "reason"), [
-    ("5..", [], {"prompt": "ab", "completion": "cd"}, "shorter than 5 characters"),
-    ("..3", [], {"prompt": "abcd"}, "longer than 3 characters"),
-    ("4..4", [], {"prompt": "ab", "completion": "cd"}, None),
-    (None, ["en"], {"prompt": "这是一个问题"}, "in another language (zh)"),
-    (None, ["zh", "en"], {"prompt": "这是一个问题"}, None),
-    (None, ["en"], {"prompt": "1 + 1"}, None),
-])
+@pytest.mark.parametrize(
+    ("chars", "languages", "row", "reason"),
+    [
+        ("5..", [], {"prompt": "ab", "completion": "cd"}, "shorter than 5 characters"),
+        ("..3", [], {"prompt": "abcd"}, "longer than 3 characters"),
+        ("4..4", [], {"prompt": "ab", "completion": "cd"}, None),
+        (None, ["en"], {"prompt": "这是一个问题"}, "in another language (zh)"),
+        (None, ["zh", "en"], {"prompt": "这是一个问题"}, None),
+        (None, ["en"], {"prompt": "1 + 1"}, None),
+    ],
+)
 def test_limits(chars: str | None, languages: list[str], row: dict, reason: str | None) -> None:
     [judge] = limits_of(chars, languages)
     assert judge(Row(row)) == reason

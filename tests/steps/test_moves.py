@@ -22,16 +22,27 @@ NEW = [row(0, accuracy=1.0), row(1, accuracy=1.0), row(2, accuracy=0.0), row(3, 
 def test_rows_are_found_by_id_and_sample() -> None:
     found = Moves(keeps, index(OLD))
     assert [found.after(one) for one in NEW] == [
-        None, {"rewards": {"accuracy": [0.0, 1.0]}, "kept": [False, True]}, {"rewards": {"accuracy": [None, 0.0]}},
-        {"kept": [True, False]}, None]
+        None,
+        {"rewards": {"accuracy": [0.0, 1.0]}, "kept": [False, True]},
+        {"rewards": {"accuracy": [None, 0.0]}},
+        {"kept": [True, False]},
+        None,
+    ]
     assert (found.compared, found.moved, found.unknown) == (4, 3, 1)
     assert found.counts() == {
-        "compared": 4, "moved": 3, "not_in_old": 1, "only_in_old": 1, "kept_to_dropped": 1, "dropped_to_kept": 1,
-        "changes": [{"reward": "accuracy", "from": 0.0, "to": 1.0, "rows": 1}, {"reward": "accuracy", "from": None, "to": 0.0, "rows": 1}]}
+        "compared": 4,
+        "moved": 3,
+        "not_in_old": 1,
+        "only_in_old": 1,
+        "kept_to_dropped": 1,
+        "dropped_to_kept": 1,
+        "changes": [{"reward": "accuracy", "from": 0.0, "to": 1.0, "rows": 1}, {"reward": "accuracy", "from": None, "to": 0.0, "rows": 1}],
+    }
     assert found.lines() == [
         "compared: 3 of 4 rows moved; 1 now kept, 1 now dropped; 1 have no old scores; 1 are only in OLD",
         "moves: accuracy 0 to 1: 1, null to 0: 1",
-        "for example `q1`/0: accuracy 0 to 1, now kept; `q2`/0: accuracy null to 0; `q3`/0: now dropped"]
+        "for example `q1`/0: accuracy 0 to 1, now kept; `q2`/0: accuracy null to 0; `q3`/0: now dropped",
+    ]
 
 
 def test_rows_may_bring_their_old_scores_with_them() -> None:

@@ -25,8 +25,16 @@ def made(
 
 
 def row(prompt: str, sample: int, reward: float, length: int = 5) -> tuple[Row, str | None]:
-    fields = {"id": prompt, "sample": sample, "prompt": f"{prompt}?", "domain": "math", "completion": "x" * length, "num_tokens": length,
-              "rewards": {"accuracy": reward}, "reward": reward}
+    fields = {
+        "id": prompt,
+        "sample": sample,
+        "prompt": f"{prompt}?",
+        "domain": "math",
+        "completion": "x" * length,
+        "num_tokens": length,
+        "rewards": {"accuracy": reward},
+        "reward": reward,
+    }
     return Row(fields), None if reward == 1.0 else "accuracy below 1"
 
 
@@ -36,8 +44,11 @@ ROWS = [row("a", 0, 1.0), row("b", 0, 0.0), row("a", 1, 0.0), row("c", 0, 1.0), 
 def test_a_kept_row_stands_against_one_that_was_not() -> None:
     pairs, dropped = made(ROWS)
     assert [(pair["id"], pair["rejected_sample"], pair["margin"]) for pair in pairs] == [("a", 1, 1.0)]
-    assert dropped.reasons == {"accuracy below 1": 1, "not in a pair: the prompt has others": 1,
-                               "not in a pair: the prompt has no completion to set against it": 2}
+    assert dropped.reasons == {
+        "accuracy below 1": 1,
+        "not in a pair: the prompt has others": 1,
+        "not in a pair: the prompt has no completion to set against it": 2,
+    }
     assert 2 * len(pairs) + dropped.total() == len(ROWS)
 
 
@@ -57,12 +68,39 @@ def test_shortest_and_longest_look_at_the_chosen_one() -> None:
 
 
 def test_a_preference_row() -> None:
-    one, other = (Row({"id": "q", "prompt": "2+2?", "answer": "4", "note": n, "sample": n, "completion": f"so</think> {4 + n}",
-                       "think_prefix": "<think>\n", "model": "m", "num_tokens": 7 + n, "rewards": {}, "reward": 1.0 - n}) for n in (0, 1))
+    one, other = (
+        Row(
+            {
+                "id": "q",
+                "prompt": "2+2?",
+                "answer": "4",
+                "note": n,
+                "sample": n,
+                "completion": f"so</think> {4 + n}",
+                "think_prefix": "<think>\n",
+                "model": "m",
+                "num_tokens": 7 + n,
+                "rewards": {},
+                "reward": 1.0 - n,
+            }
+        )
+        for n in (0, 1)
+    )
     assert list(preference(one, other, 1.0).items()) == [
-        ("id", "q"), ("prompt", "2+2?"), ("chosen", "<think>\nso</think> 4"), ("rejected", "<think>\nso</think> 5"), ("answer", "4"),
-        ("model", "m"), ("margin", 1.0), ("chosen_sample", 0), ("chosen_reward", 1.0), ("chosen_num_tokens", 7), ("rejected_sample", 1),
-        ("rejected_reward", 0.0), ("rejected_num_tokens", 8)]
+        ("id", "q"),
+        ("prompt", "2+2?"),
+        ("chosen", "<think>\nso</think> 4"),
+        ("rejected", "<think>\nso</think> 5"),
+        ("answer", "4"),
+        ("model", "m"),
+        ("margin", 1.0),
+        ("chosen_sample", 0),
+        ("chosen_reward", 1.0),
+        ("chosen_num_tokens", 7),
+        ("rejected_sample", 1),
+        ("rejected_reward", 0.0),
+        ("rejected_num_tokens", 8),
+    ]
 
 
 rewards = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([0.0, 1.0]), st.integers(1, 40)), max_size=24)
@@ -110,7 +148,7 @@ class _Margins(Judge):
     """A judge that finds what it is told."""
 
     def __init__(self, *margins: float | None) -> None:
-        super().__init__(lambda questions: iter(()))
+        super().__init__(lambda questions, unanswered: ())
         self._margins = iter(margins)
 
     def margins(self, pairs: Iterable[tuple[Row, Row]]) -> Iterator[tuple[Row, Row, float | None]]:

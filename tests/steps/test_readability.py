@@ -10,6 +10,7 @@ from r1cli.row import Row
 from r1cli.steps.readability import KINDS, parse, reason_of
 
 ENGLISH = "We add the two numbers and then we check that the sum is right by taking one of them away again."
+FRENCH = "Nous devons donc additionner les deux nombres et vérifier que la somme est bien celle que nous avons trouvée avant. "
 CHINESE = "我们把两个数字相加，然后检查结果是否正确。"
 
 
@@ -18,22 +19,28 @@ def reason(filters: str, reasoning: str, summary: str = "It is 4.", **fields: ob
     return reason_of(parse(filters), row)
 
 
-@pytest.mark.parametrize(("filters", "reasoning", "expected"), [
-    ("readable", ENGLISH, None),
-    ("mixed-language", ENGLISH + CHINESE, "mixed languages"),
-    ("mixed-language", CHINESE, "mixed languages"),
-    ("mixed-language:share=0.3", ENGLISH + CHINESE, None),
-    ("mixed-language", "对", None),  # too short to judge
-    ("long-paragraph", "word " * 200, None),
-    ("long-paragraph", "word " * 201, "a paragraph of more than 200 words"),
-    ("long-paragraph", "word " * 150 + "\n \n" + "word " * 150, None),
-    ("long-paragraph:words=3", "one two three four", "a paragraph of more than 3 words"),
-    ("code-block", "first\n```python\nx = 1\n```", "a code block in the reasoning"),
-    ("code-block", "first\n  ~~~\nx\n~~~", "a code block in the reasoning"),
-    ("code-block", "an `inline` word and a ``` inside a line", None),
-    ("repetition", "so we have it again and again " * 20, "more than 0.2 of it repeated"),
-    ("repetition:share=1", "wait " * 400, None),
-])
+@pytest.mark.parametrize(
+    ("filters", "reasoning", "expected"),
+    [
+        ("readable", ENGLISH, None),
+        ("mixed-language", ENGLISH + CHINESE, "mixed languages"),
+        ("mixed-language", CHINESE, "mixed languages"),
+        ("mixed-language:share=0.3", ENGLISH + CHINESE, None),
+        ("mixed-language", "对", None),  # too short to judge
+        ("mixed-language", ENGLISH * 5 + " Red pens: 5 packs x 5 pens/pack. Black pens: 25 pens. Total pens: 75 pens.", None),
+        ("mixed-language", ENGLISH * 5 + "防护措施", "mixed languages"),
+        ("mixed-language", ENGLISH + " " + FRENCH * 3, "mixed languages"),
+        ("long-paragraph", "word " * 200, None),
+        ("long-paragraph", "word " * 201, "a paragraph of more than 200 words"),
+        ("long-paragraph", "word " * 150 + "\n \n" + "word " * 150, None),
+        ("long-paragraph:words=3", "one two three four", "a paragraph of more than 3 words"),
+        ("code-block", "first\n```python\nx = 1\n```", "a code block in the reasoning"),
+        ("code-block", "first\n  ~~~\nx\n~~~", "a code block in the reasoning"),
+        ("code-block", "an `inline` word and a ``` inside a line", None),
+        ("repetition", "so we have it again and again " * 20, "more than 0.2 of it repeated"),
+        ("repetition:share=1", "wait " * 400, None),
+    ],
+)
 def test_reasons(filters: str, reasoning: str, expected: str | None) -> None:
     assert reason(filters, reasoning) == expected
 
@@ -63,12 +70,19 @@ def test_the_first_filter_that_objects_gives_the_reason() -> None:
     assert reason("repetition,code-block", text) == "more than 0.2 of it repeated"
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("mixed", "unknown filter `mixed`"), ("truncated,truncated", "`truncated` is named twice"), ("readable,code-block", "is named twice"),
-    ("repetition:share=2", "`share=2` is not a threshold"), ("repetition:words=2", "`words=2` is not a threshold"),
-    ("code-block:words=2", "is not a threshold"), ("long-paragraph:words=many", "is not a threshold"),
-    ("repetition:share=nan", "is not a threshold"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mixed", "unknown filter `mixed`"),
+        ("truncated,truncated", "`truncated` is named twice"),
+        ("readable,code-block", "is named twice"),
+        ("repetition:share=2", "`share=2` is not a threshold"),
+        ("repetition:words=2", "`words=2` is not a threshold"),
+        ("code-block:words=2", "is not a threshold"),
+        ("long-paragraph:words=many", "is not a threshold"),
+        ("repetition:share=nan", "is not a threshold"),
+    ],
+)
 def test_what_is_refused(text: str, message: str) -> None:
     with pytest.raises(R1Error, match=message) as caught:
         parse(text)

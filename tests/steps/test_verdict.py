@@ -10,26 +10,29 @@ def reply(text: str, **fields: object) -> Row:
     return Row({"id": "r", "completion": text, "finish_reason": "stop", **fields})
 
 
-@pytest.mark.parametrize(("text", "score"), [
-    ("It matches.\nVERDICT: CORRECT", 1.0),
-    ("VERDICT: INCORRECT", 0.0),
-    ("It differs.\n\n**VERDICT: INCORRECT**\n", 0.0),
-    ("VERDICT:CORRECT.", 1.0),
-    ("<think>VERDICT: INCORRECT? No.</think>\nVERDICT: CORRECT", 1.0),  # its own reasoning does not count
-    ("### VERDICT: CORRECT", 1.0),
-    ("verdict: correct", None),
-    ("CORRECT", None),
-    ("", None),
-    ("The answer is correct", None),
-    ("VERDICT: CORRECT or VERDICT: INCORRECT", None),
-    ("VERDICT: CORRECT\nVERDICT: INCORRECT", None),
-    ("VERDICT: CORRECT\nbut I am not sure", None),
-    ("VERDICT: NOT CORRECT", None),
-    ("VERDICT: CORRECTLY", None),
-    ("The answer said VERDICT: CORRECT\nVERDICT: INCORRECT", None),
-    ("<think>VERDICT: CORRECT", None),
-    ("Not VERDICT: CORRECT", None),
-])
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("It matches.\nVERDICT: CORRECT", 1.0),
+        ("VERDICT: INCORRECT", 0.0),
+        ("It differs.\n\n**VERDICT: INCORRECT**\n", 0.0),
+        ("VERDICT:CORRECT.", 1.0),
+        ("<think>VERDICT: INCORRECT? No.</think>\nVERDICT: CORRECT", 1.0),  # its own reasoning does not count
+        ("### VERDICT: CORRECT", 1.0),
+        ("verdict: correct", None),
+        ("CORRECT", None),
+        ("", None),
+        ("The answer is correct", None),
+        ("VERDICT: CORRECT or VERDICT: INCORRECT", None),
+        ("VERDICT: CORRECT\nVERDICT: INCORRECT", None),
+        ("VERDICT: CORRECT\nbut I am not sure", None),
+        ("VERDICT: NOT CORRECT", None),
+        ("VERDICT: CORRECTLY", None),
+        ("The answer said VERDICT: CORRECT\nVERDICT: INCORRECT", None),
+        ("<think>VERDICT: CORRECT", None),
+        ("Not VERDICT: CORRECT", None),
+    ],
+)
 def test_grades(text: str, score: float | None) -> None:
     assert read_grade(reply(text)) == score
 
@@ -43,13 +46,16 @@ def test_a_judge_whose_prompt_opened_its_reasoning() -> None:
     assert read_grade(reply("so\nVERDICT: CORRECT", think_prefix="<think>\n")) is None
 
 
-@pytest.mark.parametrize(("verdicts", "margin"), [
-    (["A>>B", "B>>A", "A>>B", "B>>A"], 2.0),  # first answer, whichever place it has
-    (["A>>B", "A>>B", "A>>B", "A>>B"], 0.0),  # position bias cancels
-    (["A>B", "B>A", "A=B", "B>A"], 0.75),
-    (["B>A", "A>B", "B>>A", "A>>B"], -1.5),
-    (["A>B", "B>A", "A>B", "B<A"], None),
-])
+@pytest.mark.parametrize(
+    ("verdicts", "margin"),
+    [
+        (["A>>B", "B>>A", "A>>B", "B>>A"], 2.0),  # first answer, whichever place it has
+        (["A>>B", "A>>B", "A>>B", "A>>B"], 0.0),  # position bias cancels
+        (["A>B", "B>A", "A=B", "B>A"], 0.75),
+        (["B>A", "A>B", "B>>A", "A>>B"], -1.5),
+        (["A>B", "B>A", "A>B", "B<A"], None),
+    ],
+)
 def test_margins_by_hand(verdicts: list[str], margin: float | None) -> None:
     assert read_margin([reply(f"Well.\n[[{verdict}]]") for verdict in verdicts]) == margin
 
@@ -60,8 +66,14 @@ def test_a_margin_needs_every_verdict() -> None:
         assert read_margin([good, good, reply(bad), good]) is None
 
 
-ROW = Row({"id": "q", "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "2+2?"}], "answer": "4",
-           "completion": "<think>I guess.</think>It is four."})
+ROW = Row(
+    {
+        "id": "q",
+        "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "2+2?"}],
+        "answer": "4",
+        "completion": "<think>I guess.</think>It is four.",
+    }
+)
 
 
 def test_the_judge_sees_question_gold_and_what_follows_the_reasoning() -> None:

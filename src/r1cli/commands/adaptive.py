@@ -9,20 +9,21 @@ through one queue.
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from r1cli.commands.sampler import Task
 from r1cli.errors import Exit, R1Error
 from r1cli.rewards.reward import RewardSpec
-from r1cli.row import Row
+from r1cli.row import Row, require
+from r1cli.steps import condition
 
 READ_AHEAD = 64  # prompts whose first round has not begun
 DEFAULT_MAX = 64
 
-Judge = Callable[[Mapping[str, Any]], bool]
-"""The rewards of a row -> whether it counts."""
+Judge = Callable[[Row], bool]
+"""A scored row -> whether it counts."""
 
 
 @dataclass(frozen=True)
@@ -36,28 +37,42 @@ class Goal:
 
 
 def goal_of(until: str, specs: list[RewardSpec], *, step: int, most: int | None) -> Goal:
-    """`--until correct=4`: the first reward; `passing=4`: every reward; `NAME=4`: that one, at its maximum. Raises `R1Error` (exit 2)."""
-    what, equals, number = until.partition("=")
+    """`correct=4`: the first reward at its maximum; `passing=4`: every reward; `NAME=4`: that one; `'even > 0.5=4'`: a condition as in
+    `r1 reject --keep`. Raises `R1Error` (exit 2).
+    """
+    what, equals, number = until.rpartition("=")
+    what = what.strip()
     if not equals or not number.isdigit() or int(number) < 1:
         raise R1Error(f"`--until {until}` is not a name and a number", hint="for example --until correct=4", code=Exit.USAGE)
-    names = [spec.name for spec in specs]
-    chosen = specs[:1] if what == "correct" else specs if what == "passing" else [spec for spec in specs if spec.name == what]
-    if not chosen:
-        raise R1Error(f"`--until {until}`: there is no reward `{what}` in --rewards", code=Exit.USAGE,
-                      hint="known: " + ", ".join(f"`{name}`" for name in ("correct", "passing", *names)))
-    goals = {spec.name: spec.maximum for spec in chosen if spec.maximum is not None}
-    if len(goals) < len(chosen):
-        endless = next(spec.name for spec in chosen if spec.maximum is None)
-        raise R1Error(f"`--until {until}`: the reward `{endless}` has no maximum to reach", hint="name a reward that has one",
-                      code=Exit.USAGE)
     most = DEFAULT_MAX if most is None else most
     if most < int(number):
         raise R1Error(f"--until {until} can never be reached with --max {most}", hint=f"--max {4 * int(number)}", code=Exit.USAGE)
+    return Goal(_judge(until, what, specs), int(number), step, most)
 
-    def judge(scores: Mapping[str, Any]) -> bool:
+
+def _judge(until: str, what: str, specs: list[RewardSpec]) -> Judge:
+    names = [spec.name for spec in specs]
+    if not what.isidentifier():
+        return condition.parse(what)
+    chosen = specs[:1] if what == "correct" else specs if what == "passing" else [spec for spec in specs if spec.name == what]
+    if not chosen:
+        raise R1Error(
+            f"`--until {until}`: there is no reward `{what}` in --rewards",
+            code=Exit.USAGE,
+            hint="known: " + ", ".join(f"`{name}`" for name in ("correct", "passing", *names)),
+        )
+    goals = {spec.name: spec.maximum for spec in chosen}
+    endless = next((name for name, best in goals.items() if best is None), None)
+    if endless is not None:
+        raise R1Error(
+            f"`--until {until}`: the reward `{endless}` has no maximum to reach", hint=f"a condition: '{endless} > 0.5=4'", code=Exit.USAGE
+        )
+
+    def judge(row: Row) -> bool:
+        scores: dict[str, Any] = require(row, "rewards", dict)
         return all(scores.get(name) is not None and scores[name] >= best for name, best in goals.items())
 
-    return Goal(judge, int(number), step, most)
+    return judge
 
 
 @dataclass
@@ -127,7 +142,7 @@ class Adaptive:
 
     def scored(self, row: Row) -> None:
         """A completion row with its rewards is there."""
-        self._events.put(("sample", (row["id"], row["sample"], self._goal.judge(row["rewards"]))))
+        self._events.put(("sample", (row["id"], row["sample"], self._goal.judge(row))))
 
     def none(self, row: Row, sample: int) -> None:
         """A sample will not come (the prompt is too long, or refused): it counts as drawn and wrong."""

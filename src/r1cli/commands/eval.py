@@ -34,7 +34,7 @@ def run(settings: EvalSettings, context: Context) -> None:
     started = time.monotonic()
     if settings.benchmark:
         settings = benchmarks.apply(benchmarks.load(settings.benchmark), settings, context.sources)
-    specs = parse_specs(settings.rewards)
+    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     floors = [_floor(text, specs) for text in settings.min]
     out = None if settings.out is None else check_new(settings.out, force=settings.force)
     rows = RowWriter(settings.rows or os.devnull, force=settings.force, append=True)
@@ -80,8 +80,11 @@ def _existing(reader: RowReader) -> Iterator[Row]:
     for row in reader:
         if "completion" not in row and "prompt" in row:
             name = f"{row.where}: " if row.where else ""
-            raise R1Error(f"{name}row `{row['id']}` has no `completion`, and no `--model` is given", code=Exit.USAGE,
-                          hint="r1 eval --model MODEL draws completions for prompt rows")
+            raise R1Error(
+                f"{name}row `{row['id']}` has no `completion`, and no `--model` is given",
+                code=Exit.USAGE,
+                hint="r1 eval --model MODEL draws completions for prompt rows",
+            )
         require(row, "completion", str)
         yield row
 
@@ -90,8 +93,11 @@ def _prompts(reader: RowReader) -> Iterator[Row]:
     for row in reader:
         if "completion" in row:
             name = f"{row.where}: " if row.where else ""
-            raise R1Error(f"{name}row `{row['id']}` has a `completion` already, and `--model` would draw another", code=Exit.USAGE,
-                          hint="leave out --model to score the rows as they are, or give prompt rows")
+            raise R1Error(
+                f"{name}row `{row['id']}` has a `completion` already, and `--model` would draw another",
+                code=Exit.USAGE,
+                hint="leave out --model to score the rows as they are, or give prompt rows",
+            )
         yield row
 
 

@@ -19,6 +19,9 @@ def read_examples(file: str, shots: int | None) -> list[Example]:
         opening = row.get("think_prefix")  # what the prompt had opened of the completion
         found.append((prompt, (opening if isinstance(opening, str) and "messages" not in row else "") + answer))
     if not found or (shots is not None and len(found) < shots):
-        raise R1Error(f"`{file}` holds {len(found)} examples" + (f", --shots asks for {shots}" if shots else ""),
-                      hint="one row an example: prompt and completion, or messages", code=Exit.USAGE)
+        raise R1Error(
+            f"`{file}` holds {len(found)} examples" + (f", --shots asks for {shots}" if shots else ""),
+            hint="one row an example: prompt and completion, or messages",
+            code=Exit.USAGE,
+        )
     return found

@@ -1,10 +1,10 @@
 """`r1 lineage`: how a file, a run or a model was made, back to the raw data, by the manifests that lie beside them.
 
-    r1 lineage runs/sft
-    runs/sft  made by r1 sft, 2026-01-20
-    │  r1 sft -m base -o runs/sft mixed.jsonl
-    ├─ mixed.jsonl  1000 rows, made by r1 mix, 2026-01-20
-    ...
+r1 lineage runs/sft
+runs/sft  made by r1 sft, 2026-01-20
+│  r1 sft -m base -o runs/sft mixed.jsonl
+├─ mixed.jsonl  1000 rows, made by r1 mix, 2026-01-20
+...
 """
 
 import json
@@ -36,8 +36,11 @@ def run(settings: LineageSettings, context: Context) -> None:
     out.flush()
     lost = [node.name for root in nodes for node in root.walk() if node.state in (CHANGED, GONE)]
     if lost and settings.check:
-        raise R1Error(f"{len(lost)} of the files are gone or have changed since: {', '.join(f'`{name}`' for name in lost[:5])}",
-                      hint="what is shown below them, and what was made from them, can no longer be made again", code=Exit.FAILED)
+        raise R1Error(
+            f"{len(lost)} of the files are gone or have changed since: {', '.join(f'`{name}`' for name in lost[:5])}",
+            hint="what is shown below them, and what was made from them, can no longer be made again",
+            code=Exit.FAILED,
+        )
 
 
 def _tree(node: Node, first: str = "", rest: str = "") -> Iterator[str]:
@@ -72,4 +75,3 @@ def _line(node: Node) -> str:
 
 def _command(made: dict[str, Any]) -> str:
     return shlex.join(["r1", *map(str, made["command_line"][1:])])
-

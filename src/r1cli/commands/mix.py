@@ -53,13 +53,29 @@ def run(settings: MixSettings, context: Context) -> None:
             counts, not_drawn, held_back, seconds = result.counts, result.not_drawn, result.validation, result.seconds
     inputs = [source for reader in readers for source in reader.sources]
     of_each = [{"name": part.name, "rows": count} for part, count in zip(parts, counts, strict=True)]
-    figures = {"in": sum(source.rows for source in inputs), "out": writer.count, "validation": held_back,
-               "dropped": dict(dropped.reasons), "not_drawn": not_drawn, "bad": sum(reader.bad for reader in readers), "of_each": of_each}
+    figures = {
+        "in": sum(source.rows for source in inputs),
+        "out": writer.count,
+        "validation": held_back,
+        "dropped": dict(dropped.reasons),
+        "not_drawn": not_drawn,
+        "bad": sum(reader.bad for reader in readers),
+        "of_each": of_each,
+    }
     outputs = [out for out in (settings.out, settings.validation_out, settings.rejected) if out is not None]
     overlaps = [] if benchmark is None else [asdict(overlap) for overlap in benchmark.overlaps[:_OVERLAPS_KEPT]]
-    finish.write_manifest(settings.out, "mix", settings, inputs, outputs, figures, started, overlaps=overlaps,
-                          roles={"decontaminate": against.sources if against is not None else ()},
-                          stages={name: round(spent, 3) for name, spent in seconds.items()})
+    finish.write_manifest(
+        settings.out,
+        "mix",
+        settings,
+        inputs,
+        outputs,
+        figures,
+        started,
+        overlaps=overlaps,
+        roles={"decontaminate": against.sources if against is not None else ()},
+        stages={name: round(spent, 3) for name, spent in seconds.items()},
+    )
     _warn_of_templates(benchmark, context)
     console.summary(_summary(settings, figures, dropped, seconds, readers))
 
@@ -87,8 +103,9 @@ def _check(settings: MixSettings, parts: list[Part]) -> int | float | None:
     except ValueError:
         share = -1
     if share < 0 or (isinstance(share, float) and not share < 1):
-        raise R1Error(f"`--validation {settings.validation}` is neither a number of rows nor a share", hint="write 1000 or 2%",
-                      code=Exit.USAGE)
+        raise R1Error(
+            f"`--validation {settings.validation}` is neither a number of rows nor a share", hint="write 1000 or 2%", code=Exit.USAGE
+        )
     return share
 
 
@@ -123,12 +140,16 @@ def _counted(rows: Iterable[Row], progress: Progress) -> Iterator[Row]:
         yield row
 
 
-def _summary(settings: MixSettings, figures: dict[str, Any], dropped: Dropped, seconds: dict[str, float],
-             readers: list[RowReader]) -> list[str]:
+def _summary(
+    settings: MixSettings, figures: dict[str, Any], dropped: Dropped, seconds: dict[str, float], readers: list[RowReader]
+) -> list[str]:
     held = f" and {figures['validation']} for validation" if settings.validation is not None else ""
-    lines = [f"mix: {figures['in']} rows in, {figures['out']} out{held}, {dropped.total()} dropped, {figures['not_drawn']} not drawn",
-             "of each: " + ", ".join(f"{part['name']} {part['rows']}" for part in figures["of_each"]),
-             *finish.dropped_lines(dropped.reasons), *finish.bad_lines(*readers)]
+    lines = [
+        f"mix: {figures['in']} rows in, {figures['out']} out{held}, {dropped.total()} dropped, {figures['not_drawn']} not drawn",
+        "of each: " + ", ".join(f"{part['name']} {part['rows']}" for part in figures["of_each"]),
+        *finish.dropped_lines(dropped.reasons),
+        *finish.bad_lines(*readers),
+    ]
     if sum(seconds.values()) >= _TOLD_SECONDS:
         lines.append("seconds: " + ", ".join(f"{name} {spent:.1f}" for name, spent in seconds.items() if spent >= 0.05))
     return [*lines, *finish.output_lines(settings.out, settings.validation_out, settings.rejected)]
@@ -140,8 +161,11 @@ def _benchmark(rows: RowReader, n: int) -> Benchmark:
     def prompts() -> Iterator[Row]:
         for row in rows:
             if "prompt" not in row and "messages" not in row:
-                raise R1Error(f"{row.where}: a row of --decontaminate has no `prompt`; it has {', '.join(row)}",
-                              hint="rename its column first: jq -c '.prompt = .question' IN > OUT.jsonl", code=Exit.USAGE)
+                raise R1Error(
+                    f"{row.where}: a row of --decontaminate has no `prompt`; it has {', '.join(row)}",
+                    hint="rename its column first: jq -c '.prompt = .question' IN > OUT.jsonl",
+                    code=Exit.USAGE,
+                )
             yield row
 
     return Benchmark(prompts(), n)

@@ -33,8 +33,17 @@ from r1cli.steps.keep import Judge
 from r1cli.steps.limits import limits_of
 
 ENTRY = [
-    ("offset", "u8"), ("length", "u4"), ("line", "u4"), ("file", "u4"), ("part", "u4"), ("digest", "u8", 2), ("content", "u8", 2),
-    ("prompt", "u8"), ("stratum", "u8"), ("rewritten", "?"), ("wordless", "?"),
+    ("offset", "u8"),
+    ("length", "u4"),
+    ("line", "u4"),
+    ("file", "u4"),
+    ("part", "u4"),
+    ("digest", "u8", 2),
+    ("content", "u8", 2),
+    ("prompt", "u8"),
+    ("stratum", "u8"),
+    ("rewritten", "?"),
+    ("wordless", "?"),
 ]  # line: its number, 1 for the first. rewritten: the row is not its line as it stands (its fields were renamed, or an id was added)
 _BATCH_BYTES = 100_000  # rows whose words are hashed together
 _SMALL = 32 << 20  # bytes of input for which processes do not pay
@@ -245,8 +254,9 @@ class Workers:
         try:
             return call, future.result()
         except BrokenProcessPool:
-            raise R1Error("a worker process was killed, perhaps for want of memory", hint="fewer of them: --num-processes 1",
-                          code=Exit.FAILED) from None
+            raise R1Error(
+                "a worker process was killed, perhaps for want of memory", hint="fewer of them: --num-processes 1", code=Exit.FAILED
+            ) from None
 
     def __enter__(self) -> "Workers":
         return self

@@ -44,7 +44,12 @@ class Mixing:
     """One run. `parts` and `readers` belong together; `dropped` counts, and passes on, what is left out."""
 
     def __init__(
-        self, settings: MixSettings, console: Console, parts: list[Part], readers: list[RowReader], benchmark: Benchmark | None,
+        self,
+        settings: MixSettings,
+        console: Console,
+        parts: list[Part],
+        readers: list[RowReader],
+        benchmark: Benchmark | None,
         dropped: Dropped,
     ) -> None:
         self._settings, self._console, self._benchmark, self._dropped = settings, console, benchmark, dropped
@@ -58,8 +63,15 @@ class Mixing:
         """Do it all. held: rows (int) or a share of the rows (float) for `validation`. Outputs are opened when their first row is there."""
         settings = self._settings
         job = Job(
-            settings.map, settings.chars, settings.language, settings.dedupe != "none", settings.dedupe == "minhash", held is not None,
-            settings.stratify, settings.unify_numbers, None if self._benchmark is None else self._benchmark.suspects(),
+            settings.map,
+            settings.chars,
+            settings.language,
+            settings.dedupe != "none",
+            settings.dedupe == "minhash",
+            held is not None,
+            settings.stratify,
+            settings.unify_numbers,
+            None if self._benchmark is None else self._benchmark.suspects(),
         )
         sizes = [file.stat().st_size for reader in self._readers for source in reader.sources for file in source.files]
         known = all(source.files for reader in self._readers for source in reader.sources)
@@ -95,6 +107,7 @@ class Mixing:
         """(path, start, end, part, file) of everything there is to read."""
         for number, reader in enumerate(self._readers):
             for source in reader.sources:
+
                 def on_bad(error: R1Error, reader: RowReader = reader, source: Any = source) -> None:
                     reader.leave_out(error)
                     source.bad += 1
@@ -112,8 +125,9 @@ class Mixing:
                 raw.seek(offset)
                 text = raw.read(length + 1)
             try:
-                self._examiner.row_of(text.removesuffix(b"\n"), f"{index.files[file].name}:{line + relative}", first=not offset,
-                                      whole=text.endswith(b"\n"))
+                self._examiner.row_of(
+                    text.removesuffix(b"\n"), f"{index.files[file].name}:{line + relative}", first=not offset, whole=text.endswith(b"\n")
+                )
             except R1Error as error:
                 reader.leave_out(error)
                 reader.sources[0].bad += 1
@@ -149,8 +163,9 @@ class Mixing:
                 leaders = able[find(able)]
                 gone = able[leaders != able]
                 reason = dedupe.REASON if name == "exact" else near.REASON
-                reasons |= {row: (reason, {"repeats": leader}) for row, leader in zip(gone.tolist(), leaders[leaders != able].tolist(),
-                                                                                      strict=True)}
+                reasons |= {
+                    row: (reason, {"repeats": leader}) for row, leader in zip(gone.tolist(), leaders[leaders != able].tolist(), strict=True)
+                }
                 alive[gone] = False
                 self.seconds["duplicates" if name == "exact" else "near-duplicates"] = time.perf_counter() - began
         self._pass_on(reasons)
@@ -164,8 +179,9 @@ class Mixing:
 
     def _alike(self, able: Any) -> Any:
         index = self._index
-        return near.first_of_alike(index.sketches[able], index.bands[able], self._keys(able), self._settings.similarity,
-                                   index.entries["wordless"][able])
+        return near.first_of_alike(
+            index.sketches[able], index.bands[able], self._keys(able), self._settings.similarity, index.entries["wordless"][able]
+        )
 
     def _pass_on(self, reasons: dict[int, tuple[str, dict[str, Any]]]) -> None:
         """Count the dropped rows; with `--rejected` each is written with its reason."""
@@ -217,8 +233,9 @@ class Mixing:
         if validation is not None:
             self._write_rows(validation, back)
         self.seconds["write"] = time.perf_counter() - began
-        of_part = np.bincount(entries["part"][train], minlength=len(self._parts)) + np.bincount(entries["part"][back],
-                                                                                               minlength=len(self._parts))
+        of_part = np.bincount(entries["part"][train], minlength=len(self._parts)) + np.bincount(
+            entries["part"][back], minlength=len(self._parts)
+        )
         counts = [0] * len(self._parts)
         for place, number in enumerate(self._by_name):
             counts[number] = int(of_part[place])
@@ -257,4 +274,3 @@ class Mixing:
         for _, part in self._workers.run("columns", calls):
             columns.update(part)
         return columns
-

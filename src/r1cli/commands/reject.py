@@ -24,7 +24,7 @@ from r1cli.rewards.registry import parse_specs
 from r1cli.rewards.scorer import Scorer
 from r1cli.row import Row, require
 from r1cli.settings import RejectSettings
-from r1cli.steps import moves, pass_rate, readability
+from r1cli.steps import condition, moves, pass_rate, readability
 from r1cli.steps.judge import Judge
 from r1cli.steps.keep import Dropped, judge_of, keep_rows
 from r1cli.steps.moves import Moves
@@ -36,10 +36,11 @@ from r1cli.steps.sft_rows import to_sft
 def run(settings: RejectSettings, context: Context) -> None:
     """Run the command. Raises `R1Error` for wrong settings before any row is read."""
     started = time.time()
-    specs = parse_specs(settings.rewards)
+    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     filters = readability.parse(settings.filters or "")
     keep = judge_of(settings.keep, specs)
     window = None if settings.pass_rate is None else pass_rate.parse(settings.pass_rate)
+    plain = None if settings.plain is None else condition.parse(settings.plain)
     _check(settings, context)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
     compared = _moves(settings, reader, keep)
@@ -69,7 +70,7 @@ def run(settings: RejectSettings, context: Context) -> None:
         else:
             kept = pass_rate.within(keep_rows(rows, reason, dropped), window, rates, dropped)
             kept = pick_rows(kept, settings.per_prompt, settings.pick, settings.seed, dropped)
-        writer.write_all(to_sft(kept) if settings.to == "sft" else kept)
+        writer.write_all(to_sft(kept, plain) if settings.to == "sft" else kept)
     counts: dict[str, Any] = {"in": sums.rows, "out": writer.count, "dropped": dict(dropped.reasons), "bad": reader.bad}
     counts |= {} if judge is None else {"judged": judge.asked, "verdicts_unreadable": judge.unreadable}
     counts |= {} if compared is None else {"compare": compared.counts()}
@@ -89,12 +90,17 @@ def _check(settings: RejectSettings, context: Context) -> None:
             raise R1Error(f"{other} and {flag} name the same file", hint="give them two names", code=Exit.USAGE)
     if settings.moved is not None and settings.compare is None:
         raise R1Error("--moved does nothing without --compare", hint="--compare OLD", code=Exit.USAGE)
+    if settings.plain is not None and settings.to != "sft":
+        raise R1Error("--plain does nothing without --to sft", hint="--to sft", code=Exit.USAGE)
     if settings.balance_lengths and not settings.pairs:
         raise R1Error("--balance-lengths does nothing without --pairs", hint="--pairs", code=Exit.USAGE)
     if settings.pairs:
-        for flag, wrong in (("--to sft", settings.to == "sft"), ("--pass-rate", settings.pass_rate is not None),
-                            (f"--pick {settings.pick}", settings.pick == "diverse"),
-                            (f"--pick {settings.pick} and --judge", settings.judge is not None and settings.pick != "random")):
+        for flag, wrong in (
+            ("--to sft", settings.to == "sft"),
+            ("--pass-rate", settings.pass_rate is not None),
+            (f"--pick {settings.pick}", settings.pick == "diverse"),
+            (f"--pick {settings.pick} and --judge", settings.judge is not None and settings.pick != "random"),
+        ):
             if wrong:
                 raise R1Error(f"{flag} does not go with --pairs", hint="leave one of them out", code=Exit.USAGE)
     check_judge(settings, context.sources)
@@ -102,14 +108,21 @@ def _check(settings: RejectSettings, context: Context) -> None:
 
 def _writers(settings: RejectSettings, stack: ExitStack) -> tuple[RowWriter, RowWriter | None, RowWriter | None]:
     """Where kept, dropped and moved rows go."""
-    others, movers = (None if out is None else stack.enter_context(RowWriter(out, force=settings.force))
-                      for out in (settings.rejected, settings.moved))
+    others, movers = (
+        None if out is None else stack.enter_context(RowWriter(out, force=settings.force)) for out in (settings.rejected, settings.moved)
+    )
     return stack.enter_context(RowWriter(settings.out, force=settings.force)), others, movers
 
 
 def _pairing(settings: RejectSettings, dropped: Dropped) -> Pairing:
-    return Pairing(per_prompt=settings.per_prompt, how=settings.pick, seed=settings.seed, everything=settings.keep == "all",
-                   balance=settings.balance_lengths, dropped=dropped)
+    return Pairing(
+        per_prompt=settings.per_prompt,
+        how=settings.pick,
+        seed=settings.seed,
+        everything=settings.keep == "all",
+        balance=settings.balance_lengths,
+        dropped=dropped,
+    )
 
 
 def _moves(settings: RejectSettings, reader: RowReader, keep: Callable[[Row], str | None]) -> Moves | None:
@@ -168,9 +181,7 @@ class _Means:
         return ", ".join(f"{name} {self._sums[name] / count:.3f}" for name, count in self._counts.items())
 
 
-def _warn(
-    settings: RejectSettings, context: Context, scorer: Scorer, means: _Means, kept: int, filters: list[readability.Filter]
-) -> None:
+def _warn(settings: RejectSettings, context: Context, scorer: Scorer, means: _Means, kept: int, filters: list[readability.Filter]) -> None:
     for line in scorer.warnings():
         context.console.warn(line)
     if means.unended and any(each.name == "truncated" for each in filters):

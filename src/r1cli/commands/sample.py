@@ -1,9 +1,9 @@
 """`r1 sample`: prompt rows -> completion rows, each as soon as it ends.
 
-    r1 sample --model M -k 4 problems.jsonl | r1 reject --rewards accuracy,format > kept.jsonl
-    r1 sample --model M -k 16 problems.jsonl -o drawn.jsonl --resume     # killed at any moment? the same line draws what is missing
-    r1 sample --model M -k 4 --until correct=4 --max 64 problems.jsonl   # more only for the prompts that need it
-    r1 sample --model NAME --url https://... --template rewrite drawn.jsonl -o readable.jsonl
+r1 sample --model M -k 4 problems.jsonl | r1 reject --rewards accuracy,format > kept.jsonl
+r1 sample --model M -k 16 problems.jsonl -o drawn.jsonl --resume     # killed at any moment? the same line draws what is missing
+r1 sample --model M -k 4 --until correct=4 --max 64 problems.jsonl   # more only for the prompts that need it
+r1 sample --model NAME --url https://... --template rewrite drawn.jsonl -o readable.jsonl
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from r1cli.io.stream import RowReader, RowWriter, read_rows
 from r1cli.rewards.registry import parse_specs
 from r1cli.rewards.reward import RewardSpec
 from r1cli.rewards.scorer import Scorer
-from r1cli.row import Row, require
+from r1cli.row import Row
 from r1cli.settings import SampleSettings
 
 COUNTED_BYTES = 2**28  # inputs up to this size are read once more, to know how much there is to do
@@ -63,8 +63,11 @@ class Prompts:
             self._seen[key] = digest
             return True
         if self._seen[key] != digest:
-            raise R1Error(f"{row.where}: row `{row['id']}` has the id of an earlier row and another prompt", code=Exit.USAGE,
-                          hint="give each prompt its own `id`, or read none (--map id=COLUMN) so that it is made of the prompt")
+            raise R1Error(
+                f"{row.where}: row `{row['id']}` has the id of an earlier row and another prompt",
+                code=Exit.USAGE,
+                hint="give each prompt its own `id`, or read none (--map id=COLUMN) so that it is made of the prompt",
+            )
         return False
 
 
@@ -85,8 +88,9 @@ def run(settings: SampleSettings, context: Context) -> None:
             context.on_interrupt()
         job.draw(output)
         counts = job.counts()
-        finish.write_manifest(settings.out, "sample", settings, reader.sources, [settings.out], counts, started,
-                              drawn_with=described(settings))
+        finish.write_manifest(
+            settings.out, "sample", settings, reader.sources, [settings.out], counts, started, drawn_with=described(settings)
+        )
     context.console.summary(job.summary())
 
 
@@ -109,8 +113,7 @@ class Job:
         for row in file.rows():
             self.done.add((row["id"], row["sample"]))
             if self.goal is not None:
-                counts = self.goal.judge(require(row, "rewards", dict))
-                self.scored.setdefault(row["id"], {})[row["sample"]] = counts
+                self.scored.setdefault(row["id"], {})[row["sample"]] = self.goal.judge(row)
 
     def draw(self, output: RowWriter) -> None:
         """Draw what is missing, score it if asked, write it as it comes."""
@@ -121,12 +124,20 @@ class Job:
         with ExitStack() as stack:
             writer = stack.enter_context(output)
             progress = stack.enter_context(console.progress(self._to_do(), "rows", "sample"))
-            rows: Any = draw_tasks(tasks, settings, self.context, totals=self.totals, on_ready=progress.restart,
-                                   on_bad=self.prompts.reader.leave_out if settings.skip_bad else None,
-                                   on_none=self.plan.none if self.plan is not None else _nobody)
+            rows: Any = draw_tasks(
+                tasks,
+                settings,
+                self.context,
+                totals=self.totals,
+                on_ready=progress.restart,
+                on_bad=self.prompts.reader.leave_out if settings.skip_bad else None,
+                on_none=self.plan.none if self.plan is not None else _nobody,
+            )
             scorer = stack.enter_context(Scorer(self.specs, settings.reward_workers, settings.reward_timeout)) if self.specs else None
             if scorer is not None:
                 rows = scorer.score(rows)
+            if self.plan is not None:
+                stack.callback(self.plan.stop)
             for row in stack.enter_context(closing(rows)):
                 writer.write(row)
                 if self.plan is not None:
@@ -162,9 +173,18 @@ class Job:
     def counts(self) -> dict[str, int]:
         """For the manifest."""
         totals, prompts = self.totals, self.prompts
-        found = {"in": sum(source.rows for source in prompts.reader.sources), "prompts": prompts.taken, "repeated": prompts.repeated,
-                 "out": totals.rows, "before": len(self.done), "tokens": totals.tokens, "truncated": totals.cut,
-                 "too_long": totals.too_long, "refused": totals.refused, "bad": prompts.reader.bad}
+        found = {
+            "in": sum(source.rows for source in prompts.reader.sources),
+            "prompts": prompts.taken,
+            "repeated": prompts.repeated,
+            "out": totals.rows,
+            "before": len(self.done),
+            "tokens": totals.tokens,
+            "truncated": totals.cut,
+            "too_long": totals.too_long,
+            "refused": totals.refused,
+            "bad": prompts.reader.bad,
+        }
         return found | ({"reached": self.plan.reached, "given_up": self.plan.given_up} if self.plan is not None else {})
 
     def summary(self) -> list[str]:
@@ -199,8 +219,9 @@ def _specs(settings: SampleSettings) -> list[RewardSpec]:
 def _check_alone(settings: SampleSettings) -> None:
     """Refuse what makes no sense together with a rewrite, or with greedy sampling."""
     if settings.until is not None and settings.temperature == 0:
-        raise R1Error("--until with --temperature 0 would draw the same completion again and again", hint="--temperature 0.6",
-                      code=Exit.USAGE)
+        raise R1Error(
+            "--until with --temperature 0 would draw the same completion again and again", hint="--temperature 0.6", code=Exit.USAGE
+        )
     if settings.template == "rewrite" and (settings.samples > 1 or settings.until is not None):
         raise R1Error("--template rewrite makes one row of each completion", hint="leave out --samples and --until", code=Exit.USAGE)
 
@@ -211,8 +232,9 @@ def shard_of(text: str | None) -> tuple[int, int] | None:
         return None
     part, slash, parts = text.partition("/")
     if not slash or not part.isdecimal() or not parts.isdecimal() or not 1 <= int(part) <= int(parts):
-        raise R1Error(f"`--shard {text}` is not a part of a whole", hint="parts are counted from 1: --shard 1/64 to --shard 64/64",
-                      code=Exit.USAGE)
+        raise R1Error(
+            f"`--shard {text}` is not a part of a whole", hint="parts are counted from 1: --shard 1/64 to --shard 64/64", code=Exit.USAGE
+        )
     return int(part), int(parts)
 
 
@@ -227,6 +249,9 @@ def in_shard(row_id: Any, shard: tuple[int, int] | None) -> bool:
 def _reader(settings: SampleSettings, context: Context) -> RowReader:
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
     if settings.out != "-" and any(file.resolve() == Path(settings.out).resolve() for source in reader.sources for file in source.files):
-        raise R1Error(f"`{settings.out}` is input and output: rows are written as they come, over those not yet read",
-                      hint="give --out another name", code=Exit.USAGE)
+        raise R1Error(
+            f"`{settings.out}` is input and output: rows are written as they come, over those not yet read",
+            hint="give --out another name",
+            code=Exit.USAGE,
+        )
     return reader

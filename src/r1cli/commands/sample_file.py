@@ -21,8 +21,23 @@ from r1cli.row import Row, seed_of
 from r1cli.settings import SampleSettings
 from r1cli.text.templates import CHAT_TEMPLATES
 
-DECIDES = ("model", "seed", "template", "system", "think_prefix", "few_shot", "shots", "temperature", "top_p", "top_k",
-           "max_completion_length", "stop", "logprobs", "rewards", "until")
+DECIDES = (
+    "model",
+    "seed",
+    "template",
+    "system",
+    "think_prefix",
+    "few_shot",
+    "shots",
+    "temperature",
+    "top_p",
+    "top_k",
+    "max_completion_length",
+    "stop",
+    "logprobs",
+    "rewards",
+    "until",
+)
 
 
 def described(settings: SampleSettings) -> dict[str, Any]:
@@ -51,8 +66,9 @@ class SampleFile:
         if settings.resume and settings.force:
             raise R1Error("--resume keeps the output and --force replaces it", hint="leave one of them out", code=Exit.USAGE)
         if settings.resume and not self.continues:
-            raise R1Error(f"--resume needs a plain .jsonl file to continue, --out is `{settings.out}`", hint="-o FILE.jsonl",
-                          code=Exit.USAGE)
+            raise R1Error(
+                f"--resume needs a plain .jsonl file to continue, --out is `{settings.out}`", hint="-o FILE.jsonl", code=Exit.USAGE
+            )
 
     def __enter__(self) -> Self:
         if not self.continues:
@@ -64,8 +80,9 @@ class SampleFile:
         except BlockingIOError:
             self._lock.close()
             self._lock = None
-            raise R1Error(f"`{self._out}` is being written by another `r1 sample`", hint="wait for it, or give --out another name",
-                          code=Exit.USAGE) from None
+            raise R1Error(
+                f"`{self._out}` is being written by another `r1 sample`", hint="wait for it, or give --out another name", code=Exit.USAGE
+            ) from None
         if self._settings.resume and self._out.exists():
             self._check()
         self._lock.truncate(0)
@@ -93,8 +110,11 @@ class SampleFile:
                 raise self._other(name, before[name])
 
     def _other(self, name: str, value: object) -> R1Error:
-        return R1Error(f"`{self._out}` was drawn with another --{name.replace('_', '-')}", code=Exit.USAGE,
-                       hint=f"it was `{value}`; give --out another name, or start anew with --force")
+        return R1Error(
+            f"`{self._out}` was drawn with another --{name.replace('_', '-')}",
+            code=Exit.USAGE,
+            hint=f"it was `{value}`; give --out another name, or start anew with --force",
+        )
 
     def rows(self) -> Iterator[Row]:
         """The whole rows that are there; a torn last line is cut off first. Raises `R1Error` when they are not of `r1 sample`."""
@@ -105,8 +125,11 @@ class SampleFile:
             if isinstance(item, R1Error):
                 raise item
             if not isinstance(item.get("id"), str | int | float) or not isinstance(item.get("sample"), int):
-                raise R1Error(f"{item.where}: not a row of `r1 sample`: it has no `id` and `sample`",
-                              hint="give --out another name, or start anew with --force", code=Exit.USAGE)
+                raise R1Error(
+                    f"{item.where}: not a row of `r1 sample`: it has no `id` and `sample`",
+                    hint="give --out another name, or start anew with --force",
+                    code=Exit.USAGE,
+                )
             if number == 0:
                 expected = {"model": self._settings.model, "seed": seed_of(self._settings.seed, item["id"], item["sample"])}
                 for field, value in expected.items():

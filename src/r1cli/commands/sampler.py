@@ -4,7 +4,7 @@ Rendering happens here and nowhere else, so that the tokens a trainer learns on 
 a prompt without room for its completion, and one that a server refuses, is counted and named in a warning.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from time import monotonic
@@ -85,7 +85,12 @@ class Sampler:
         self._rewrites = renderer.template == "rewrite"
 
     def draw(
-        self, rows: Iterable[Row], *, samples: int, seed: int, skip: frozenset[Pair] = frozenset(),
+        self,
+        rows: Iterable[Row],
+        *,
+        samples: int,
+        seed: int,
+        skip: frozenset[Pair] = frozenset(),
         on_bad: Callable[[R1Error], None] | None = None,
     ) -> Generator[Drawn, None, None]:
         """`samples` completions of each row, in the order in which they end; rows are read only a little further than they are used.
@@ -94,10 +99,15 @@ class Sampler:
         skip:   pairs `(id, sample)` that are there already
         on_bad: receives the error of a row that cannot be rendered, which is then left out; without it the error is raised
         """
-        return self.draw_tasks(((row, missing(row, samples, skip)) for row in rows), seed=seed, on_bad=on_bad)
+        tasks = ((row, missing(row, samples, skip)) for row in rows)
+        return self.draw_tasks(list(tasks) if isinstance(rows, Sequence) else tasks, seed=seed, on_bad=on_bad)
 
     def draw_tasks(
-        self, tasks: Iterable[Task], *, seed: int, on_bad: Callable[[R1Error], None] | None = None,
+        self,
+        tasks: Iterable[Task],
+        *,
+        seed: int,
+        on_bad: Callable[[R1Error], None] | None = None,
         on_none: Callable[[Row, int], None] = lambda row, sample: None,
     ) -> Generator[Drawn, None, None]:
         """The same for chosen samples of each row. `on_none(row, sample)` is told of each that will not come."""
@@ -115,7 +125,9 @@ class Sampler:
                     waiting[request.key] = row, request
                     yield request
 
-        with closing(self.engine.sample(requests(), self.params)) as completions:  # whatever ends the caller also aborts what runs
+        # of a list all requests are there at once: which of them share a batch, and so the last digits, do not hang on a thread's timing
+        source = list(requests()) if isinstance(tasks, Sequence) else requests()
+        with closing(self.engine.sample(source, self.params)) as completions:  # whatever ends the caller also aborts what runs
             for completion in completions:
                 row, request = waiting.pop(completion.key)
                 number, sample = completion.key
@@ -150,8 +162,14 @@ class Sampler:
     def _completed(self, row: Row, sample: int, seed: int, completion: Completion) -> Row:
         fields = {name: value for name, value in row.items() if name not in STALE}
         tokens = len(completion.token_ids) if completion.num_tokens is None else completion.num_tokens
-        fields |= {"sample": sample, "completion": completion.text, "finish_reason": completion.finish_reason,
-                   "num_tokens": tokens, "model": self._model, "seed": seed}
+        fields |= {
+            "sample": sample,
+            "completion": completion.text,
+            "finish_reason": completion.finish_reason,
+            "num_tokens": tokens,
+            "model": self._model,
+            "seed": seed,
+        }
         if self.renderer.think_prefix:
             fields["think_prefix"] = self.renderer.think_prefix
         if self._rewrites:
@@ -161,6 +179,10 @@ class Sampler:
             fields["logprobs"] = None if completion.logprobs is None else [round(value, LOGPROB_DIGITS) for value in completion.logprobs]
         return Row(fields, where=row.where)
 
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether a completion has room after this prompt, as far as anybody here can tell: a server counts its tokens itself."""
+        return isinstance(self.renderer, WordRenderer) or len(self.renderer.ids(prompt)) <= self.room()
+
     def room(self) -> int:
         """Most tokens a prompt may have."""
         return self.engine.max_model_len - self.params.max_tokens
@@ -169,8 +191,10 @@ class Sampler:
         """What to say about prompts and completions that were left out."""
         said = []
         if self.too_long:
-            said.append(f"{self.too_long} prompts left out: longer than the {max(0, self.room())} tokens that --max-completion-length "
-                        f"{self.params.max_tokens} leaves of {self.engine.max_model_len}")
+            said.append(
+                f"{self.too_long} prompts left out: longer than the {max(0, self.room())} tokens that --max-completion-length "
+                f"{self.params.max_tokens} leaves of {self.engine.max_model_len}"
+            )
         if self.refused:
             said.append(f"{self.refused} completions missing: the server refused them, the first: {self.first_refusal}")
         return said

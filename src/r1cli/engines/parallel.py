@@ -26,9 +26,9 @@ from transformers import AutoTokenizer
 from r1cli.engines.feed import Feed
 from r1cli.engines.load import load_engine
 from r1cli.engines.protocol import Completion, Request, SamplingParams
+from r1cli.engines.watchdog import LOAD_DEADLINE
 from r1cli.errors import Exit, R1Error
 
-LOAD_SECONDS = 1800.0
 STALL_SECONDS = 1800.0  # without a completion of any process
 END_SECONDS = 10.0
 
@@ -47,13 +47,14 @@ class ParallelEngine:
         try:
             for index, variables in enumerate(_shares(count)):
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, ours, variables, folder, options), daemon=True,
-                                          name=f"r1-engine-{index + 1}")
+                process = context.Process(
+                    target=_work, args=(theirs, ours, variables, folder, options), daemon=True, name=f"r1-engine-{index + 1}"
+                )
                 process.start()
                 theirs.close()
                 self._pipes.append(ours)
                 self._processes.append(process)
-            ready = [self._receive(index, LOAD_SECONDS, "load the model") for index in range(count)]
+            ready = [self._receive(index, LOAD_DEADLINE, "load the model") for index in range(count)]
         except BaseException:
             self._kill()
             raise
@@ -138,8 +139,11 @@ class ParallelEngine:
         process.join(END_SECONDS)
         code = process.exitcode
         why = f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
-        return R1Error(f"engine process {index + 1} of {len(self._processes)} ended {why}", code=Exit.FAILED,
-                       hint="if memory is short: fewer --num-processes or a smaller --batch-size; --resume draws what is missing")
+        return R1Error(
+            f"engine process {index + 1} of {len(self._processes)} ended {why}",
+            code=Exit.FAILED,
+            hint="if memory is short: fewer --num-processes or a smaller --batch-size; --resume draws what is missing",
+        )
 
 
 def _shares(count: int) -> Iterator[dict[str, str]]:

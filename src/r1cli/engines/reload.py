@@ -49,8 +49,11 @@ def push(fleet: Fleet, weights: Iterator[tuple[str, "torch.Tensor"]], *, tied: b
             _order(fleet, server, "/collective_rpc", {"method": method, "kwargs": {field: folder}}, "load the new weights")
             forgot = _order(fleet, server, "/reset_prefix_cache", None, "drop its cached prefixes")
             if not forgot.get("success", True):
-                raise R1Error(f"{server.url} kept prefixes that the old weights computed", code=Exit.ENVIRONMENT,
-                              hint="something else draws from this server: use one that only this run has")
+                raise R1Error(
+                    f"{server.url} kept prefixes that the old weights computed",
+                    code=Exit.ENVIRONMENT,
+                    hint="something else draws from this server: use one that only this run has",
+                )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -65,16 +68,20 @@ def check_logprobs(fleet: Fleet, params: SamplingParams) -> None:
     for server in fleet.servers:
         mode = (_config(fleet, server).get("model_config") or {}).get("logprobs_mode")
         if mode != "processed_logprobs":
-            raise R1Error(f"{server.url} gives log-probabilities before temperature, top_p and top_k, or does not say which",
-                          hint=f"start it as: {START}", code=Exit.ENVIRONMENT)
+            raise R1Error(
+                f"{server.url} gives log-probabilities before temperature, top_p and top_k, or does not say which",
+                hint=f"start it as: {START}",
+                code=Exit.ENVIRONMENT,
+            )
 
 
 def _way(fleet: Fleet, server: Server, *, tied: bool) -> tuple[str, str]:
     """(worker method, name of its argument) that loads weights from a folder on this server."""
     config = _config(fleet, server)
     if not config:
-        raise R1Error(f"{server.url} takes no new weights: it has no development endpoints", hint=f"start it as: {START}",
-                      code=Exit.ENVIRONMENT)
+        raise R1Error(
+            f"{server.url} takes no new weights: it has no development endpoints", hint=f"start it as: {START}", code=Exit.ENVIRONMENT
+        )
     if (config.get("parallel_config") or {}).get("worker_extension_cls") == EXTENSION:
         return "r1_reload", "folder"
     if tied and "cpu" in json.dumps(config.get("device_config")):
@@ -87,8 +94,9 @@ def _config(fleet: Fleet, server: Server) -> dict[str, Any]:
     try:
         answer = fleet.ask(server, "GET", "/server_info?config_format=json", seconds=INFO_SECONDS)
     except httpx.HTTPError as error:
-        raise R1Error(f"{server.url} does not answer: {error or type(error).__name__}", hint="start it again, then --resume",
-                      code=Exit.ENVIRONMENT) from None
+        raise R1Error(
+            f"{server.url} does not answer: {error or type(error).__name__}", hint="start it again, then --resume", code=Exit.ENVIRONMENT
+        ) from None
     if answer.status_code != 200:
         return {}
     config = answer.json().get("vllm_config")
@@ -99,9 +107,15 @@ def _order(fleet: Fleet, server: Server, path: str, body: Any, what: str) -> dic
     try:
         answer = fleet.ask(server, "POST", path, body=body, seconds=RELOAD_SECONDS)
     except httpx.HTTPError as error:
-        raise R1Error(f"{server.url} did not {what} within {RELOAD_SECONDS:.0f} s: {error or type(error).__name__}",
-                      hint="look at the server's log", code=Exit.ENVIRONMENT) from None
+        raise R1Error(
+            f"{server.url} did not {what} within {RELOAD_SECONDS:.0f} s: {error or type(error).__name__}",
+            hint="look at the server's log",
+            code=Exit.ENVIRONMENT,
+        ) from None
     if answer.status_code != 200:
-        raise R1Error(f"{server.url} could not {what}: {answer.status_code} {error_text(answer.content)}", hint="look at the server's log",
-                      code=Exit.ENVIRONMENT)
+        raise R1Error(
+            f"{server.url} could not {what}: {answer.status_code} {error_text(answer.content)}",
+            hint="look at the server's log",
+            code=Exit.ENVIRONMENT,
+        )
     return answer.json() if answer.content else {}

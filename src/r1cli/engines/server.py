@@ -23,9 +23,10 @@ import httpx
 from transformers import AutoTokenizer
 
 from r1cli.engines import reload
+from r1cli.engines.addresses import check_url, is_local
 from r1cli.engines.detokenize import completion_text
 from r1cli.engines.feed import Feed
-from r1cli.engines.fleet import Fleet, Refusal, Server, check_url
+from r1cli.engines.fleet import Fleet, Refusal, Server
 from r1cli.engines.model_files import end_ids, is_tied, tensor_names, whole_weights
 from r1cli.engines.openai_api import REFUSED, Dialect, completion_of, is_too_long, request_body
 from r1cli.engines.protocol import Completion, Request, SamplingParams
@@ -49,11 +50,25 @@ class ServerEngine:
     name = "server"
 
     def __init__(
-        self, model: str, folder: str | None, *, urls: list[str], key: str | None, batch_size: int, timeout: float, retries: int,
-        patience: float, max_model_len: int | None, logprobs: bool, trust_remote_code: bool, say: Callable[[str], None] | None,
+        self,
+        model: str,
+        folder: str | None,
+        *,
+        urls: list[str],
+        key: str | None,
+        batch_size: int,
+        timeout: float,
+        retries: int,
+        patience: float,
+        max_model_len: int | None,
+        logprobs: bool,
+        trust_remote_code: bool,
+        say: Callable[[str], None] | None,
     ) -> None:
         for url in urls:
             check_url(url)
+            if key and say is not None and url.startswith("http://") and not is_local(url):
+                say(f"the key goes to {url} unencrypted: https:// would protect it")
         self.model, self._folder, self._patience = model, folder, patience
         self._running: dict[Any, Request] = {}
         self._drawn = 0
@@ -68,6 +83,7 @@ class ServerEngine:
             self._fleet.close()
             raise
         self._dialect = served
+        self.model = model or served.model
         self._wants_logprobs = logprobs
         self.max_model_len = min([*lengths, max_model_len or UNKNOWN_LENGTH])
 
@@ -83,8 +99,11 @@ class ServerEngine:
                     trouble = f"{server.url}: {' '.join(str(error).split()) or type(error).__name__}"
                     server.failed(trouble)
             if not found and monotonic() > deadline:
-                raise R1Error(f"no server answered within {self._patience:.0f} s ({trouble})",
-                              hint="start one (vllm serve MODEL), or raise --server-wait", code=Exit.ENVIRONMENT)
+                raise R1Error(
+                    f"no server answered within {self._patience:.0f} s ({trouble})",
+                    hint="start one (vllm serve MODEL), or raise --server-wait",
+                    code=Exit.ENVIRONMENT,
+                )
             if not found:
                 sleep(min(1.0, self._patience / 10))
         silent = [server.url for server in self._fleet.servers if server.url not in found]
@@ -92,16 +111,22 @@ class ServerEngine:
             say(f"{', '.join(silent)} did not answer: going on with the other servers until it does")
         dialects = {dialect for dialect, _ in found.values()}
         if len(dialects) > 1:
-            raise R1Error("the servers do not serve the same: " + ", ".join(f"{url} `{d.model}`" for url, (d, _) in found.items()),
-                          hint="one model and one kind of server in a run", code=Exit.USAGE)
+            raise R1Error(
+                "the servers do not serve the same: " + ", ".join(f"{url} `{d.model}`" for url, (d, _) in found.items()),
+                hint="one model and one kind of server in a run",
+                code=Exit.USAGE,
+            )
         return dialects.pop(), [length for _, length in found.values() if length]
 
     def _probe(self, server: Server) -> tuple[Dialect, int | None]:
         """How a server calls the model, and the longest sequence it takes (vLLM says so)."""
         answer = self._fleet.ask(server, "GET", "models", seconds=min(PROBE_SECONDS, self._patience))
         if answer.status_code in (401, 403):
-            raise R1Error(f"{server.url} refuses the key: {answer.status_code}", code=Exit.ENVIRONMENT,
-                          hint="export the key and name its variable: --api-key-env NAME")
+            raise R1Error(
+                f"{server.url} refuses the key: {answer.status_code}",
+                code=Exit.ENVIRONMENT,
+                hint="export the key and name its variable: --api-key-env NAME",
+            )
         if answer.status_code >= 500 or answer.status_code == 429:
             raise httpx.ReadError(f"it answers {answer.status_code}")
         try:
@@ -115,6 +140,16 @@ class ServerEngine:
         return Dialect(name, vllm, ends), entry.get("max_model_len")
 
     def _served_name(self, url: str, models: dict[str, Any]) -> str:
+        if not self.model and len(models) == 1:  # the server was named instead of the model
+            return next(iter(models))
+        if not self.model:
+            raise R1Error(
+                f"{url} serves {len(models)} models" if models else f"{url} does not say what it serves",
+                code=Exit.USAGE,
+                hint="name one of " + ", ".join(f"`{name}`" for name in models) + " and give the address as --url"
+                if models
+                else "name the model as the server does, and give the address as --url",
+            )
         if not models or self.model in models:  # a service without a list of models: it will say so when it does not know this one
             return self.model
         if self._folder is None:
@@ -122,8 +157,11 @@ class ServerEngine:
         if len(models) > 1:
             roots = [name for name, entry in models.items() if entry.get("root") == self._folder]
             if len(roots) != 1:
-                raise R1Error(f"{url} serves {len(models)} models, none of them called `{self.model}`", code=Exit.USAGE,
-                              hint="serve it as: vllm serve FOLDER --served-model-name FOLDER")
+                raise R1Error(
+                    f"{url} serves {len(models)} models, none of them called `{self.model}`",
+                    code=Exit.USAGE,
+                    hint="serve it as: vllm serve FOLDER --served-model-name FOLDER",
+                )
             return roots[0]
         return next(iter(models))
 
@@ -151,8 +189,11 @@ class ServerEngine:
 
     def _submit(self, request: Request, params: SamplingParams) -> None:
         if request.prompt is None and len(request.prompt_ids) + params.max_tokens > self.max_model_len:
-            raise R1Error(f"a prompt of {len(request.prompt_ids)} tokens and {params.max_tokens} new ones do not fit {self.max_model_len}",
-                          hint="raise --max-model-len, lower --max-completion-length, or leave the prompt out", code=Exit.USAGE)
+            raise R1Error(
+                f"a prompt of {len(request.prompt_ids)} tokens and {params.max_tokens} new ones do not fit {self.max_model_len}",
+                hint="raise --max-model-len, lower --max-completion-length, or leave the prompt out",
+                code=Exit.USAGE,
+            )
         self._drawn += 1
         self._running[self._drawn] = request
         path, body = request_body(request, params, self._dialect)
@@ -161,8 +202,11 @@ class ServerEngine:
     def _completion(self, request: Request, result: Any, params: SamplingParams) -> Completion:
         if isinstance(result, Refusal):
             if not is_too_long(str(result)):
-                raise R1Error(f"the server refuses a request ({result.status}): {result}", code=Exit.USAGE,
-                              hint="change what it names; --verbose shows more")
+                raise R1Error(
+                    f"the server refuses a request ({result.status}): {result}",
+                    code=Exit.USAGE,
+                    hint="change what it names; --verbose shows more",
+                )
             return Completion(request.key, [], str(result), REFUSED)
         if isinstance(result, BaseException):
             raise result

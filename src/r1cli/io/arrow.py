@@ -249,8 +249,11 @@ def rows_of(batches: Iterable[Any], schema: Any, name: str) -> Iterator[Row | R1
                     value = _jsonable(value) if foreign else value
                     fields[target] = value if tree is None else _without_lacking(value, tree)
             except ValueError as error:
-                yield R1Error(f"{name}:{number}: column `{target}`: {error}",
-                              hint="mend the value, or pass --skip-bad to count and leave out bad rows", code=Exit.USAGE)
+                yield R1Error(
+                    f"{name}:{number}: column `{target}`: {error}",
+                    hint="mend the value, or pass --skip-bad to count and leave out bad rows",
+                    code=Exit.USAGE,
+                )
                 continue
             yield Row(fields, where=f"{name}:{number}")
 

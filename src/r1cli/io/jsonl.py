@@ -51,8 +51,11 @@ def read_stream(stream: IO[bytes], name: str) -> Iterator[Item]:
         except StopIteration:
             return
         except (EOFError, zlib.error, OSError) as error:
-            raise R1Error(f"{name}:{number}: cannot read on ({error})", hint="the file is damaged or cut off: fetch or write it again",
-                          code=Exit.USAGE) from None
+            raise R1Error(
+                f"{name}:{number}: cannot read on ({error})",
+                hint="the file is damaged or cut off: fetch or write it again",
+                code=Exit.USAGE,
+            ) from None
         item = parse_line(line, f"{name}:{number}", first=number == 1)
         if item is not None:
             yield item
@@ -69,18 +72,25 @@ def parse_line(line: bytes, where: str, *, first: bool) -> Item | None:
     if not line.strip():
         return None
     if first and line.strip() == b"[":
-        raise R1Error(f"{where}: this is one JSON array over several lines, not JSON lines",
-                      hint="one object a line: jq -c '.[]' IN > OUT.jsonl", code=Exit.USAGE)
+        raise R1Error(
+            f"{where}: this is one JSON array over several lines, not JSON lines",
+            hint="one object a line: jq -c '.[]' IN > OUT.jsonl",
+            code=Exit.USAGE,
+        )
     try:
         return parse(line.decode("utf-8"), where)
     except UnicodeDecodeError as error:
-        return R1Error(f"{where}: not UTF-8 (byte {error.start + 1} of the line)",
-                       hint="mend the line, or pass --skip-bad to count and leave out bad lines", code=Exit.USAGE)
+        return R1Error(
+            f"{where}: not UTF-8 (byte {error.start + 1} of the line)",
+            hint="mend the line, or pass --skip-bad to count and leave out bad lines",
+            code=Exit.USAGE,
+        )
     except R1Error as error:
         if whole:
             return error
-        return R1Error(f"{where}: the last line is cut off", hint="its writer was stopped: pass --skip-bad to leave the line out",
-                       code=Exit.USAGE)
+        return R1Error(
+            f"{where}: the last line is cut off", hint="its writer was stopped: pass --skip-bad to leave the line out", code=Exit.USAGE
+        )
 
 
 def repair_tail(path: str | Path) -> int:
@@ -134,7 +144,10 @@ def finished_pairs(path: str | Path) -> set[tuple[str | int, int]]:
             raise item
         row_id, sample = item.get("id"), item.get("sample")
         if not isinstance(row_id, str | int) or not isinstance(sample, int):
-            raise R1Error(f"{item.where}: not a row of `r1 sample`: it has no `id` and `sample`",
-                          hint="give --out another name, or start anew with --force", code=Exit.USAGE)
+            raise R1Error(
+                f"{item.where}: not a row of `r1 sample`: it has no `id` and `sample`",
+                hint="give --out another name, or start anew with --force",
+                code=Exit.USAGE,
+            )
         pairs.add((row_id, sample))
     return pairs

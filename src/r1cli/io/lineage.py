@@ -39,8 +39,15 @@ class Node:
         if self.made is not None:
             keys = ("command", "command_line", "date", "seconds", "settings", "counts", "versions", "step")
             how = {key: self.made[key] for key in keys if key in self.made}
-        return {"name": self.name, "role": self.role, "state": self.state, "rows": self.rows, "sha256": self.sha256, "made": how,
-                "sources": [source.plain() for source in self.sources]}
+        return {
+            "name": self.name,
+            "role": self.role,
+            "state": self.state,
+            "rows": self.rows,
+            "sha256": self.sha256,
+            "made": how,
+            "sources": [source.plain() for source in self.sources],
+        }
 
     def walk(self) -> Iterator["Node"]:
         """The node and all below it."""
@@ -127,6 +134,12 @@ def _manifest_of(path: Path) -> dict[str, Any] | None:
             if isinstance(record, dict) and "command" in record and "settings" in record:
                 settings = {name: value.get("value") if isinstance(value, dict) else value for name, value in record["settings"].items()}
                 inputs = [{"name": name} for name in settings.get("inputs") or ()]
-                return {**record, **(made or {}), "command": record["command"], "settings": settings, "inputs": inputs,
-                        "directory": record.get("directory", str(Path.cwd()))}
+                return {
+                    **record,
+                    **(made or {}),
+                    "command": record["command"],
+                    "settings": settings,
+                    "inputs": inputs,
+                    "directory": record.get("directory", str(Path.cwd())),
+                }
     return made

@@ -62,8 +62,10 @@ class Spool:
                 copy.writelines(blocks)
         except OSError as error:
             where = self._parent or tempfile.gettempdir()
-            raise R1Error(f"cannot write temporary files in `{where}`: {error.strerror or error}", hint=(
-                "free some space there, or name another place: " + ("--out" if self._parent else "TMPDIR=FOLDER r1 ..."))) from None
+            raise R1Error(
+                f"cannot write temporary files in `{where}`: {error.strerror or error}",
+                hint=("free some space there, or name another place: " + ("--out" if self._parent else "TMPDIR=FOLDER r1 ...")),
+            ) from None
         return Lines(name, str(path), path.stat().st_size)
 
     def __enter__(self) -> "Spool":
@@ -100,8 +102,11 @@ def _blocks(stream: IO[bytes], name: str) -> Iterator[bytes]:
         try:
             block = stream.read(1 << 20)
         except (EOFError, zlib.error, OSError) as error:
-            raise R1Error(f"{name}:{lines + 1}: cannot read on ({error})", hint="the file is damaged or cut off: fetch or write it again",
-                          code=Exit.USAGE) from None
+            raise R1Error(
+                f"{name}:{lines + 1}: cannot read on ({error})",
+                hint="the file is damaged or cut off: fetch or write it again",
+                code=Exit.USAGE,
+            ) from None
         if not block:
             return
         lines += block.count(b"\n")
@@ -209,4 +214,3 @@ class LineReader:
     def __exit__(self, *_: object) -> None:
         while self._open:
             os.close(self._open.popitem()[1])
-

@@ -30,9 +30,15 @@ def path_for(target: str | Path) -> Path:
 
 
 def write(
-    target: str | Path, *, command: str, settings: Any = None, inputs: Iterable[Mapping[str, Any]] = (),
+    target: str | Path,
+    *,
+    command: str,
+    settings: Any = None,
+    inputs: Iterable[Mapping[str, Any]] = (),
     outputs: Iterable[str | Path | Mapping[str, Any]] = (),
-    counts: Mapping[str, Any] | None = None, started: float | None = None, **more: Any,
+    counts: Mapping[str, Any] | None = None,
+    started: float | None = None,
+    **more: Any,
 ) -> Path:
     """Write the manifest of a folder or file that is otherwise finished; returns its path.
 

@@ -27,8 +27,11 @@ def read_file(path: Path) -> Iterator[Row | R1Error]:
             yield from rows_of(file.iter_batches(batch_size=_READ_ROWS), file.schema_arrow, str(path))
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise R1Error(f"{path}: not a readable Parquet file ({reason})", hint="the file is damaged or of another kind: write it again",
-                      code=Exit.USAGE) from None
+        raise R1Error(
+            f"{path}: not a readable Parquet file ({reason})",
+            hint="the file is damaged or of another kind: write it again",
+            code=Exit.USAGE,
+        ) from None
 
 
 class ParquetSink:

@@ -97,7 +97,11 @@ def settled(item: Item, fields: FieldMap) -> Row:
 
 
 def read_rows(
-    inputs: Sequence[str], *, field_map: Sequence[str] = (), limit: int | None = None, skip_bad: bool = False,
+    inputs: Sequence[str],
+    *,
+    field_map: Sequence[str] = (),
+    limit: int | None = None,
+    skip_bad: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> RowReader:
     """The rows of these inputs, in their order.
@@ -158,8 +162,11 @@ def _read_device(path: Path, name: str) -> Iterator[Item]:
 def _file(path: Path) -> Callable[[], Iterator[Item]]:
     kind = compress.kind_of(path.name)
     if kind is None:
-        raise R1Error(f"`{path}`: the suffix does not say what is in it",
-                      hint=f"rename it to one of {compress.SUFFIXES}, or pipe JSON lines in: < {path}", code=Exit.USAGE)
+        raise R1Error(
+            f"`{path}`: the suffix does not say what is in it",
+            hint=f"rename it to one of {compress.SUFFIXES}, or pipe JSON lines in: < {path}",
+            code=Exit.USAGE,
+        )
     if kind[0] == compress.PARQUET:
         from r1cli.io import parquet
 
@@ -177,11 +184,17 @@ def _folder(name: str, path: Path) -> Source:
     files = [file for file in files if not file.name.endswith(".manifest.json") and file.name != "dataset_info.json"]
     splits = {split for file in files for split in ("train", "test", "validation", "valid", "dev") if file.name.startswith(split)}
     if len(splits) > 1:
-        raise R1Error(f"`{name}` holds several splits: {', '.join(sorted(splits))}",
-                      hint=f"name one: hf:{path.resolve()}:{min(splits)}", code=Exit.USAGE)
+        raise R1Error(
+            f"`{name}` holds several splits: {', '.join(sorted(splits))}",
+            hint=f"name one: hf:{path.resolve()}:{min(splits)}",
+            code=Exit.USAGE,
+        )
     if not files:
-        raise R1Error(f"`{name}` is a folder without rows (looked for {compress.SUFFIXES})",
-                      hint="name a folder of row files, or a data set folder as hf:FOLDER:SPLIT", code=Exit.USAGE)
+        raise R1Error(
+            f"`{name}` is a folder without rows (looked for {compress.SUFFIXES})",
+            hint="name a folder of row files, or a data set folder as hf:FOLDER:SPLIT",
+            code=Exit.USAGE,
+        )
     openers = [_file(file) for file in files]
     return Source(name, lambda: (item for opener in openers for item in opener()), files)
 

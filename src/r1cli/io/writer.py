@@ -86,8 +86,9 @@ class RowWriter:
             with self._errors():
                 self._sink.write(row)
         except (ValueError, TypeError) as error:
-            raise R1Error(f"row `{row.get('id', self.count + 1)}` cannot be written: {error}",
-                          hint="numbers must be finite and values must be JSON") from None
+            raise R1Error(
+                f"row `{row.get('id', self.count + 1)}` cannot be written: {error}", hint="numbers must be finite and values must be JSON"
+            ) from None
         self.count += 1
 
     def write_lines(self, lines: list[bytes]) -> None:
@@ -146,8 +147,9 @@ def check_output(out: str | Path, *, force: bool = False, resume: bool = False, 
     if kind is None:
         raise R1Error(f"`{out}`: the suffix does not say what to write", hint=f"use one of {compress.SUFFIXES}", code=Exit.USAGE)
     if resume and kind != (compress.JSONL, "") and path.exists():
-        raise R1Error(f"`{out}` cannot be continued: only a plain .jsonl file can", hint="--force to start anew, or another --out",
-                      code=Exit.USAGE)
+        raise R1Error(
+            f"`{out}` cannot be continued: only a plain .jsonl file can", hint="--force to start anew, or another --out", code=Exit.USAGE
+        )
     if path.exists() and not force and not resume:
         raise R1Error(f"`{out}` exists", hint=ways_out or "--force to replace it, or another --out", code=Exit.USAGE)
     return kind

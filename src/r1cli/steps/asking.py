@@ -1,7 +1,7 @@
 """Rows that a model is asked about on their way: answered ones come out in input order, while the input and the model both go on.
 
-The model is a callable: prompt rows in, completion rows out as they end, in any order (`commands.sampling.Sampler.draw`, or a function in
-a test). It runs in a thread of its own and the input is pulled in another, so that a row that needs no answer does not wait for the model,
+The model is a callable: prompt rows in, completion rows out as they end, in any order (a sampler's `draw_tasks`, or a function in a test).
+It runs in a thread of its own and the input is pulled in another, so that a row that needs no answer does not wait for the model,
 and an answered one does not wait for the input. At most `WINDOW` rows are on their way.
 """
 
@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from r1cli.row import Message, Row
 
-Ask = Callable[[Iterable[Row]], Iterable[Row]]
-"""Prompt rows -> completion rows, in any order; fields of a prompt row come back in its completion row."""
+Ask = Callable[[Iterable[Row], Callable[[Row], None]], Iterable[Row]]
+"""(prompt rows, told of each that gets no completion) -> completion rows, in any order, with the fields of their prompt rows."""
 T = TypeVar("T")
 WINDOW = 1024
 PLACE = "asked_by"  # the field of a prompt row that says which question of which row it is
@@ -35,15 +35,13 @@ Question = tuple[str, list[Message]]
 """A name, which the seed of the reply follows from, and the messages."""
 
 
-def asked(
-    rows: Iterable[T], ask: Ask, questions_of: Callable[[T], Sequence[Question]], fits: Callable[[list[Message]], bool] = lambda _: True
-) -> Iterator[tuple[T, list[Row]]]:
+def asked(rows: Iterable[T], ask: Ask, questions_of: Callable[[T], Sequence[Question]]) -> Iterator[tuple[T, list[Row]]]:
     """Each row with the replies to its questions, in input order; a row without questions has none and waits for nothing.
 
-    fits: whether the model has room for a question; one that does not fit gets an empty reply that was cut off (`finish_reason` "length").
-    An error of the input is raised once the rows before it have come out, one of the model at once.
+    A question that gets no reply (the model has no room for it) has an empty one that was cut off (`finish_reason` "length"). An error of
+    the input is raised once the rows before it have come out, one of the model at once.
     """
-    flow = _Flow(ask, questions_of, fits)
+    flow = _Flow(ask, questions_of)
     try:
         yield from flow.run(rows)
     finally:
@@ -53,10 +51,9 @@ def asked(
 class _Flow:
     """One pass of `asked`. Events: ("row", its number), ("reply", row), ("end", None or the input's error), ("error", the model's)."""
 
-    def __init__(self, ask: Ask, questions_of: Callable[[Any], Sequence[Question]], fits: Callable[[list[Message]], bool]) -> None:
+    def __init__(self, ask: Ask, questions_of: Callable[[Any], Sequence[Question]]) -> None:
         self._ask = ask
         self._questions_of = questions_of
-        self._fits = fits
         self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._questions: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
         self._room = threading.Semaphore(WINDOW)
@@ -66,7 +63,8 @@ class _Flow:
 
     def run(self, rows: Iterable[Any]) -> Iterator[tuple[Any, list[Row]]]:
         threading.Thread(target=self._read, args=(rows,), name="judge-input", daemon=True).start()
-        threading.Thread(target=self._answer, name="judge", daemon=True).start()
+        answering = threading.Thread(target=self._answer, name="judge", daemon=True)
+        answering.start()
         failure: BaseException | None = None
         ended = False
         while not ended or self._order:
@@ -83,6 +81,7 @@ class _Flow:
                 item = self._items.pop(self._order.popleft())
                 self._room.release()
                 yield item.row, [reply for reply in item.replies if reply is not None]
+        answering.join()  # it has been told that nothing more comes; the model may be closed after this
         if failure is not None:
             raise failure
 
@@ -116,19 +115,18 @@ class _Flow:
         self._items[number] = _Item(row, len(questions))
         self._events.put(("row", number))
         for place, (name, messages) in enumerate(questions):
-            question = Row({"id": name, "prompt": messages, PLACE: [number, place]})
-            if self._fits(messages):
-                self._questions.put(question)
-            else:
-                self._events.put(("reply", Row({**question, "completion": "", "finish_reason": "length"})))
+            self._questions.put(Row({"id": name, "prompt": messages, PLACE: [number, place]}))
 
     def _answer(self) -> None:
         def waiting() -> Iterator[Row]:
             while (question := self._questions.get()) is not None and not self._stopped.is_set():
                 yield question
 
+        def unanswered(question: Row) -> None:
+            self._events.put(("reply", Row({**question, "completion": "", "finish_reason": "length"})))
+
         try:
-            for reply in self._ask(waiting()):
+            for reply in self._ask(waiting(), unanswered):
                 if self._stopped.is_set():
                     return
                 self._events.put(("reply", reply))

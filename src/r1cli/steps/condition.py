@@ -209,8 +209,9 @@ def _lookup(token: Token) -> Term:
         if value is _MISSING:
             where = f"{row.where}: " if row.where else ""
             known = [*row, *(rewards if isinstance(rewards, dict) else ())]
-            raise R1Error(f"{where}row `{row.get('id', '')}` has nothing named `{token.text}`", hint=nearest(token.text, known),
-                          code=Exit.USAGE)
+            raise R1Error(
+                f"{where}row `{row.get('id', '')}` has nothing named `{token.text}`", hint=nearest(token.text, known), code=Exit.USAGE
+            )
         return value
 
     return find

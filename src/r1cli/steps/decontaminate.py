@@ -53,7 +53,6 @@ class Benchmark:
         gram = next((gram for gram in grams if gram in self._where), None)
         return None if gram is None else Overlap(row.get("id"), row.where, self._where[gram], " ".join(gram))
 
-
     def suspects(self) -> "Suspects":
         """The same n-grams as hashes, for worker processes."""
         return Suspects(self._where, self.n)

@@ -126,4 +126,3 @@ def repeated(times: Array, order_keys: Array) -> Array:
     nth = (np.arange(len(positions)) - firsts).astype(np.uint64)
     again = np.where(nth == 0, order_keys[positions], mix(order_keys[positions] + nth * np.uint64(_REPEAT)))
     return positions[np.lexsort((nth, order_keys[positions], again))]
-

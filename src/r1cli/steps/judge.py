@@ -6,7 +6,7 @@ The model is anything that answers prompt rows (`asking.Ask`). Replies that cann
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from r1cli.row import Message, Row
+from r1cli.row import Row
 from r1cli.steps import verdict
 from r1cli.steps.asking import Ask, Question, asked
 from r1cli.steps.keep import JUDGE, RULES, UNREADABLE
@@ -20,18 +20,16 @@ class Judge:
     wants: which scored rows it is asked about; by default those for which every rule (`keep.RULES`) is null or not among the rewards.
     """
 
-    def __init__(
-        self, ask: Ask, *, fits: Callable[[list[Message]], bool] = lambda _: True, wants: Callable[[Row], bool] | None = None
-    ) -> None:
+    def __init__(self, ask: Ask, *, wants: Callable[[Row], bool] | None = None) -> None:
         self.asked = self.unreadable = 0
-        self._ask, self._fits = ask, fits
+        self._ask = ask
         self._wants = wants or without_rule
 
     def grade(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Scored rows in, the same rows out in the same order with `rewards.judge`: 1, 0, or null for a row it was not asked about and for
         a reply that cannot be read, which `judge_reply` then holds. `reward` rises by it. A completion without an answer is 0 unasked.
         """
-        for row, replies in asked(rows, self._ask, self._questions, self._fits):
+        for row, replies in asked(rows, self._ask, self._questions):
             wanted = self._wants(row)
             self.asked += wanted
             score = None if not wanted else verdict.read_grade(replies[0]) if replies else 0.0
@@ -49,7 +47,7 @@ class Judge:
             name = f"{_name(pair[0])}/{pair[1].get('sample')}"
             return [(f"{name}/{number}", messages) for number, messages in enumerate(verdict.comparisons(*pair))]
 
-        for (first, second), replies in asked(pairs, self._ask, questions, self._fits):
+        for (first, second), replies in asked(pairs, self._ask, questions):
             self.asked += 1
             margin = verdict.read_margin(replies)
             self.unreadable += margin is None

@@ -68,13 +68,19 @@ def judge_of(keep: str, specs: Iterable[Spec]) -> Judge:
 def _passing(specs: list[Spec]) -> Judge:
     negative = next((spec.name for spec in specs if spec.weight < 0 and spec.maximum is not None), None)
     if negative is not None:
-        raise R1Error(f"`--keep passing` cannot judge `{negative}`: its weight is negative",
-                      hint=f"write a condition: --keep '{negative} < 0.5'", code=Exit.USAGE)
+        raise R1Error(
+            f"`--keep passing` cannot judge `{negative}`: its weight is negative",
+            hint=f"write a condition: --keep '{negative} < 0.5'",
+            code=Exit.USAGE,
+        )
     goals = {spec.name: spec.maximum for spec in specs if spec.maximum is not None}
     rules = [name for name in goals if name in RULES]
     if not goals:
-        raise R1Error("`--keep passing` needs a reward with a maximum, and --rewards names none", hint="write a condition, or --keep all",
-                      code=Exit.USAGE)
+        raise R1Error(
+            "`--keep passing` needs a reward with a maximum, and --rewards names none",
+            hint="write a condition, or --keep all",
+            code=Exit.USAGE,
+        )
 
     def judge(row: Row) -> Reason | None:
         scores: dict[str, Any] = row["rewards"]

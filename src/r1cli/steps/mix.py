@@ -43,8 +43,12 @@ def part_of(text: str) -> Part:
     if weight:
         return Part(weight[1], weight=float(weight[2]))
     if re.search(r"=[^/]*$", text) and not text.endswith((".jsonl", ".gz", ".zst", ".parquet")):
-        raise R1Error(f"`{text}`: the weight must be a number from 0 up", hint="for example math.jsonl=0.7 chat.jsonl=0.3; "
-                      "a row count is math.jsonl:1000, a share math.jsonl:25%, repeated rows math.jsonl:2.5x", code=Exit.USAGE)
+        raise R1Error(
+            f"`{text}`: the weight must be a number from 0 up",
+            hint="for example math.jsonl=0.7 chat.jsonl=0.3; "
+            "a row count is math.jsonl:1000, a share math.jsonl:25%, repeated rows math.jsonl:2.5x",
+            code=Exit.USAGE,
+        )
     return Part(text)
 
 
@@ -54,8 +58,9 @@ def check_parts(parts: Sequence[Part], total: int | None) -> None:
     if weights and not any(weights):
         raise R1Error("all weights are 0", hint="give at least one source a weight above 0", code=Exit.USAGE)
     if total is not None and not weights:
-        raise R1Error("`--total` needs weights, and no source has one", hint="write FILE=WEIGHT, or FILE:N for exact counts",
-                      code=Exit.USAGE)
+        raise R1Error(
+            "`--total` needs weights, and no source has one", hint="write FILE=WEIGHT, or FILE:N for exact counts", code=Exit.USAGE
+        )
 
 
 def allot(parts: Sequence[Part], available: Sequence[int], total: int | None, max_repeat: int = 1) -> list[int]:
@@ -71,8 +76,11 @@ def allot(parts: Sequence[Part], available: Sequence[int], total: int | None, ma
         weights = [parts[index].weight or 0.0 for index in weighted]
         room = None if total is None else total - sum(counts)
         if room is not None and room < 0:
-            raise R1Error(f"--total is {total}, but the sources without a weight alone give {sum(counts)} rows",
-                          hint="raise --total, or give them weights too", code=Exit.USAGE)
+            raise R1Error(
+                f"--total is {total}, but the sources without a weight alone give {sum(counts)} rows",
+                hint="raise --total, or give them weights too",
+                code=Exit.USAGE,
+            )
         shares = _shares(weights, [available[index] for index in weighted], room)
         for index, share in zip(weighted, shares, strict=True):
             counts[index] = share

@@ -69,10 +69,17 @@ class Moves:
 
     def counts(self) -> dict[str, Any]:
         """The figures for a manifest."""
-        return {"compared": self.compared, "moved": self.moved, "not_in_old": self.unknown, "only_in_old": len(self.old or ()),
-                "changes": [{"reward": name, "from": was, "to": now, "rows": rows}
-                            for (name, was, now), rows in self.changes.most_common(_CHANGES_KEPT)],
-                "kept_to_dropped": self.verdicts[True, False], "dropped_to_kept": self.verdicts[False, True]}
+        return {
+            "compared": self.compared,
+            "moved": self.moved,
+            "not_in_old": self.unknown,
+            "only_in_old": len(self.old or ()),
+            "changes": [
+                {"reward": name, "from": was, "to": now, "rows": rows} for (name, was, now), rows in self.changes.most_common(_CHANGES_KEPT)
+            ],
+            "kept_to_dropped": self.verdicts[True, False],
+            "dropped_to_kept": self.verdicts[False, True],
+        }
 
     def lines(self) -> list[str]:
         """At most three lines for the summary."""
@@ -94,8 +101,11 @@ def index(rows: Iterable[Row]) -> dict[Any, Scores]:
         key = _key(row)
         scores = require(row, "rewards", dict)
         if key in found:
-            raise R1Error(f"{row.where}: row `{row.get('id')}`, sample {row.get('sample')} is there twice in --compare",
-                          hint="compare with one file of one scoring", code=Exit.USAGE)
+            raise R1Error(
+                f"{row.where}: row `{row.get('id')}`, sample {row.get('sample')} is there twice in --compare",
+                hint="compare with one file of one scoring",
+                code=Exit.USAGE,
+            )
         found[key] = scores
     return found
 

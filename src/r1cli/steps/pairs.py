@@ -171,8 +171,9 @@ def preference(chosen: Row, rejected: Row, margin: float) -> Row:
     fields: dict[str, Any] = {"id": chosen.get("id"), "prompt": chosen.get("prompt")}
     for side, row in (("chosen", chosen), ("rejected", rejected)):
         fields[side] = (row.get("think_prefix") or "") + row["completion"]
-    fields |= {name: value for name, value in chosen.items()
-               if name not in _OF_THE_SAMPLE and name not in fields and rejected.get(name) == value}
+    fields |= {
+        name: value for name, value in chosen.items() if name not in _OF_THE_SAMPLE and name not in fields and rejected.get(name) == value
+    }
     fields["margin"] = margin
     for side, row in (("chosen", chosen), ("rejected", rejected)):
         fields |= {f"{side}_{name}": row[name] for name in ("sample", "reward", "num_tokens") if name in row}

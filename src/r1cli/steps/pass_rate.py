@@ -1,6 +1,6 @@
 """The difficulty window: prompts that are neither too easy nor too hard for the model that answered them.
 
-    0.1..0.9     prompts of which between 10% and 90% of the completions are right, both ends included;  0.1..  and  ..0.9  are open
+0.1..0.9     prompts of which between 10% and 90% of the completions are right, both ends included;  0.1..  and  ..0.9  are open
 """
 
 import re

@@ -51,6 +51,14 @@ def pick_rows(rows: Iterable[Row], per_prompt: int, how: str, seed: int, dropped
             yield spool.row(number)
 
 
+def in_stable_order(rows: Iterable[Row], seed: int) -> Iterator[Row]:
+    """The rows in an order that follows from the seed and the rows alone: a sampler that was interrupted gives them in another one."""
+    with Spool() as spool:
+        order = [(chance(row, seed), spool.add(row)) for row in rows]
+        for _, number in sorted(order):
+            yield spool.row(number)
+
+
 def most_different(rows: Sequence[Row], count: int) -> list[int]:
     """The places of `count` rows that are unlike each other, found greedily: the first row, then always the one whose nearest neighbour
     among those chosen is farthest away (Gonzalez' farthest-point rule, within a factor of two of the best possible smallest distance).

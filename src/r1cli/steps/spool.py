@@ -1,8 +1,8 @@
 """Rows that wait on disk until it is known which of them are wanted: 8 bytes of each stay in memory.
 
-    with Spool() as spool:
-        number = spool.add(row)         # 0, 1, 2 ...
-        spool.row(number)               # the row again, byte for byte, with its `where`
+with Spool() as spool:
+    number = spool.add(row)         # 0, 1, 2 ...
+    spool.row(number)               # the row again, byte for byte, with its `where`
 """
 
 import contextlib
@@ -64,5 +64,7 @@ class Spool:
 
 
 def _no_room(error: OSError) -> R1Error:
-    return R1Error(f"the temporary folder `{tempfile.gettempdir()}` cannot be written: {error.strerror or error}",
-                   hint="free some space, or name another folder: TMPDIR=/big/disk r1 ...")
+    return R1Error(
+        f"the temporary folder `{tempfile.gettempdir()}` cannot be written: {error.strerror or error}",
+        hint="free some space, or name another folder: TMPDIR=/big/disk r1 ...",
+    )

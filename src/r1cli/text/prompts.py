@@ -31,8 +31,14 @@ class PromptRenderer:
     """
 
     def __init__(
-        self, tokenizer: Any, *, template: str = "chat", system: str | None = None, think_prefix: bool = False,
-        examples: Sequence[Example] = (), shots: int | None = None,
+        self,
+        tokenizer: Any,
+        *,
+        template: str = "chat",
+        system: str | None = None,
+        think_prefix: bool = False,
+        examples: Sequence[Example] = (),
+        shots: int | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self.template = template
@@ -41,8 +47,11 @@ class PromptRenderer:
         self._frame = check_template(template, system)
         self._examples, self._shots = list(examples), len(examples) if shots is None else shots
         if self._is_chat and not getattr(tokenizer, "chat_template", None):
-            raise R1Error("the model's tokenizer has no chat template", code=Exit.USAGE,
-                          hint="a base model takes --template r1-zero, raw, or a file with {prompt} in it")
+            raise R1Error(
+                "the model's tokenizer has no chat template",
+                code=Exit.USAGE,
+                hint="a base model takes --template r1-zero, raw, or a file with {prompt} in it",
+            )
         self.think_prefix = opened(self._ending())
         self._opening = ""
         if think_prefix and not self.think_prefix:
@@ -60,8 +69,11 @@ class PromptRenderer:
         text = self._chat(messages, generation=True)
         for place, answer in enumerate(answers):
             if text.count(_mark(place)) != 1:
-                raise R1Error("the chat template does not show earlier assistant turns: examples have no place in it", code=Exit.USAGE,
-                              hint="leave out --few-shot, or take a plain-text template")
+                raise R1Error(
+                    "the chat template does not show earlier assistant turns: examples have no place in it",
+                    code=Exit.USAGE,
+                    hint="leave out --few-shot, or take a plain-text template",
+                )
             text = text.replace(_mark(place), answer)
         return text + self._opening
 
@@ -79,8 +91,11 @@ class PromptRenderer:
         try:
             return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
         except (TemplateError, KeyError, TypeError) as error:
-            raise R1Error(f"the chat template refuses the prompt: {error}", code=Exit.USAGE,
-                          hint="some templates know no system role, or want user and assistant to alternate") from error
+            raise R1Error(
+                f"the chat template refuses the prompt: {error}",
+                code=Exit.USAGE,
+                hint="some templates know no system role, or want user and assistant to alternate",
+            ) from error
 
     def _ending(self) -> str:
         """What the template puts between the prompt and the completion."""
@@ -98,7 +113,12 @@ class WordRenderer:
     """
 
     def __init__(
-        self, *, template: str = "chat", system: str | None = None, think_prefix: bool = False, examples: Sequence[Example] = (),
+        self,
+        *,
+        template: str = "chat",
+        system: str | None = None,
+        think_prefix: bool = False,
+        examples: Sequence[Example] = (),
         shots: int | None = None,
     ) -> None:
         self.template = template
@@ -108,8 +128,11 @@ class WordRenderer:
         self.think_prefix = opened(self._frame.rpartition(SLOT)[2])
         self._opening = ""
         if think_prefix and template in CHAT_TEMPLATES:
-            raise R1Error("--think-prefix needs the model's chat template, and the server keeps it", code=Exit.USAGE,
-                          hint="--model FOLDER with the model's tokenizer, or leave out --think-prefix")
+            raise R1Error(
+                "--think-prefix needs the model's chat template, and the server keeps it",
+                code=Exit.USAGE,
+                hint="--model FOLDER with the model's tokenizer, or leave out --think-prefix",
+            )
         if think_prefix and not self.think_prefix:
             self.think_prefix = OPEN + "\n"
             self._opening = (" " if template == "r1-zero" else "\n") + self.think_prefix
@@ -121,8 +144,10 @@ class WordRenderer:
             return filled(self._frame, prompt, self.template, chosen) + self._opening
         messages, answers = conversation(prompt, self.template, self._system, chosen)
         said = {_mark(place): answer for place, answer in enumerate(answers)}
-        return [{**message, "content": said.get(message["content"], message["content"])} if isinstance(message["content"], str) else message
-                for message in messages]
+        return [
+            {**message, "content": said.get(message["content"], message["content"])} if isinstance(message["content"], str) else message
+            for message in messages
+        ]
 
 
 def chosen_examples(examples: Sequence[Example], prompt: Prompt, shots: int) -> list[Example]:
@@ -135,15 +160,17 @@ def conversation(prompt: Prompt, template: str, system: str | None, examples: Se
     """(messages, what the assistant of each example says). In the messages a mark stands for what it says: see the top of the file."""
     messages = messages_of(prompt)
     if not all(isinstance(m, dict) and isinstance(m.get("role"), str) and m.get("content") is not None for m in messages):
-        raise R1Error("a message of the prompt lacks `role` or `content`", hint='write {"role": "user", "content": "..."}',
-                      code=Exit.USAGE)
+        raise R1Error("a message of the prompt lacks `role` or `content`", hint='write {"role": "user", "content": "..."}', code=Exit.USAGE)
     if not messages or messages[-1].get("role") == "assistant":
         raise R1Error("a prompt must end with a message the model answers", hint="remove the last assistant message", code=Exit.USAGE)
     own_system = [message for message in messages[:1] if message.get("role") == "system"]
     if system is not None:
         if own_system:
-            raise R1Error("the prompt has a system message of its own, and --system gives another",
-                          hint="leave out --system, or remove the message", code=Exit.USAGE)
+            raise R1Error(
+                "the prompt has a system message of its own, and --system gives another",
+                hint="leave out --system, or remove the message",
+                code=Exit.USAGE,
+            )
         own_system = [{"role": "system", "content": system}]
     else:
         messages = messages[len(own_system) :]
@@ -166,8 +193,10 @@ def filled(frame: str, prompt: Prompt, template: str, examples: Sequence[Example
     """A plain-text template with the examples and then the prompt in it."""
     gap = " " if template == "r1-zero" else "" if frame[-1:].isspace() else "\n"
     already = opened(frame.rpartition(SLOT)[2])
-    shown = [frame.replace(SLOT, _only_question(question, template)) + ("" if already else gap) + answer.removeprefix(already)
-             for question, answer in examples]
+    shown = [
+        frame.replace(SLOT, _only_question(question, template)) + ("" if already else gap) + answer.removeprefix(already)
+        for question, answer in examples
+    ]
     return "\n\n".join([*shown, frame.replace(SLOT, _only_question(prompt, template))])
 
 
@@ -182,8 +211,9 @@ def _only_question(prompt: Prompt, template: str) -> str:
     if len(prompt) == 1 and prompt[0].get("role") == "user" and isinstance(prompt[0].get("content"), str):
         return prompt[0]["content"]
     roles = ", ".join(str(message.get("role")) for message in prompt)
-    raise R1Error(f"template `{template}` takes one question, the prompt is a conversation ({roles})", hint="take --template chat",
-                  code=Exit.USAGE)
+    raise R1Error(
+        f"template `{template}` takes one question, the prompt is a conversation ({roles})", hint="take --template chat", code=Exit.USAGE
+    )
 
 
 def _bos_of(tokenizer: Any) -> int | None:

@@ -1,13 +1,13 @@
 """The prompt templates: what stands around a prompt.
 
-    chat      the tokenizer's chat template with a generation prompt
-    boxed     the same, the last user message followed by the sentence the R1 model card asks for
-    reflect   the same, followed by a request for detailed reasoning with reflection and verification, then a summary: what R1's cold start
-              asked a model for (arXiv 2501.12948, section 2.3.1)
-    rewrite   chat; the prompt is a completion row, and the model is asked to make its reasoning readable (`rewriting.py`)
-    r1-zero   the template of DeepSeek-R1-Zero (arXiv 2501.12948, Table 1): plain text for a base model
-    raw       the prompt as it is
-    FILE      the text of a file in which `{prompt}` stands for the prompt (nothing else in braces means anything)
+chat      the tokenizer's chat template with a generation prompt
+boxed     the same, the last user message followed by the sentence the R1 model card asks for
+reflect   the same, followed by a request for detailed reasoning with reflection and verification, then a summary: what R1's cold start
+          asked a model for (arXiv 2501.12948, section 2.3.1)
+rewrite   chat; the prompt is a completion row, and the model is asked to make its reasoning readable (`rewriting.py`)
+r1-zero   the template of DeepSeek-R1-Zero (arXiv 2501.12948, Table 1): plain text for a base model
+raw       the prompt as it is
+FILE      the text of a file in which `{prompt}` stands for the prompt (nothing else in braces means anything)
 """
 
 from pathlib import Path
@@ -47,8 +47,11 @@ def check_template(template: str, system: str | None = None) -> str:
     if template in CHAT_TEMPLATES:
         return ""
     if system is not None:
-        raise R1Error(f"a system message has no place in template `{template}`", code=Exit.USAGE,
-                      hint="write it into the template, or take --template chat")
+        raise R1Error(
+            f"a system message has no place in template `{template}`",
+            code=Exit.USAGE,
+            hint="write it into the template, or take --template chat",
+        )
     if template == "raw":
         return SLOT
     if template == "r1-zero":
