@@ -78,6 +78,16 @@ def test_what_is_gone_or_has_changed_is_said(r1: Run, tmp_path: Path) -> None:
     assert "GONE" in r1("lineage", "dropped.jsonl").stdout
 
 
+def test_a_file_that_was_written_over_itself(r1: Run, tmp_path: Path) -> None:
+    made(r1, tmp_path)
+    done = r1("mix", "kept.jsonl", "-o", "kept.jsonl", "--validation", "2", "--validation-out", "v.jsonl", "--force")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line)["id"] for name in ("kept.jsonl", "v.jsonl") for line in (tmp_path / name).read_text().splitlines()]
+    assert sorted(rows) == list("01234")
+    tree = json.loads(r1("lineage", "--json", "kept.jsonl").stdout)
+    assert [(source["name"], source["state"], source["sources"]) for source in tree["sources"]] == [("kept.jsonl", "unknown", [])]
+
+
 def test_it_works_from_another_folder(r1: Run, tmp_path: Path) -> None:
     made(r1, tmp_path)
     (tmp_path / "elsewhere").mkdir()

@@ -227,11 +227,11 @@ class Mixing:
 
         began = time.perf_counter()
         entries = self._index.entries
-        train = self._ordered(np.where(kept_back, 0, times))
-        self._write_rows(writer, train)
-        back = self._ordered(kept_back.astype(np.int64))
-        if validation is not None:
-            self._write_rows(validation, back)
+        train, back = self._ordered(np.where(kept_back, 0, times)), self._ordered(kept_back.astype(np.int64))
+        with ExitStack() as outputs:  # files get their names when all is read: one of them may be an input
+            self._write_rows(writer, train, outputs)
+            if validation is not None:
+                self._write_rows(validation, back, outputs)
         self.seconds["write"] = time.perf_counter() - began
         of_part = np.bincount(entries["part"][train], minlength=len(self._parts)) + np.bincount(
             entries["part"][back], minlength=len(self._parts)
@@ -251,12 +251,13 @@ class Mixing:
         order = np.argsort(given[self._index.entries["part"]], kind="stable")
         return np.repeat(order, times[order])
 
-    def _write_rows(self, writer: RowWriter, positions: Any) -> None:
+    def _write_rows(self, writer: RowWriter, positions: Any, outputs: ExitStack) -> None:
         entries = self._index.entries
         kind = kind_of(writer.out) if writer.out != "-" else None
         if kind and kind[0] == PARQUET:
             writer.columns = self._columns(positions)
-        with writer, self._console.progress(len(positions), "rows", "mix: write") as progress:
+        outputs.enter_context(writer)
+        with self._console.progress(len(positions), "rows", "mix: write") as progress:
             done = 0
             for lines in self._index.lines(self._lines, positions):
                 rewritten = entries["rewritten"][positions[done : done + len(lines)]]
