@@ -56,7 +56,8 @@ def run(settings: RejectSettings, context: Context) -> None:
         source = source if compared is None else compared.before(source)
         rows = scorer.score(source, on_bad=reader.leave_out if settings.skip_bad else None)
         rows = rows if judge is None or settings.pairs else judge.grade(rows)
-        rows = rates.watch(sums.watch(rows, progress))
+        rows = sums.watch(rows, progress)
+        rows = rows if window is None else rates.watch(rows)
         rows = rows if compared is None else _compared(rows, compared, movers)
 
         def reason(row: Row) -> str | None:
