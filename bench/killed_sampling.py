@@ -28,11 +28,14 @@ def attempt(words: list[str], out: Path, kill_at: int | None) -> dict[str, Any]:
     """One run; killed as soon as the file holds this many rows."""
     begun, before = time.monotonic(), lines(out)
     process = subprocess.Popen(words)
-    while process.poll() is None:
-        if kill_at is not None and lines(out) >= kill_at:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-        time.sleep(0.2)
+    try:
+        while process.poll() is None:
+            if kill_at is not None and lines(out) >= kill_at:
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+            time.sleep(0.2)
+    finally:
+        process.kill()
     torn = out.exists() and not out.read_bytes().endswith(b"\n")
     return {"exit": process.returncode, "rows_before": before, "rows_after": lines(out), "torn": torn,
             "seconds": round(time.monotonic() - begun, 1)}  # fmt: skip
@@ -52,6 +55,7 @@ def main() -> int:
     parser.add_argument("-k", "--samples", type=int, default=1)
     parser.add_argument("rest", nargs="*", help="after --: flags for r1 sample")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing it started outlives it
     with tempfile.TemporaryDirectory() as folder:
         out = Path(options.out or Path(folder) / "drawn.jsonl")
         limit = [] if options.limit is None else ["-n", str(options.limit)]

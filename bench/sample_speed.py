@@ -51,6 +51,7 @@ def measured(sides: dict[str, Callable[[], int]], rounds: int) -> dict[str, list
             begun = time.perf_counter()
             tokens = run()
             rates[name].append(tokens / (time.perf_counter() - begun))
+            sys.stderr.write(f"round {number + 1}: {name} {rates[name][-1]:.1f} tokens/s\n")
     return rates
 
 

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from r1cli.engines import fleet
-from r1cli.engines.fleet import Fleet, check_url, retry_after, root_of
+from r1cli.engines.addresses import check_url, root_of
+from r1cli.engines.fleet import Fleet, retry_after
 from r1cli.engines.load import Remote, load_engine
 from r1cli.engines.openai_api import Malformed, completion_of, error_text
 from r1cli.engines.protocol import Request, SamplingParams
@@ -144,11 +145,21 @@ def test_the_key_comes_from_the_environment_and_is_in_no_message(monkeypatch):
     with FakeServer(key="another") as server, pytest.raises(R1Error, match="refuses the key: 401") as caught:
         draw(server, api_key_env="TEACHER_KEY")
     assert "sk-secret" not in str(caught.value)
+    said: list[str] = []
+    with pytest.raises(R1Error, match="no server answered"):
+        load_engine("teacher", say=said.append, remote=Remote(urls=("http://192.0.2.1",), api_key_env="TEACHER_KEY", patience=0.2))
+    assert said == ["the key goes to http://192.0.2.1 unencrypted: https:// would protect it"]
     monkeypatch.delenv("TEACHER_KEY")
     with pytest.raises(R1Error, match="`TEACHER_KEY` holds no key"):
         load_engine("teacher", remote=Remote(urls=("http://127.0.0.1:1",), api_key_env="TEACHER_KEY"))
     with pytest.raises(R1Error, match="a user name or a password"):
         check_url("http://me:secret@host/v1")
+
+
+def test_training_processes_do_not_share_servers(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(R1Error, match="cannot share a server"):
+        load_engine("teacher", remote=Remote(urls=("http://127.0.0.1:1",)))
 
 
 def test_one_row_that_is_too_long_does_not_end_the_run():

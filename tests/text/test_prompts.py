@@ -4,7 +4,7 @@ import pytest
 
 from r1cli.errors import R1Error
 from r1cli.row import Row
-from r1cli.text.prompts import BOXED, PromptRenderer, WordRenderer, opened
+from r1cli.text.prompts import BOXED, Example, PromptRenderer, WordRenderer, opened
 from r1cli.text.rewriting import rewrite_prompt
 from r1cli.text.templates import REFLECT
 from tests.tiny import tiny_tokenizer
@@ -125,7 +125,7 @@ STRIPPING = (  # as Qwen3's and R1's own templates do it
     "{{ m['content'].split('</think>')[-1] if m['role'] == 'assistant' else m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-EXAMPLES = [
+EXAMPLES: list[Example] = [
     ("1+1?", "<think>\none and one\n</think>\n\n2"),
     ([{"role": "system", "content": "s"}, {"role": "user", "content": "2+2?"}], "4"),
 ]

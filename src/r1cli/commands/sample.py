@@ -136,6 +136,8 @@ class Job:
             scorer = stack.enter_context(Scorer(self.specs, settings.reward_workers, settings.reward_timeout)) if self.specs else None
             if scorer is not None:
                 rows = scorer.score(rows)
+            if self.plan is not None:
+                stack.callback(self.plan.stop)
             for row in stack.enter_context(closing(rows)):
                 writer.write(row)
                 if self.plan is not None:

@@ -24,12 +24,12 @@ from typing import Any
 
 import httpx
 
+from r1cli.engines.addresses import is_local, root_of
 from r1cli.engines.openai_api import Malformed, error_text
 from r1cli.errors import Exit, R1Error
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 CONNECT_SECONDS = 10.0
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(eq=False)
@@ -106,7 +106,7 @@ class Fleet:
                     base_url=root_of(url),
                     headers=headers,
                     limits=limits,
-                    trust_env=not _is_local(url),
+                    trust_env=not is_local(url),
                     timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS, pool=None),
                 ),
                 at_once,
@@ -280,14 +280,6 @@ def _refusal(url: str, status: int, told: str) -> Exception:
     return Refusal(status, told)
 
 
-def root_of(url: str) -> str:
-    """The address below which paths are: with /v1 at the end unless a version is there already."""
-    trimmed = url.rstrip("/")
-    last = trimmed.rpartition("/")[2]
-    versioned = last[:1] == "v" and last[1:2].isdigit()
-    return (trimmed if versioned else trimmed + "/v1") + "/"
-
-
 def retry_after(value: str | None) -> float | None:
     """Seconds of a Retry-After header: a number, or a date (RFC 9110, section 10.2.3); None when there is none or it makes no sense."""
     if not value:
@@ -300,19 +292,3 @@ def retry_after(value: str | None) -> float | None:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())
     except (TypeError, ValueError):
         return None
-
-
-def check_url(url: str) -> None:
-    """Refuse what is no address of a server, or has a secret in it. Raises `R1Error` (exit 2)."""
-    try:
-        parts = httpx.URL(url)
-    except httpx.InvalidURL:
-        parts = httpx.URL("")
-    if parts.userinfo:
-        raise R1Error("--url holds a user name or a password, which would end up in logs", hint="--api-key-env NAME", code=Exit.USAGE)
-    if parts.scheme not in ("http", "https") or not parts.host:
-        raise R1Error(f"`{url}` is not the address of a server", hint="for example --url http://127.0.0.1:8000/v1", code=Exit.USAGE)
-
-
-def _is_local(url: str) -> bool:
-    return httpx.URL(url).host in _LOOPBACK

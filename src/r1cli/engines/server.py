@@ -23,9 +23,10 @@ import httpx
 from transformers import AutoTokenizer
 
 from r1cli.engines import reload
+from r1cli.engines.addresses import check_url, is_local
 from r1cli.engines.detokenize import completion_text
 from r1cli.engines.feed import Feed
-from r1cli.engines.fleet import Fleet, Refusal, Server, check_url
+from r1cli.engines.fleet import Fleet, Refusal, Server
 from r1cli.engines.model_files import end_ids, is_tied, tensor_names, whole_weights
 from r1cli.engines.openai_api import REFUSED, Dialect, completion_of, is_too_long, request_body
 from r1cli.engines.protocol import Completion, Request, SamplingParams
@@ -66,6 +67,8 @@ class ServerEngine:
     ) -> None:
         for url in urls:
             check_url(url)
+            if key and say is not None and url.startswith("http://") and not is_local(url):
+                say(f"the key goes to {url} unencrypted: https:// would protect it")
         self.model, self._folder, self._patience = model, folder, patience
         self._running: dict[Any, Request] = {}
         self._drawn = 0
