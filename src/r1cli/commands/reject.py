@@ -196,7 +196,7 @@ def _summary(
 ) -> list[str]:
     what = f"{kept} pairs" if settings.pairs else f"{kept} kept"
     lines = [f"reject: {means.rows} rows in, {what}, {dropped.total()} dropped"]
-    if means.rows:
+    if means.text():
         lines[0] += f"; mean {means.text()}"
     if judge is not None:
         things = "pairs compared" if settings.pairs else "rows graded"
