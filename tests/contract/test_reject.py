@@ -257,7 +257,8 @@ def test_what_the_judges_server_refuses_is_unreadable(r1: Run) -> None:
 
 def test_a_full_temporary_folder_is_said_and_leaves_no_half_file(tmp_path: Path) -> None:
     """A limit on the size of files stands for the full disk."""
-    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)); from r1cli.cli import main; sys.exit(main())"
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)); "
+    limited += "from r1cli.cli import main; sys.exit(main())"
     line = TEXT.splitlines()[0].replace("so<", "so " * 2000 + "<")
     words = [sys.executable, "-c", limited, "reject", "--rewards", "format", "--per-prompt", "1", "-o", "out.jsonl"]
     done = subprocess.run(words, input=f"{line}\n" * 40, capture_output=True, text=True, cwd=tmp_path, env=environment(), check=False)
