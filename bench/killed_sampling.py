@@ -53,13 +53,13 @@ def main() -> int:
     parser.add_argument("--out", help="file for the rows (default: a temporary one)")
     parser.add_argument("-n", "--limit", type=int)
     parser.add_argument("-k", "--samples", type=int, default=1)
-    parser.add_argument("rest", nargs="*", help="after --: flags for r1 sample")
-    options = parser.parse_args()
+    own, rest = (sys.argv[1:], []) if "--" not in sys.argv else (sys.argv[1 : (at := sys.argv.index("--"))], sys.argv[at + 1 :])
+    options = parser.parse_args(own)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing it started outlives it
     with tempfile.TemporaryDirectory() as folder:
         out = Path(options.out or Path(folder) / "drawn.jsonl")
         limit = [] if options.limit is None else ["-n", str(options.limit)]
-        words = [sys.executable, "-m", "r1cli", "sample", "-m", options.model, "-k", str(options.samples), *limit, *options.rest,
+        words = [sys.executable, "-m", "r1cli", "sample", "-m", options.model, "-k", str(options.samples), *limit, *rest,
                  "-o", str(out), "--resume", options.prompts]  # fmt: skip
         attempts = [attempt(words, out, at) for at in [*options.kill_at, None]]
         rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
@@ -69,7 +69,7 @@ def main() -> int:
     found = {
         "rows": len(rows), "twice": sum(count - 1 for count in pairs.values()), "missing": len(wanted - set(pairs)),
         "unasked": len(set(pairs) - wanted), "wrong_seed": sum(row["seed"] != seed_of(0, row["id"], row["sample"]) for row in rows),
-        "tokens": sum(row["num_tokens"] for row in rows), "attempts": attempts, "flags": options.rest, "versions": versions(),
+        "tokens": sum(row["num_tokens"] for row in rows), "attempts": attempts, "flags": rest, "versions": versions(),
     }  # fmt: skip
     sys.stdout.write(json.dumps(found) + "\n")
     killed = sum(one["exit"] == -signal.SIGKILL for one in attempts) == len(options.kill_at)

@@ -52,7 +52,10 @@ def test_scores_have_a_history_too(r1: Run, tmp_path: Path) -> None:
     for name in ("scores.json", "scored.jsonl"):
         tree = json.loads(r1("lineage", "--json", name).stdout)
         assert (tree["made"]["command"], tree["sources"][0]["name"], tree["sources"][0]["sources"][0]["name"]) == (
-            "eval", "kept.jsonl", "raw.jsonl")
+            "eval",
+            "kept.jsonl",
+            "raw.jsonl",
+        )
 
 
 def test_what_is_gone_or_has_changed_is_said(r1: Run, tmp_path: Path) -> None:
