@@ -154,7 +154,7 @@ def test_every_kind_of_input_and_output_gives_the_same_rows(r1: Run, tmp_path: P
 
 
 def test_parquet_in_parquet_out(r1: Run, tmp_path: Path) -> None:
-    kinds = [
+    kinds: list[dict] = [
         {"id": 1, "n": 1, "messages": [{"role": "user", "content": "q"}]},
         {"id": 2, "n": 1.5, "late": None},
         {"id": 3, "late": [2**70]},

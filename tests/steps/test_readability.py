@@ -10,6 +10,7 @@ from r1cli.row import Row
 from r1cli.steps.readability import KINDS, parse, reason_of
 
 ENGLISH = "We add the two numbers and then we check that the sum is right by taking one of them away again."
+FRENCH = "Nous devons donc additionner les deux nombres et vérifier que la somme est bien celle que nous avons trouvée avant. "
 CHINESE = "我们把两个数字相加，然后检查结果是否正确。"
 
 
@@ -26,6 +27,9 @@ def reason(filters: str, reasoning: str, summary: str = "It is 4.", **fields: ob
         ("mixed-language", CHINESE, "mixed languages"),
         ("mixed-language:share=0.3", ENGLISH + CHINESE, None),
         ("mixed-language", "对", None),  # too short to judge
+        ("mixed-language", ENGLISH * 5 + " Red pens: 5 packs x 5 pens/pack. Black pens: 25 pens. Total pens: 75 pens.", None),
+        ("mixed-language", ENGLISH * 5 + "防护措施", "mixed languages"),
+        ("mixed-language", ENGLISH + " " + FRENCH * 3, "mixed languages"),
         ("long-paragraph", "word " * 200, None),
         ("long-paragraph", "word " * 201, "a paragraph of more than 200 words"),
         ("long-paragraph", "word " * 150 + "\n \n" + "word " * 150, None),

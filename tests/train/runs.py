@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from r1cli.commands.stopping import Stopper
 from r1cli.row import Row
 from r1cli.train.alarms import Memory, look
 from r1cli.train.checkpoints import load_state, save_state
@@ -131,6 +132,20 @@ def rollout_sample(rollout: Rollout, index: int) -> Any:
     return Sample(index, rollout.prompt_ids, rollout.completion_ids)
 
 
+def one_asks(accelerator: Any) -> Callable[[float], bool]:
+    """The last process, and only that one, is told to end at its eighth look: in the middle of the third step."""
+    stopper = Stopper()
+    looks: list[float] = []
+
+    def stopping(seconds: float) -> bool:
+        looks.append(seconds)
+        if len(looks) == 8 and accelerator.process_index == accelerator.num_processes - 1:
+            stopper.reason = "terminate"
+        return stopper.agreed(accelerator, 0.0)
+
+    return stopping
+
+
 def every_run(accelerator: Any, folder: str) -> dict[str, Any]:
     """What two processes and one must agree on: three objectives and SFT, one step of plain gradient descent each, uneven shares."""
     sgd = torch.optim.SGD
@@ -145,6 +160,7 @@ def every_run(accelerator: Any, folder: str) -> dict[str, Any]:
     bonus: dict[str, Any] = {"entropy_coef": 0.5, "kl_correction": True, "kl": "k1", "clip_cap": 3.0}
     found["bonus"] = grpo_run(accelerator, folder, optimizer=sgd, optimiser=rate, **bonus)
     found["dynamic"] = grpo_run(accelerator, folder, optimizer=sgd, optimiser=rate, dynamic_sampling="even", prompts_per_step=4)
+    found["asked to end"] = grpo_run(accelerator, folder, optimizer=sgd, optimiser=small, steps=6, stopping=one_asks(accelerator))
     found["batch"] = grpo_run(accelerator, folder, optimizer=sgd, advantage="batch", optimiser=rate)
     found["sft"] = sft_run(accelerator, folder, optimizer=sgd, epochs=0.5, batch_rows=7, optimiser=rate)
     gentle = OptimiserConfig(lr=0.05, max_grad_norm=0.0)  # one row alone has a steep gradient; at lr 1 its second step magnifies rounding

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from r1cli.settings import ALARMS
+from r1cli.grpo_settings import ALARMS
 from r1cli.train.alarms import SIGNS, Memory, look
 
 HEALTHY = {

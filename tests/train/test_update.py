@@ -47,6 +47,15 @@ def test_broken_numbers_stop_before_the_weights_move(accelerator: Any, new_polic
     assert largest_difference(before, weights(policy)) == 0.0 and not optimizer.state
 
 
+def test_every_step_shows_in_the_versions_of_the_weights(accelerator: Any, new_policy: Callable[..., Any]) -> None:
+    """What keeps a copy of the weights in another type looks at their versions, and torch's fused AdamW leaves them as they are."""
+    policy = new_policy()
+    optimizer = build_optimiser(policy.parameters(), CONFIG)
+    before = [parameter._version for parameter in policy.parameters()]
+    update(accelerator, policy, optimizer, batches(1), lambda b, logprobs, e: (logprobs.sum(), {}), lr=0.1, config=CONFIG, where="")
+    assert all(parameter._version > old for parameter, old in zip(policy.parameters(), before, strict=True))
+
+
 def test_gradients_are_scaled_to_the_norm_and_the_norm_is_reported(accelerator: Any, new_policy: Callable[..., Any]) -> None:
     moves, norms = [], []
     for limit in (0.0, 0.5):
@@ -90,14 +99,14 @@ def test_out_of_memory_halves_the_micro_batches_and_the_step_is_the_same(acceler
     for tokens in (400, 50):
         policy = new_policy()
         rule = torch.optim.SGD(policy.parameters(), lr=1.0)
-        budget = TokenBudget(tokens, said.append)
+        budget = TokenBudget(accelerator, tokens, said.append)
 
         def attempt(size: int, policy: Any = policy, rule: Any = rule) -> dict[str, float]:
             tried.append(size)
             config = OptimiserConfig(lr=0.01, max_grad_norm=0.0)
             return update(accelerator, policy, rule, micro_batches(rows, size, PAD), loss_of, lr=0.01, config=config, where="step 1")
 
-        budget.within(accelerator, attempt)
+        budget.within(attempt)
         ends.append(weights(policy))
     assert tried[:3] == [400, 200, 100] and tried[-1] == 50
     assert said[0].startswith("out of memory with micro-batches of 400 tokens: going on with 200")
@@ -109,7 +118,7 @@ def test_a_model_that_does_not_fit_at_all_says_so(accelerator: Any) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     with pytest.raises(R1Error, match="out of memory with micro-batches of 64 tokens") as error:
-        TokenBudget(256).within(accelerator, attempt)
+        TokenBudget(accelerator, 256).within(attempt)
     assert "--gradient-checkpointing" in (error.value.hint or "")
 
 
@@ -118,7 +127,7 @@ def test_several_processes_do_not_retry(accelerator: Any) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
     with pytest.raises(R1Error) as error:
-        TokenBudget(4096).within(SimpleNamespace(num_processes=2), attempt)
+        TokenBudget(SimpleNamespace(num_processes=2, device=torch.device("cpu")), 4096).within(attempt)
     assert "--microbatch-tokens 2048" in (error.value.hint or "")
 
 
@@ -127,4 +136,10 @@ def test_other_errors_are_not_taken_for_memory(accelerator: Any) -> None:
         raise RuntimeError("shape mismatch")
 
     with pytest.raises(RuntimeError, match="shape mismatch"):
-        TokenBudget(4096).within(accelerator, attempt)
+        TokenBudget(accelerator, 4096).within(attempt)
+
+
+@pytest.mark.parametrize(("device", "tokens"), [("cpu", 8192), ("cuda", 65536), ("mps", 8192)])
+def test_an_automatic_budget_is_that_of_the_device(device: str, tokens: int) -> None:
+    assert TokenBudget(SimpleNamespace(num_processes=1, device=torch.device(device)), 0).tokens == tokens
+    assert TokenBudget(SimpleNamespace(num_processes=1, device=torch.device(device)), 77).tokens == 77

@@ -19,16 +19,25 @@ Facts = Mapping[str, Any]
 
 
 class Artefacts:
-    """The artefacts of one run directory. say: told what is made again, and why."""
+    """The artefacts of one run directory. settings: those of the run, for the manifests. say: told what is made again, and why."""
 
-    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, settings: Any, say: Callable[[str], None]) -> None:
         self.path = path
+        self._settings = settings
         self._say = say
 
-    def rows(self, name: str, facts: Facts, make: Callable[[], Iterable[Row]], counts: Callable[[], Facts] = dict) -> Path:
+    def rows(
+        self,
+        name: str,
+        facts: Facts,
+        make: Callable[[], Iterable[Row]],
+        *,
+        inputs: Iterable[str | Path] = (),
+        counts: Callable[[], Facts] = dict,
+    ) -> Path:
         """The row file of this name: the one that is there if it follows from these facts, else written anew.
 
-        counts: figures for its manifest, asked for when it is written.
+        inputs: the files it is made from, for `r1 lineage`. counts: figures for its manifest, asked for when it is written.
         """
         file = self.path / name
         changed = self.changes(name, facts)
@@ -39,7 +48,7 @@ class Artefacts:
             self._say(f"`{name}` is made again: {_in_words(changed)}")
         with RowWriter(file, force=True) as writer:
             writer.write_all(make())
-        self.note(name, facts, {"rows": writer.count, **counts()})
+        self.note(name, facts, {"rows": writer.count, **counts()}, inputs)
         return file
 
     def changes(self, name: str, facts: Facts) -> list[tuple[str, Any, Any]] | None:
@@ -61,9 +70,18 @@ class Artefacts:
                 code=Exit.USAGE,
             )
 
-    def note(self, name: str, facts: Facts, counts: Facts) -> None:
-        """Declare a file finished."""
-        manifest.write(self.path / name, command="distill", counts=counts, outputs=[self.path / name], follows_from=dict(facts))
+    def note(self, name: str, facts: Facts, counts: Facts, inputs: Iterable[str | Path] = (), **models: str | None) -> None:
+        """Declare a file finished. models: `teacher=` or `model=`, what it was drawn from."""
+        settings = {**manifest.plain(self._settings), "student": None, "teacher": None, **models}
+        manifest.write(
+            self.path / name,
+            command="distill",
+            settings=settings,
+            inputs=[manifest.describe(file) for file in inputs],
+            counts=counts,
+            outputs=[self.path / name],
+            follows_from=dict(facts),
+        )
 
 
 def hashes(files: Iterable[str | Path]) -> dict[str, str]:

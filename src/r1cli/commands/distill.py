@@ -23,7 +23,7 @@ from itertools import chain
 from pathlib import Path
 
 from r1cli.commands.artefacts import Artefacts, hashes
-from r1cli.commands.distill_eval import evaluate, held_out
+from r1cli.commands.distill_eval import evaluate, held_out, question_hash
 from r1cli.commands.distill_traces import passing, sample_traces
 from r1cli.commands.processes import check_unused, is_first, of_process
 from r1cli.commands.sampling import at_address, resolve_model, uses_server
@@ -117,7 +117,7 @@ def _from_traces(settings: DistillSettings, context: Context, folder: str, start
         for name in MADE:
             (path / name).unlink(missing_ok=True)
             manifest.path_for(path / name).unlink(missing_ok=True)
-    made = Artefacts(path, context.console.warn)
+    made = Artefacts(path, settings, context.console.warn)
     prompts = None if settings.traces else _prompts_there(settings, made)
     reader = None if prompts is not None else _reader(settings, context)
     general = read_rows(settings.general, say=context.console.info) if settings.general else ()
@@ -142,6 +142,7 @@ def _from_traces(settings: DistillSettings, context: Context, folder: str, start
         "train.jsonl",
         {"kept": hashes([kept])[str(kept)], "general": hashes(settings.general), "plain": settings.plain},
         lambda: chain(_lessons(settings, kept), general),
+        inputs=[kept, *settings.general],
     )
     if (directory.final / manifest.NAME).is_file():
         context.console.info(f"distill: `{directory.final}` is there and follows from the same rows")
@@ -172,7 +173,8 @@ def _prompts_there(settings: DistillSettings, made: Artefacts) -> Path | None:
 
 
 def _prompts(settings: DistillSettings, made: Artefacts, reader: RowReader, context: Context) -> Path:
-    return made.rows("prompts.jsonl", _asked_for(settings), lambda: _usable(reader, context))
+    inputs = settings.inputs or ["stdin"]
+    return made.rows("prompts.jsonl", _asked_for(settings), lambda: _usable(reader, context), inputs=inputs)
 
 
 def _usable(reader: RowReader, context: Context) -> Iterator[Row]:
@@ -201,6 +203,16 @@ def _on_policy(settings: DistillSettings, context: Context, folder: str, started
     settings = dataclasses.replace(settings, top_p=1.0, temperature=temperature)
     reader = _reader(settings, context)
     prompts = list(_usable(reader, context))
+    if settings.eval:
+        outside = held_out(settings.eval)
+        learnt = [row for row in prompts if question_hash(row) not in outside]
+        if len(learnt) < len(prompts):
+            context.console.warn(f"{len(prompts) - len(learnt)} prompts left out: held out for --eval")
+        prompts = learnt
+    done = manifest.read(settings.out) if settings.resume and Path(settings.out).is_dir() else None
+    if done is not None and done["counts"].get("steps") == settings.steps and not settings.dry_run:
+        context.console.info(f"distill: `{settings.out}/final` is there, after {settings.steps} steps")
+        return
     from r1cli.commands.on_policy_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 
     if settings.dry_run:

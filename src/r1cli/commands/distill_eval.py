@@ -29,6 +29,9 @@ SHARED = (
     "rewards",
     "reward_workers",
     "reward_timeout",
+    "sandbox_level",
+    "unsafe",
+    "shuffle_choices",
     "seed",
     "progress",
     "quiet",
@@ -56,10 +59,12 @@ def evaluate(settings: DistillSettings, context: Context) -> None:
 
     Sampling is the paper's for every evaluation (temperature 0.6, top_p 0.95), whatever the teacher was sampled with.
     """
+    from accelerate.utils.memory import clear_device_cache
+
     from r1cli.commands import eval as evaluation
 
     assert settings.eval is not None
-    made = Artefacts(Path(settings.out), context.console.warn)
+    made = Artefacts(Path(settings.out), settings, context.console.warn)
     student = manifest.path_for(Path(settings.out) / "final")
     shared = {name: getattr(settings, name) for name in SHARED}
     facts = {
@@ -82,5 +87,6 @@ def evaluate(settings: DistillSettings, context: Context) -> None:
         rows=str(Path(settings.out) / "eval.jsonl"),
         out=str(Path(settings.out) / "scores.json"),
     )
+    clear_device_cache(garbage_collection=True)  # what training has left on the device is the engine's room
     evaluation.run(asked, Context("eval", {}, context.console))
-    made.note("scores.json", facts, {})
+    made.note("scores.json", facts, {}, [settings.eval], model=asked.model)

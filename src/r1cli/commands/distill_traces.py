@@ -19,7 +19,19 @@ from r1cli.steps import readability
 from r1cli.steps.keep import Dropped, judge_of, keep_rows
 from r1cli.steps.pick import pick_rows
 
-OF_TRACES = ("teacher", "template", "system", "think_prefix", "temperature", "top_p", "top_k", "max_completion_length", "stop", "seed")
+OF_TRACES = (
+    "teacher",
+    "template",
+    "system",
+    "think_prefix",
+    "temperature",
+    "top_p",
+    "top_k",
+    "max_completion_length",
+    "stop",
+    "shuffle_choices",
+    "seed",
+)
 OF_KEPT = ("rewards", "reward_timeout", "filters", "per_prompt", "seed")
 
 
@@ -53,13 +65,14 @@ def sample_traces(settings: DistillSettings, context: Context, made: Artefacts, 
         context.console.progress(None, "rows", "teacher") as progress,
     ):
         if changed is None:
-            made.note(path.name, facts, {"finished": False})
+            made.note(path.name, facts, {"finished": False}, [prompts], teacher=settings.teacher)
         asked, teacher = at_address(settings, settings.teacher or "")
         for row in draw(read_rows([str(prompts)]), asked, context, model=teacher, skip=done, on_ready=progress.restart):
             writer.write(row)
             progress.advance()
     if changed is None or writer.count:
-        made.note(path.name, facts, {"rows": len(done) + writer.count, "finished": True})
+        counts = {"rows": len(done) + writer.count, "finished": True}
+        made.note(path.name, facts, counts, [prompts], teacher=settings.teacher)
     return path
 
 
@@ -84,7 +97,8 @@ def passing(settings: DistillSettings, context: Context, made: Artefacts, traces
         )
 
     facts = {**facts, **{name: getattr(settings, name) for name in OF_KEPT}, "eval": hashes([settings.eval] if settings.eval else [])}
-    return made.rows("kept.jsonl", facts, kept, lambda: _counts(dropped, traces))
+    files = [file for source in traces.sources for file in source.files]
+    return made.rows("kept.jsonl", facts, kept, inputs=files, counts=lambda: _counts(dropped, traces))
 
 
 def _counts(dropped: Dropped, traces: RowReader) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from r1cli.commands.processes import check_unused, of_process
 from r1cli.commands.staged_scoring import check_stages
 from r1cli.commands.stopping import seconds_of
 from r1cli.errors import Exit, R1Error, nearest
+from r1cli.grpo_settings import ALARMS, GrpoSettings
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
 from r1cli.io.stream import RowReader, read_rows
 from r1cli.rewards.registry import parse_specs
 from r1cli.row import Row, require
-from r1cli.settings import ALARMS, GrpoSettings
 from r1cli.shared_settings import Changing
 
 
@@ -52,6 +52,8 @@ def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
     specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     check_stages(specs)
     seconds_of(settings.time_limit)
+    for text in settings.add:
+        _file_at(text)
     for name in filter(None, (settings.stop_on or "").split(",")):
         if name not in ALARMS:
             raise R1Error(f"`--stop-on` knows no alarm `{name}`", hint=nearest(name, ALARMS), code=Exit.USAGE)

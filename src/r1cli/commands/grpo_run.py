@@ -143,6 +143,9 @@ class Wiring:
             if self.stopper.wanted():
                 completions.close()
                 break
+        if len(drawn) < len(rows) * settings.group_size and not self.stopper.wanted():
+            said = sampler.warnings() or [f"the engine gave {len(drawn)} of {len(rows) * settings.group_size} completions"]
+            raise R1Error(f"step {draw.step + 1}: a group is not whole: {said[0]}", hint="--resume goes on from the last checkpoint")
         drawn.sort(key=lambda d: (d.number, d.row["sample"]))
         return [Rollout(d.row, d.prompt_ids, d.token_ids, d.logprobs or []) for d in drawn]
 

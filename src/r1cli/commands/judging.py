@@ -22,12 +22,12 @@ def check_judge(settings: RejectSettings, sources: dict[str, str]) -> None:
             if sources.get(name) in ("flag", "env"):
                 raise R1Error(f"--{name.replace('_', '-')} does nothing without --judge", hint="--judge MODEL", code=Exit.USAGE)
         return
-    asked, model = at_address(settings, settings.judge)
-    resolve_model(model, asked, lambda _: None)
     if settings.pairs and settings.judge_when is not None:
         raise R1Error(
             "--judge-when chooses rows to grade, and with --pairs the judge compares pairs", hint="leave one of them out", code=Exit.USAGE
         )
+    asked, model = at_address(settings, settings.judge)
+    resolve_model(model, asked, lambda _: None)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Rendering happens here and nowhere else, so that the tokens a trainer learns on 
 a prompt without room for its completion, and one that a server refuses, is counted and named in a warning.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from time import monotonic
@@ -99,7 +99,8 @@ class Sampler:
         skip:   pairs `(id, sample)` that are there already
         on_bad: receives the error of a row that cannot be rendered, which is then left out; without it the error is raised
         """
-        return self.draw_tasks(((row, missing(row, samples, skip)) for row in rows), seed=seed, on_bad=on_bad)
+        tasks = ((row, missing(row, samples, skip)) for row in rows)
+        return self.draw_tasks(list(tasks) if isinstance(rows, Sequence) else tasks, seed=seed, on_bad=on_bad)
 
     def draw_tasks(
         self,
@@ -124,7 +125,9 @@ class Sampler:
                     waiting[request.key] = row, request
                     yield request
 
-        with closing(self.engine.sample(requests(), self.params)) as completions:  # whatever ends the caller also aborts what runs
+        # of a list all requests are there at once: which of them share a batch, and so the last digits, do not hang on a thread's timing
+        source = list(requests()) if isinstance(tasks, Sequence) else requests()
+        with closing(self.engine.sample(source, self.params)) as completions:  # whatever ends the caller also aborts what runs
             for completion in completions:
                 row, request = waiting.pop(completion.key)
                 number, sample = completion.key

@@ -20,6 +20,7 @@ from r1cli.errors import Exit, R1Error
 from r1cli.guard import Terminated
 
 INTERRUPT, TERMINATE, TIME = "interrupt", "terminate", "time"
+REASONS = (None, TIME, INTERRUPT, TERMINATE)  # the last one wins where processes have different ones
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
@@ -40,16 +41,12 @@ class Stopper:
 
     def agreed(self, accelerator: Any, seconds: float = 0.0) -> bool:
         """The same answer on every process: all end when one wants to. Every process must call it at the same place."""
-        import torch
+        from r1cli.train.agreement import highest  # brings torch
 
-        wanted = self.wanted(seconds)
-        if accelerator.num_processes == 1:
-            return wanted
-        number = 0 if not wanted else 1 + [INTERRUPT, TERMINATE, TIME].index(self.reason or TIME)
-        highest = int(accelerator.gather(torch.tensor([number], device=accelerator.device)).max())
-        if highest and self.reason is None:
-            self.reason = [INTERRUPT, TERMINATE, TIME][highest - 1]
-        return highest > 0
+        self.wanted(seconds)
+        number = highest(accelerator, REASONS.index(self.reason))
+        self.reason = REASONS[number]
+        return number > 0
 
     def abandon(self) -> None:
         """Make `wanted` true without a reason: work in another thread ends early."""

@@ -63,7 +63,8 @@ class _Flow:
 
     def run(self, rows: Iterable[Any]) -> Iterator[tuple[Any, list[Row]]]:
         threading.Thread(target=self._read, args=(rows,), name="judge-input", daemon=True).start()
-        threading.Thread(target=self._answer, name="judge", daemon=True).start()
+        answering = threading.Thread(target=self._answer, name="judge", daemon=True)
+        answering.start()
         failure: BaseException | None = None
         ended = False
         while not ended or self._order:
@@ -80,6 +81,7 @@ class _Flow:
                 item = self._items.pop(self._order.popleft())
                 self._room.release()
                 yield item.row, [reply for reply in item.replies if reply is not None]
+        answering.join()  # it has been told that nothing more comes; the model may be closed after this
         if failure is not None:
             raise failure
 

@@ -7,8 +7,7 @@ What a word is stands in `WORD`: a run of letters, digits and underscores, lower
 of its own. Equal words have equal hashes in every process and on every machine; whoever must be certain compares the words themselves
 when two hashes agree (`decontaminate` does).
 
-A text is an array of code points. The hash of a word is a polynomial of its characters modulo 2**64; the sums of all words come out of one
-running sum, because an odd base can be divided out again. No Python code runs for a single word: about 40 us for a text of 5 kB.
+A word is hashed by the bytes of its UTF-8, eight at a time, all words of many texts at once: no Python code runs for a single word.
 """
 
 import re
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
-_BASE, _STEP = 0x9E3779B97F4A7C15, 0xD1342543DE82EF95  # odd, from splitmix64 and PCG: characters in a word, words in a window
+_STEP = 0xD1342543DE82EF95  # odd, from PCG: of the words in a window
 _MODULUS = 1 << 64
+_LONG = 64  # bytes; longer words (base64, URLs) are hashed one by one
 _OTHER, _LETTER, _SINGLE = 0, 1, 2
 Array = Any  # numpy.ndarray
 
@@ -64,19 +64,47 @@ def hash_words(texts: Sequence[str]) -> Words:
 
     lowered = [text.lower() for text in texts]
     joined = "\n".join(lowered)
-    if not joined:
-        return Words(np.zeros(0, np.uint64), np.zeros(len(texts), np.int64))
-    text_ends_B = np.cumsum(np.array([len(text) for text in lowered], np.int64) + 1) - 1
+    lengths = [len(text) + 1 for text in lowered]
     if joined.isascii():
-        codes = np.frombuffer(joined.encode("ascii"), np.uint8)
+        data = joined.encode("ascii").translate(_ascii_letters())
+        starts_N, ends_N = _borders_of_ascii(data)
+        text_ends_B = np.cumsum(lengths, dtype=np.int64) - 1
     else:
+        data = joined.encode("utf-8", "surrogatepass")
         codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-    starts_N, ends_N = _borders(codes)
-    power, inverse = _powers(1 << (len(codes) - 1).bit_length())
-    sums = np.zeros(len(codes) + 1, np.uint64)
-    np.cumsum(_values(codes) * power[: len(codes)], out=sums[1:])
-    hashes_N = mix((sums[ends_N] - sums[starts_N]) * inverse[starts_N])
-    return Words(hashes_N, np.searchsorted(starts_N, text_ends_B))
+        at = np.zeros(len(codes) + 1, np.int64)  # where each character's bytes begin
+        np.cumsum(1 + (codes >= 0x80) + (codes >= 0x800) + (codes >= 0x10000), out=at[1:])
+        starts_N, ends_N = (at[borders] for borders in _borders(codes))
+        text_ends_B = at[np.cumsum(lengths, dtype=np.int64) - 1]
+    return Words(_hashes(data, starts_N, ends_N), np.searchsorted(starts_N, text_ends_B))
+
+
+def _hashes(data: bytes, starts_N: Array, ends_N: Array) -> Array:
+    """A hash of data[start:end] for every word."""
+    import numpy as np
+    import xxhash
+
+    eights = np.frombuffer(data + bytes(16 - len(data) % 8), "<u8")
+    lengths_N = ends_N - starts_N
+    hashes_N = mix(lengths_N.astype(np.uint64) ^ _eight_bytes(eights, starts_N) & _masks()[np.minimum(lengths_N, 8)])
+    some, done = np.flatnonzero((lengths_N > 8) & (lengths_N <= _LONG)), 8
+    while len(some):
+        more = _eight_bytes(eights, starts_N[some] + done) & _masks()[np.minimum(lengths_N[some] - done, 8)]
+        hashes_N[some] = mix(hashes_N[some] ^ more)
+        done += 8
+        some = some[lengths_N[some] > done]
+    for word in np.flatnonzero(lengths_N > _LONG).tolist():
+        hashes_N[word] = xxhash.xxh3_64_intdigest(data[starts_N[word] : ends_N[word]])
+    return hashes_N
+
+
+def _eight_bytes(eights: Array, places: Array) -> Array:
+    """The eight bytes from each place on, as a number: of the two aligned ones that they lie in."""
+    import numpy as np
+
+    numbers = places >> 3
+    shifts = ((places & 7) << 3).astype(np.uint64)
+    return eights[numbers] >> shifts | eights[numbers + 1] << (np.uint64(63) - shifts) << np.uint64(1)
 
 
 def windows(words: Words, n: int) -> tuple["np.ndarray", "np.ndarray"]:
@@ -131,19 +159,40 @@ def _rolled(hashes_N: Array, n: int) -> Array:
     return result
 
 
+def _borders_of_ascii(data: bytes) -> tuple[Array, Array]:
+    """Where words begin and end (one past their last byte) in text whose other characters are spaces."""
+    import numpy as np
+
+    inside = np.zeros(len(data) + 2, bool)
+    np.not_equal(np.frombuffer(data, np.uint8), 0x20, out=inside[1:-1])
+    borders = np.flatnonzero(inside[1:] != inside[:-1])
+    return borders[::2], borders[1::2]
+
+
 def _borders(codes: Array) -> tuple[Array, Array]:
-    """Where words begin and end (one past their last character)."""
+    """Where words begin and end (one past their last character) among code points."""
     import numpy as np
 
     kinds = np.zeros(len(codes) + 2, np.uint8)
-    np.take(_kinds(), codes, out=kinds[1:-1])
-    if codes.dtype == np.uint8:  # ASCII has letters and others: borders alternate
-        borders = np.flatnonzero(kinds[1:] != kinds[:-1])
-        return borders[::2], borders[1::2]
+    kinds[1:-1] = _kinds()[codes]
     before, here, after = kinds[:-2], kinds[1:-1], kinds[2:]
     starts = np.flatnonzero((here == _SINGLE) | ((here == _LETTER) & (before != _LETTER)))
     ends = np.flatnonzero((here == _SINGLE) | ((here == _LETTER) & (after != _LETTER))) + 1
     return starts, ends
+
+
+@cache
+def _ascii_letters() -> bytes:
+    """For bytes.translate: letters, digits and the underscore as they are, everything else a space."""
+    return bytes(code if code < 0x80 and WORD.fullmatch(chr(code)) else 0x20 for code in range(256))
+
+
+@cache
+def _masks() -> Array:
+    """The lowest n bytes of a uint64, for n from 0 to 8."""
+    import numpy as np
+
+    return np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
 
 
 @cache
@@ -155,32 +204,3 @@ def _kinds() -> Array:
     for found in WORD.finditer("".join(map(chr, range(0x110000)))):
         kinds[found.start() : found.end()] = _SINGLE if re.match(f"[{_CJK}]", found[0]) else _LETTER
     return kinds
-
-
-def _values(codes: Array) -> Array:
-    """A 64-bit number for each character."""
-    import numpy as np
-
-    if codes.dtype == np.uint8:
-        return np.take(_ascii_values(), codes)
-    return mix((codes.astype(np.uint64) + np.uint64(1)) * np.uint64(_BASE))
-
-
-@cache
-def _ascii_values() -> Array:
-    import numpy as np
-
-    return mix((np.arange(256, dtype=np.uint64) + np.uint64(1)) * np.uint64(_BASE))
-
-
-@cache
-def _powers(size: int) -> tuple[Array, Array]:
-    """_BASE**i and its inverse modulo 2**64, for i < size."""
-    import numpy as np
-
-    def up_to(base: int) -> Array:
-        powers = np.full(size, base, np.uint64)
-        powers[0] = 1
-        return np.cumprod(powers)
-
-    return up_to(_BASE), up_to(pow(_BASE, -1, _MODULUS))

@@ -11,9 +11,10 @@
 | `repetition`     | more of the completion's 6-grams are repeats of earlier ones         | `share=0.2`   |
 | `truncated`      | it was cut at the length limit (`finish_reason` is "length")         |               |
 
-The paper gives no thresholds. These keep 99% of the human-readable traces they were set on (353 of DeepSeek-R1, 1,400 of a 3B model trained
-with RL; docs/rows.md) and drop the one trace of R1 that breaks into Chinese and the loops. A completion without reasoning is looked at as
-a whole, except for code, which is nobody's business outside the reasoning. All filters are linear in the length of the text.
+The paper gives no thresholds; what these keep and drop of real traces stands in docs/rejection.md. A word of another script is foreign by
+its letters; which of the languages in Latin letters a word belongs to is a guess by windows of 20 words, so that the first two windows'
+worth of them prove nothing (lists of names and units look like any language). A completion without reasoning is looked at as a whole,
+except for code, which is nobody's business outside the reasoning. All filters are linear in the length of the text.
 """
 
 import re
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 
 from r1cli.errors import Exit, R1Error, nearest
 from r1cli.row import Row, require
-from r1cli.text.language import count_words, main_language, normalise_language
+from r1cli.text.language import SCRIPTS, WINDOW_WORDS, count_words, main_language, normalise_language
 from r1cli.text.question import prompt_text
 from r1cli.text.repetition import repeated_share, words_of
 from r1cli.text.think import opened_by, split
@@ -30,6 +31,8 @@ from r1cli.text.think import opened_by, split
 ALL = "readable"
 FEWEST_WORDS = 8  # a shorter reasoning is too little to tell its language by
 NGRAM = 6
+DOUBTFUL_WORDS = 2 * WINDOW_WORDS
+_LATIN = re.compile(r"[A-Za-z\xaa\xba\xc0-\xd6\xd8-\xf6\xf8-\u024f\u0300-\u036f\u1e00-\u1eff]+")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 _FENCE = re.compile(r"^[^\S\n]{0,3}(?:```|~~~)", re.MULTILINE)
 Reason = str
@@ -100,8 +103,16 @@ def _mixed_language(row: Row, share: float) -> Reason | None:
     language = _target(row)
     if language is None:
         return None
-    counts = count_words(_reasoning(row), language)
-    return "mixed languages" if counts.words >= FEWEST_WORDS and counts.share < share else None
+    text = _reasoning(row)
+    counts = count_words(text, language)
+    if counts.words < FEWEST_WORDS or counts.share >= share:
+        return None
+    foreign = counts.words - counts.target
+    if language in SCRIPTS["latin"][1]:
+        strange = count_words(_LATIN.sub(" ", text), language)
+        by_script = strange.words - strange.target
+        foreign = by_script + max(0, foreign - by_script - DOUBTFUL_WORDS)
+    return "mixed languages" if foreign > (1 - share) * counts.words else None
 
 
 def _target(row: Row) -> str | None:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
+from r1cli.train.cpu_layers import adopt
+
 
 class ComputeCopy:
     """`fresh()` is the model in `dtype`, with the weights that the float32 model has now."""
@@ -23,6 +25,8 @@ class ComputeCopy:
         pairs = {id(p): (p, nn.Parameter(p.detach().to(dtype), requires_grad=p.requires_grad)) for p in model.parameters()}
         self.pairs = list(pairs.values())
         self.model = copy.deepcopy(model, {name: cast for name, (_, cast) in pairs.items()})
+        if next(model.parameters()).device.type == "cpu":
+            adopt(self.model)
         for weight, cast in self.pairs:
             if cast.requires_grad:
                 cast.register_post_accumulate_grad_hook(_hand_over(weight))

@@ -54,7 +54,7 @@ def train_grpo(
     """
     _check_processes(accelerator, config)
     progress = progress or Progress()
-    budget = TokenBudget(config.microbatch_tokens, hooks.warn)
+    budget = TokenBudget(accelerator, config.microbatch_tokens, hooks.warn)
     saved, seconds = progress.step, 0.0
     if progress.step:
         hooks.sync()
@@ -111,12 +111,12 @@ def train_on(
 
     Raises `Interrupted` before an update when the run is asked to end; `batch.done` says where it is.
     """
-    budget = budget or TokenBudget(config.microbatch_tokens)
+    budget = budget or TokenBudget(accelerator, config.microbatch_tokens)
     samples = batch.samples
     some = [s for s in samples if gives_gradient(s, config)] or samples[:1] or [_filler(config)]
 
     def logprobs_of(model: Any) -> dict[int, Tensor]:
-        return budget.within(accelerator, lambda tokens: measure(accelerator, model, cut(some, tokens, config)))
+        return budget.within(lambda tokens: measure(accelerator, model, cut(some, tokens, config)))
 
     if batch.old is None:
         batch.old = logprobs_of(policy) if batch.updates(config) > 1 else {}
@@ -164,7 +164,7 @@ def one_update(
         rate = learning_rate(place, config.steps, config.optimiser)
         return update(accelerator, policy, optimizer, batches, objective, config=config.optimiser, lr=rate, where=f"step {place + 1}")
 
-    return budget.within(accelerator, attempt)
+    return budget.within(attempt)
 
 
 def cut(chosen: list[Sample], tokens: int, config: GrpoConfig) -> list[MicroBatch]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.state import DistributedType, PartialState
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
@@ -74,7 +75,7 @@ class Policy(nn.Module):
 
     def _computing(self, dtype: torch.dtype) -> Any:
         """The model whose forward pass is run: a copy in the computation type, where no strategy of accelerate makes one itself."""
-        if dtype == next(self.model.parameters()).dtype or torch.distributed.is_initialized():
+        if dtype == next(self.model.parameters()).dtype or not _alone():
             return self.model
         if self._copy is None:
             self._copy = ComputeCopy(self.model, dtype)
@@ -91,6 +92,11 @@ class Policy(nn.Module):
         packed = [part.flatten()[segments.keep_N][None] for part in (input_ids_BT, position_ids_BT)]
         hidden_1NH = decoder(input_ids=packed[0], position_ids=packed[1], segments=segments, use_cache=False).last_hidden_state
         return hidden_1NH[0][segments.packed_BT.flatten()[source_N]]
+
+
+def _alone() -> bool:
+    """Whether no strategy of accelerate wraps or shards the weights. torch.distributed says nothing: vLLM starts it for one process too."""
+    return PartialState().distributed_type == DistributedType.NO
 
 
 class TokenLogprobs(torch.autograd.Function):

@@ -1,5 +1,7 @@
 """Models for training: loaded in float32 from a Hugging Face folder, wrapped as a `Policy`."""
 
+import ctypes
+import sys
 from typing import Any
 
 import torch
@@ -12,10 +14,23 @@ from r1cli.train.logprobs import Policy
 
 MIXED_PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "no"}
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+
 
 def accelerator_for(dtype: str) -> Accelerator:
     """The accelerator of this process (its device, its place among the processes of a launch), computing in `dtype`."""
+    keep_freed_memory()
     return Accelerator(mixed_precision=MIXED_PRECISION[dtype])
+
+
+def keep_freed_memory() -> None:
+    """Let malloc (glibc) reuse large blocks instead of giving them back: a tenth of a CPU step would go into pages asked for again."""
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def load_tokenizer(folder: str, *, trust_remote_code: bool = False) -> Any:

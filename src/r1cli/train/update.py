@@ -14,6 +14,7 @@ from r1cli.train.optimiser import OptimiserConfig
 
 LossOf = Callable[[MicroBatch, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
 T = TypeVar("T")
+AUTOMATIC_TOKENS = {"cpu": 8192, "cuda": 65536}  # a GPU says when it is too much; on a CPU the system ends the process instead
 FEWEST_TOKENS = 64  # a budget below this means that the model itself does not fit
 
 
@@ -24,14 +25,17 @@ class NotFinite(R1Error):
 class TokenBudget:
     """Most tokens of a micro-batch. Work that runs out of memory is done again with half of them, and the rest of the run keeps that.
 
-    Only in a run of one process: in the others a pass that fails on one process leaves the rest waiting in a collective.
+    tokens: 0 is as many as is usual for the accelerator's device.
+
+    It tries again only in a run of one process: in the others a pass that fails on one process leaves the rest waiting in a collective.
     """
 
-    def __init__(self, tokens: int, say: Callable[[str], None] = lambda text: None) -> None:
-        self.tokens = tokens
+    def __init__(self, accelerator: Any, tokens: int, say: Callable[[str], None] = lambda text: None) -> None:
+        self._accelerator = accelerator
+        self.tokens = tokens or AUTOMATIC_TOKENS.get(accelerator.device.type, AUTOMATIC_TOKENS["cpu"])
         self._say = say
 
-    def within(self, accelerator: Any, attempt: Callable[[int], T]) -> T:
+    def within(self, attempt: Callable[[int], T]) -> T:
         """What `attempt(tokens)` returns. It must start from nothing each time: gradients are dropped by `update` at its beginning."""
         while True:
             try:
@@ -39,13 +43,13 @@ class TokenBudget:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                self._halve(accelerator, error)
+                self._halve(error)
             if torch.cuda.is_available():  # outside of the except block: there the traceback still holds the tensors
                 torch.cuda.empty_cache()
 
-    def _halve(self, accelerator: Any, error: Exception) -> None:
+    def _halve(self, error: Exception) -> None:
         half = self.tokens // 2
-        if accelerator.num_processes > 1 or half < FEWEST_TOKENS:
+        if self._accelerator.num_processes > 1 or half < FEWEST_TOKENS:
             hint = "add --gradient-checkpointing, or train with fewer tokens: a smaller --max-completion-length"
             hint = hint if half < FEWEST_TOKENS else f"--microbatch-tokens {half}, or add --gradient-checkpointing"
             raise R1Error(f"out of memory with micro-batches of {self.tokens} tokens", hint=hint) from error

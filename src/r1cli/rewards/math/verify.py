@@ -28,7 +28,7 @@ from r1cli.text.normalise import plain_characters
 _NUMBER = re.compile(r"[-+]?(?:\d{1,40}(?:\.\d{1,40})?|\.\d{1,40})")
 _LAYOUT = re.compile(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|mathstrut)(?![a-zA-Z])|\\!|[$]|(?<!\d)\s+|\s+(?!\d)")
 _THIN = re.compile(r"\\[,;: ]|~")
-_DOUBLED = re.compile(r"\\\\(?=[a-zA-Z({\[)}\]])")
+_DOUBLED = re.compile(r"\\\\(?=[a-zA-Z({\[)}\],;:!])")
 _TRAILING = re.compile(r"(?:(?<!\\)[.,;。\s]|\\[,;:! ]|\\q?quad)+$")
 _CROSS = re.compile(r"(?<=\d)\s+x\s+(?=\d)")
 _FRENCH = re.compile(r"([\[\]])([^\[\]]+[,;][^\[\]]+)([\[\]])")
