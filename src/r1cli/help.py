@@ -40,7 +40,7 @@ ABOUT = {
         "Mix row files into one shuffled, deduplicated, decontaminated data set.",
         (
             "r1 mix kept.jsonl=3 general.jsonl=1 -o mixed.jsonl",
-            "r1 mix kept.jsonl general.jsonl:200 --dedupe exact --decontaminate test.jsonl > mixed.jsonl",
+            "r1 mix kept.jsonl:2x general.jsonl:25% --dedupe exact --decontaminate test.jsonl -o mixed.parquet",
         ),
     ),
     "sft": About(
@@ -77,6 +77,9 @@ ABOUT = {
         ("r1 check -m runs/demo/base --rewards accuracy,format problems.jsonl", "r1 check --json problems.jsonl | jq ."),
     ),
     "rewards": About("List the rewards that can be asked for.", ("r1 rewards", "r1 rewards --json | jq .")),
+    "lineage": About(
+        "Show how a file or a model was made, back to the raw data.", ("r1 lineage runs/sft", "r1 lineage --json mixed.jsonl | jq .sources")
+    ),
 }
 TAIL = """Settings come from flags, then R1_* variables, then -c FILE, then --preset, then the defaults.
 Exit codes: 0 done; 1 ran and failed, or an asked condition is false; 2 usage, configuration or input;

@@ -155,3 +155,55 @@ def test_it_agrees_with_python_where_both_have_a_meaning(text: str) -> None:
     for name, value in names.items():
         python = python.replace(name, value)
     assert parse(text)(ROW) == eval(python)  # the test's own text, made above
+
+
+ATTACKS = ["__import__('os').system('x')", "row.__class__", "().__class__", "eval"]
+
+
+@given(st.one_of(expressions, st.text(max_size=30), st.sampled_from(ATTACKS)))
+def test_nothing_is_ever_evaluated(text: str) -> None:
+    """Not one of Python's ways to run or look up code from text is called, whatever the condition is."""
+    import builtins
+    from unittest import mock
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a condition reached the interpreter")
+
+    with mock.patch.multiple(builtins, eval=refuse, exec=refuse, compile=refuse, __import__=refuse):
+        try:
+            parse(text)(ROW)
+        except R1Error:
+            return
+
+
+@given(st.lists(st.sampled_from(["true", "false"]), min_size=2, max_size=8), st.data())
+def test_not_binds_tighter_than_and_and_and_tighter_than_or(values: list[str], data: st.DataObject) -> None:
+    joins = [data.draw(st.sampled_from(["and", "or"])) for _ in values[1:]]
+    signs = [data.draw(st.sampled_from(["", "not ", "not not "])) for _ in values]
+    words = [f"{sign}{value}" for sign, value in zip(signs, values, strict=True)]
+    text = " ".join(part for pair in zip(words, [*joins, ""], strict=True) for part in pair).strip()
+    truth = [(value == "true") != (sign == "not ") for sign, value in zip(signs, values, strict=True)]
+    products = [[truth[0]]]
+    for join, value in zip(joins, truth[1:], strict=True):
+        if join == "or":
+            products.append([value])
+        else:
+            products[-1].append(value)
+    assert parse(text)(ROW) is any(all(product) for product in products)
+
+
+@given(
+    st.from_regex(r"[a-z]{3,8}(\.[a-z]{1,5})?", fullmatch=True).filter(
+        lambda name: name.split(".")[0] not in (*ROW, *ROW["rewards"], "row", "and", "not", "true", "false", "null")
+    )
+)
+def test_a_missing_field_is_an_error_wherever_it_is_reached(name: str) -> None:
+    for text in (f"{name} == 1", f"accuracy == 1 and {name}", f"not {name}", f"1 in [{name}]", f"0 < 1 < {name}"):
+        with pytest.raises(R1Error, match="has nothing named"):
+            parse(text)(ROW)
+    assert parse(f"accuracy == 1 or {name}")(ROW) is True  # what decides already is not asked further
+
+
+def test_thousands_of_digits_are_refused() -> None:
+    with pytest.raises(R1Error, match="column 13: cannot read a number of 5000 digits"):
+        parse("accuracy == " + "9" * 5000)

@@ -25,7 +25,7 @@ from r1cli.engines.detokenize import completion_text
 from r1cli.engines.feed import Feed
 from r1cli.engines.model_files import end_ids, is_tied, tensor_names, whole_weights
 from r1cli.engines.protocol import Completion, Request, SamplingParams
-from r1cli.engines.watchdog import Watchdog
+from r1cli.engines.watchdog import LOAD_DEADLINE, Watchdog
 from r1cli.errors import Exit, R1Error
 
 STALL_SECONDS = 120.0
@@ -74,7 +74,7 @@ class VllmEngine:
         self._drawn = 0
         self._watchdog = Watchdog(STALL_SECONDS)
         self._owns_process_group = not torch.distributed.is_initialized()
-        with host_state(), self._watchdog.waiting(f"vLLM to load `{model}`"):
+        with host_state(), self._watchdog.waiting(f"vLLM to load `{model}`", LOAD_DEADLINE):
             import vllm
             from vllm.platforms import current_platform
 

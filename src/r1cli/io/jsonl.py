@@ -28,11 +28,16 @@ def read_file(path: Path, compression: str) -> Iterator[Item]:
 
 def read_pipe(raw: IO[bytes], name: str) -> Iterator[Item]:
     """The rows of a stream that cannot seek; compression is told from its first bytes, Parquet is refused."""
+    yield from read_stream(plain_stream(raw, name), name)
+
+
+def plain_stream(raw: IO[bytes], name: str) -> IO[bytes]:
+    """The JSON lines of a stream that cannot seek, decompressed if its first bytes say so. Parquet is an `R1Error`."""
     stream = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var]
     magic = stream.peek(4)[:4]
     if magic == compress.PARQUET_MAGIC:
         raise R1Error(f"{name}: Parquet cannot be read from a pipe", hint="name the file: r1 COMMAND FILE.parquet", code=Exit.USAGE)
-    yield from read_stream(compress.reader(stream, compress.compression_of(magic)), name)
+    return compress.reader(stream, compress.compression_of(magic))
 
 
 def read_stream(stream: IO[bytes], name: str) -> Iterator[Item]:
@@ -51,12 +56,13 @@ def read_stream(stream: IO[bytes], name: str) -> Iterator[Item]:
                 hint="the file is damaged or cut off: fetch or write it again",
                 code=Exit.USAGE,
             ) from None
-        item = _parse_line(line, f"{name}:{number}", first=number == 1)
+        item = parse_line(line, f"{name}:{number}", first=number == 1)
         if item is not None:
             yield item
 
 
-def _parse_line(line: bytes, where: str, *, first: bool) -> Item | None:
+def parse_line(line: bytes, where: str, *, first: bool) -> Item | None:
+    """The row of one line; None for a blank one, and the error that describes it for a bad one. first: it is the first of its file."""
     if first and line.startswith(_UTF16):
         raise R1Error(f"{where}: the file is UTF-16", hint="turn it into UTF-8: iconv -f UTF-16 -t UTF-8 IN > OUT", code=Exit.USAGE)
     if first:

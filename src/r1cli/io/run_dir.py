@@ -69,6 +69,7 @@ class RunDir:
         config = {
             "command": command,
             "command_line": sys.argv,
+            "directory": str(Path.cwd()),
             "settings": manifest.plain(settings),
             "sources": dict(sources),
             "versions": manifest.versions(),
@@ -108,7 +109,7 @@ class RunDir:
 
         Older checkpoints beyond the newest `keep` are removed then. facts go into the manifest.
         """
-        folder = self.path / "checkpoints" / f"step_{step:06d}"
+        folder = checkpoint_folder(self.path, step)
         _remove(folder)
         folder.mkdir(parents=True)
         yield folder
@@ -149,6 +150,11 @@ def is_run_dir(path: str | Path) -> bool:
     except ValueError:
         return False
     return isinstance(value, dict) and "command" in value and "settings" in value
+
+
+def checkpoint_folder(path: str | Path, step: int) -> Path:
+    """Where a run's checkpoint of a step is."""
+    return Path(path) / "checkpoints" / f"step_{step:06d}"
 
 
 def checkpoints(path: str | Path) -> list[Path]:

@@ -1,12 +1,13 @@
 r"""The names of the rewards, and how `--rewards` is read.
 
-    NAME[=WEIGHT][=WORD][:OPTION=VALUE]...      entries are separated by commas
+    NAME[=WEIGHT][=WORD][@STEP][:OPTION=VALUE]...      entries are separated by commas
 
     accuracy,format=0.5              weights are numbers
     code=fraction                    a word sets the reward's main option (here `score=fraction`)
     code=fraction=0.5                both
     format=0.5:style=r1              further options follow colons
     path/to/file.py:function=2       a user's own; module:function likewise
+    helpful=1@1300                   counts from step 1300 of `r1 grpo` on
 
 A reward module is imported when its name is used, and none of them imports anything heavy at the top.
 """
@@ -35,6 +36,7 @@ KINDS = {
 
 HINT = "`r1 rewards` lists every reward with its options"
 WEIGHT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+START = re.compile(r"@(\d+)(?=:|$)")
 TRUTH = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
@@ -77,7 +79,8 @@ def make(spec: RewardSpec) -> Reward:
 
 
 def _parse_entry(entry: str, flags: dict[str, Any]) -> RewardSpec:
-    head, *rest = entry.split(":")
+    started = START.search(entry)
+    head, *rest = START.sub("", entry, count=1).split(":")
     name, *values = head.split("=")
     source = name
     if name not in KINDS and rest and not values:  # path/to/file.py:function or module:function
@@ -102,7 +105,7 @@ def _parse_entry(entry: str, flags: dict[str, Any]) -> RewardSpec:
         if not equals:
             raise R1Error(f"`{part}` in `{entry}` is not an option", hint=f"write {source}:option=value", code=Exit.USAGE)
         options[key] = _read(kind, key, value)
-    return RewardSpec(name, 1.0 if weight is None else weight, options, source, kind.maximum)
+    return RewardSpec(name, 1.0 if weight is None else weight, options, source, kind.maximum, int(started[1]) if started else 0)
 
 
 def _kind_for(source: str) -> RewardKind:

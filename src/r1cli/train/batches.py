@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-PACK_LENGTH = 2048  # positions; beyond it the T x T mask and the attention across segments cost more than a repeated prompt
+from r1cli.train.segments import PADDING, PREFIX
 
-PREFIX = 0  # segment number of a prompt that the segments after it share
-PADDING = -1
+PACK_LENGTH = 2048  # positions; beyond it the T x T mask and the attention across segments cost more than a repeated prompt
 
 
 @dataclass(slots=True)
@@ -31,6 +30,7 @@ class Sample:
     sampler_logprobs: log-probability of each completion token as the sampler computed it (None in SFT)
     advantage:        of the whole completion
     truncated:        finish_reason was "length"
+    key:              names the sequence over all processes (a rollout is split at random by it)
     """
 
     index: int
@@ -40,6 +40,7 @@ class Sample:
     sampler_logprobs: list[float] | None = None
     advantage: float = 0.0
     truncated: bool = False
+    key: tuple[int, int] = (0, 0)
 
 
 @dataclass(slots=True)
@@ -65,20 +66,27 @@ class RowLayout:
 
 @dataclass(slots=True)
 class MicroBatch:
-    """Tensors of one forward pass; see the module's docstring. `samples` are in the order of `sequence_N`."""
+    """Tensors of one forward pass; see the module's docstring. `samples` are in the order of `sequence_N`.
+
+    marks_BT: segment number of each position: PREFIX, 1, 2, ... along a row, PADDING behind its end.
+    """
 
     input_ids_BT: Tensor
     position_ids_BT: Tensor
-    attention_mask: Tensor | None  # [B, 1, T, T] bool, None for plain rows
+    marks_BT: Tensor
     source_N: Tensor
     target_N: Tensor
     sequence_N: Tensor
     samples: list[Sample] = field(default_factory=list)
 
+    @property
+    def attention_mask(self) -> Tensor | None:
+        """[B, 1, T, T] bool, None where plain causal attention does."""
+        return dense_mask(self.marks_BT)
+
     def to(self, device: torch.device) -> "MicroBatch":
-        names = ("input_ids_BT", "position_ids_BT", "attention_mask", "source_N", "target_N", "sequence_N")
-        moved = {name: None if (value := getattr(self, name)) is None else value.to(device) for name in names}
-        return MicroBatch(**moved, samples=self.samples)
+        names = ("input_ids_BT", "position_ids_BT", "marks_BT", "source_N", "target_N", "sequence_N")
+        return MicroBatch(**{name: getattr(self, name).to(device) for name in names}, samples=self.samples)
 
 
 def group_rows(samples: Iterable[Sample], pack_length: int = PACK_LENGTH) -> list[RowLayout]:
@@ -146,13 +154,10 @@ def collate(rows: Sequence[RowLayout], pad_id: int) -> MicroBatch:
                     target.append(token)
                     sequence.append(number)
             number += 1
-    mask = (
-        None if all(row.plain for row in rows) else segment_mask(torch.tensor([_padded(marks, width, PADDING) for _, _, marks, _ in laid]))
-    )
     return MicroBatch(
         torch.tensor([_padded(ids, width, pad_id) for ids, _, _, _ in laid]),
         torch.tensor([positions + list(range(len(positions), width)) for _, positions, _, _ in laid]),
-        mask,
+        torch.tensor([_padded(marks, width, PADDING) for _, _, marks, _ in laid]),
         torch.tensor(source, dtype=torch.long),
         torch.tensor(target, dtype=torch.long),
         torch.tensor(sequence, dtype=torch.long),
@@ -171,7 +176,7 @@ def _lay_out(row: RowLayout) -> tuple[list[int], list[int], list[int], list[list
     """
     ids = list(row.prefix_ids)
     positions = list(range(len(ids)))
-    segments = [PREFIX] * len(ids)
+    segments = [1 if row.plain else PREFIX] * len(ids)
     predicted_from = []
     for number, sample in enumerate(row.samples, start=1):
         own_prompt = sample.prompt_ids[len(row.prefix_ids) :]
@@ -185,10 +190,16 @@ def _lay_out(row: RowLayout) -> tuple[list[int], list[int], list[int], list[list
     return ids, positions, segments, predicted_from
 
 
-def segment_mask(segments_BT: Tensor) -> Tensor:
+def dense_mask(marks_BT: Tensor) -> Tensor | None:
+    """`segment_mask`, or None when every row is a single segment."""
+    plain = ((marks_BT == 1) | (marks_BT == PADDING)).all()
+    return None if plain else segment_mask(marks_BT)
+
+
+def segment_mask(marks_BT: Tensor) -> Tensor:
     """[B, 1, T, T] bool, True where a query (third axis) may attend to a key (fourth): itself, its own segment before it, the prefix."""
-    query, key = segments_BT[:, :, None], segments_BT[:, None, :]
-    size = segments_BT.shape[1]
-    causal = torch.ones(size, size, dtype=torch.bool).tril()
+    query, key = marks_BT[:, :, None], marks_BT[:, None, :]
+    size = marks_BT.shape[1]
+    causal = torch.ones(size, size, dtype=torch.bool, device=marks_BT.device).tril()
     allowed = causal & ((query == key) | ((key == PREFIX) & (query != PADDING)))
     return allowed[:, None]

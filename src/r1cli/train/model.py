@@ -1,20 +1,36 @@
 """Models for training: loaded in float32 from a Hugging Face folder, wrapped as a `Policy`."""
 
+import ctypes
+import sys
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from r1cli.errors import Exit, R1Error
+from r1cli.train.attention import NAME, supported
 from r1cli.train.logprobs import Policy
 
 MIXED_PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "no"}
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+
 
 def accelerator_for(dtype: str) -> Accelerator:
     """The accelerator of this process (its device, its place among the processes of a launch), computing in `dtype`."""
+    keep_freed_memory()
     return Accelerator(mixed_precision=MIXED_PRECISION[dtype])
+
+
+def keep_freed_memory() -> None:
+    """Let malloc (glibc) reuse large blocks instead of giving them back: a tenth of a CPU step would go into pages asked for again."""
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def load_tokenizer(folder: str, *, trust_remote_code: bool = False) -> Any:
@@ -24,8 +40,10 @@ def load_tokenizer(folder: str, *, trust_remote_code: bool = False) -> Any:
 
 def load_policy(folder: str, *, temperature: float = 1.0, gradient_checkpointing: bool = False, trust_remote_code: bool = False) -> Policy:
     """The model with float32 weights: small updates vanish in bfloat16's 8 bits of mantissa. It may compute in bfloat16 (autocast)."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    attention = NAME if supported(config) and not torch.cuda.is_available() else "sdpa"
     model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=trust_remote_code
+        folder, config=config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=trust_remote_code
     )
     if model.get_output_embeddings() is None:
         raise R1Error(f"`{folder}` has no language-model head", hint="give a causal language model", code=Exit.USAGE)

@@ -1,0 +1,77 @@
+"""The model in the type it computes in, beside the float32 weights that the optimizer moves.
+
+Autocast casts every weight again in every micro-batch, and keeps what lies between the products (norms, residuals, rotations) in float32,
+cast at every product. Here the whole pass is in the computation type, as it is in the sampler; a weight is cast once an optimizer step.
+Gradients go to the float32 weights as soon as they are known, so micro-batches add up in float32.
+"""
+
+import copy
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+from r1cli.train.cpu_layers import adopt
+
+
+class ComputeCopy:
+    """`fresh()` is the model in `dtype`, with the weights that the float32 model has now."""
+
+    def __init__(self, model: Any, dtype: torch.dtype) -> None:
+        self.source = model
+        pairs = {id(p): (p, nn.Parameter(p.detach().to(dtype), requires_grad=p.requires_grad)) for p in model.parameters()}
+        self.pairs = list(pairs.values())
+        self.model = copy.deepcopy(model, {name: cast for name, (_, cast) in pairs.items()})
+        if next(model.parameters()).device.type == "cpu":
+            adopt(self.model)
+        for weight, cast in self.pairs:
+            if cast.requires_grad:
+                cast.register_post_accumulate_grad_hook(_hand_over(weight))
+        self.seen = self._versions()
+        self.stale = False
+        hook = register_optimizer_step_post_hook(_marking(weakref.ref(self)))
+        weakref.finalize(self, hook.remove)
+
+    def fresh(self) -> Any:
+        now = self._versions()
+        if self.stale or now != self.seen:
+            with torch.no_grad():
+                for weight, cast in self.pairs:
+                    cast.copy_(weight)
+            self.seen, self.stale = now, False
+        if self.model.training != self.source.training:
+            self.model.train(self.source.training)
+        return self.model
+
+    def _versions(self) -> list[tuple[int, int]]:
+        """Changes with every in-place write to a weight but those of fused optimizers, which autograd does not hear of."""
+        return [(weight.data_ptr(), weight._version) for weight, _ in self.pairs]
+
+
+def _marking(reference: "weakref.ref[ComputeCopy]") -> Callable[..., None]:
+    """Called after each step of any optimizer: marks the copy when its weights were among those that moved."""
+
+    def mark(optimizer: Optimizer, *_: Any) -> None:
+        copied = reference()
+        if copied is not None:
+            moved = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+            copied.stale = copied.stale or any(id(weight) in moved for weight, _ in copied.pairs)
+
+    return mark
+
+
+def _hand_over(weight: Tensor) -> Callable[[Tensor], None]:
+    """Moves the gradient of a cast weight to the float32 one."""
+
+    def move(cast: Tensor) -> None:
+        assert cast.grad is not None
+        if weight.grad is None:
+            weight.grad = cast.grad.to(weight.dtype)
+        else:
+            weight.grad += cast.grad
+        cast.grad = None
+
+    return move

@@ -1,0 +1,128 @@
+"""The bfloat16 copy of a model, its attention and its layers, against torch's own operations in double precision."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
+
+from r1cli.train import attention, cpu_layers
+from r1cli.train.attention import SegmentAttention
+from r1cli.train.batches import collate, dense_mask, group_rows
+from r1cli.train.compute_copy import ComputeCopy
+from r1cli.train.cpu_layers import PiecewiseLinear, RootMeanSquareNorm
+from r1cli.train.segments import PADDING, PREFIX, Segments
+from r1cli.train.update import forward
+from tests.train.toy import PAD, group_samples
+
+ROUGH = {torch.float32: 2e-6, torch.bfloat16: 1e-2}
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    """Relative, in the 2-norm."""
+    return float((found.detach().double() - expected.detach().double()).norm() / expected.detach().double().norm())
+
+
+def random_marks(seed: int) -> Tensor:
+    """Rows with and without a shared prefix, of uneven length."""
+    rng = random.Random(seed)
+    rows = []
+    for shared in (True, False, True, False):
+        row = [PREFIX] * (rng.randint(1, 20) if shared else 0)
+        for number in range(1, rng.randint(2, 6)):
+            row += [number] * rng.randint(1, 30)
+        rows.append(row)
+    width = max(map(len, rows))
+    return torch.tensor([row + [PADDING] * (width - len(row)) for row in rows])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("block", [200, 8_000_000])
+def test_attention_by_segments_is_attention_under_the_mask(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, block: int) -> None:
+    monkeypatch.setattr(attention, "BLOCK", block)
+    marks_BT = random_marks(block)
+    segments = Segments.of(marks_BT)
+    torch.manual_seed(1)
+    heads = [torch.randn(segments.count, count, 32).to(dtype).requires_grad_() for count in (6, 2, 2)]
+    slope_NHD = torch.randn(segments.count, 6, 32).to(dtype)
+    out_NHD = SegmentAttention.apply(*heads, segments, 0.2)
+    found = torch.autograd.grad(out_NHD, heads, slope_NHD)
+
+    plain = [part.detach().double().requires_grad_() for part in heads]
+    rows = [torch.zeros(marks_BT.numel(), *p.shape[1:], dtype=torch.float64).index_add(0, segments.keep_N, p) for p in plain]
+    batched = [part.view(*marks_BT.shape, *part.shape[1:]).transpose(1, 2) for part in rows]
+    out = scaled_dot_product_attention(*batched, attn_mask=dense_mask(marks_BT), scale=0.2, enable_gqa=True)
+    out = out.transpose(1, 2).flatten(0, 1)[segments.keep_N]
+    expected = torch.autograd.grad(out, plain, slope_NHD.double())
+    assert distance(out_NHD, out) < ROUGH[dtype]
+    assert all(distance(one, other) < ROUGH[dtype] for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_layers_equal_those_of_torch(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    monkeypatch.setattr(cpu_layers, "PIECE", 7)
+    torch.manual_seed(2)
+    hidden, weight, bias, scale = (torch.randn(*shape).to(dtype).requires_grad_() for shape in ((2, 17, 24), (40, 24), (40,), (24,)))
+    plain = [part.detach().double().requires_grad_() for part in (hidden, weight, bias, scale)]
+    found = PiecewiseLinear.apply(RootMeanSquareNorm.apply(hidden, scale, 1e-5), weight, bias)
+    expected = linear(rms_norm(plain[0], (24,), plain[3], 1e-5), plain[1], plain[2])
+    slope = torch.randn(found.shape).to(dtype)
+    gradients = torch.autograd.grad(found, (hidden, weight, bias, scale), slope)
+    assert distance(found, expected) < ROUGH[dtype]
+    for one, other in zip(gradients, torch.autograd.grad(expected, plain, slope.double()), strict=True):
+        assert distance(one, other) < ROUGH[dtype]
+
+
+def test_a_norm_that_computes_something_else_is_left_alone() -> None:
+    class OneMoreRMSNorm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.variance_epsilon = nn.Parameter(torch.ones(8)), 1e-6
+
+        def forward(self, hidden: Tensor) -> Tensor:
+            return rms_norm(hidden, (8,), self.weight + 1, 1e-6)
+
+    model = nn.Sequential(OneMoreRMSNorm(), nn.Linear(8, 8))
+    cpu_layers.adopt(model)
+    assert "forward" not in model[0].__dict__ and "forward" in model[1].__dict__
+
+
+def test_gradients_add_up_in_float32_and_are_no_rougher_than_torch_s_own(new_policy: Callable[..., Any]) -> None:
+    """The yardstick is the distance of the plain bfloat16 model, torch's attention and autograd, from the float32 one."""
+    policy, exact, plain = new_policy(), new_policy(), new_policy()
+    plain.model.to(torch.bfloat16).set_attn_implementation("sdpa")
+    batch = collate(group_rows(group_samples(groups=2, size=3)), PAD)
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            rough_N = forward(policy, batch)[0]
+        exact_N, plain_N = forward(exact, batch)[0], forward(plain, batch)[0]
+        for logprobs_N in (rough_N, exact_N, plain_N):
+            logprobs_N.sum().backward()
+    assert distance(rough_N, exact_N) < 1.5 * distance(plain_N, exact_N)
+    for (name, one), other, usual in zip(policy.named_parameters(), exact.parameters(), plain.parameters(), strict=True):
+        assert one.grad.dtype == torch.float32 and distance(one.grad, other.grad) < 1.5 * distance(usual.grad, other.grad), name
+    assert all("copy" not in name for name in policy.state_dict())
+
+
+def test_the_copy_follows_the_weights(new_policy: Callable[..., Any]) -> None:
+    policy = new_policy()
+    copied = ComputeCopy(policy.model, torch.bfloat16)
+    with torch.no_grad():
+        policy.model.get_output_embeddings().weight.mul_(2)
+    changed = copied.fresh().get_output_embeddings().weight
+    assert torch.equal(changed, policy.model.get_output_embeddings().weight.bfloat16())
+
+
+def test_gradient_checkpointing_recomputes_with_the_copy(new_policy: Callable[..., Any]) -> None:
+    batch = collate(group_rows(group_samples(groups=2, size=2)), PAD)
+    found = []
+    for checkpointing in (False, True):
+        policy = new_policy(gradient_checkpointing=checkpointing).train()
+        with torch.autocast("cpu", torch.bfloat16):
+            logprobs, _ = forward(policy, batch)
+        logprobs.sum().backward()
+        found.append([p.grad for p in policy.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
