@@ -1,8 +1,12 @@
-"""What every test may use: the tiny model, built once a test run."""
+"""What every test may use: the tiny model, built once a test run. No property test has a deadline: a busy machine is no failure."""
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
