@@ -135,7 +135,7 @@ def test_several_processes_compute_under_autocast(new_policy: Callable[..., Any]
     exact, policy = new_policy(), new_policy()
     forward(exact, batch)[0].sum().backward()
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    touched = []
+    touched: list[Tensor] = []
     for weight in policy.parameters():
         weight.register_post_accumulate_grad_hook(touched.append)
     with torch.autocast("cpu", torch.bfloat16):
