@@ -1,12 +1,12 @@
-"""What every test may use: the tiny model, built once a test run. No property test has a deadline: a busy machine is no failure."""
+"""What every test may use: the tiny model, built once a test run."""
 
 from pathlib import Path
 
-import hypothesis
 import pytest
+from hypothesis import settings
 
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
+settings.register_profile("r1", deadline=None)  # no test is timed: the machine may be busy
+settings.load_profile("r1")
 
 
 @pytest.fixture(scope="session")
