@@ -30,3 +30,13 @@ def test_problems_are_named_by_row() -> None:
 
 def test_a_sound_set_says_nothing() -> None:
     assert audit_golds([Row({"id": 1, "answer": "4"})]).lines() == []
+
+
+def test_every_row_with_a_bad_gold_is_named_by_its_id() -> None:
+    bad = [Row({"id": f"row-{n}", "answer": "\\frac{1}{"}) for n in range(12)]
+    audit = audit_golds([*bad, Row({"id": "fine", "answer": "May 5, 2020"}), Row({"id": "mc", "answer": "Z", "choices": ["a", "b"]})])
+    said = "; ".join(audit.lines())
+    assert all(f"`row-{n}`" in said for n in range(12))
+    assert "`fine`" not in said
+    assert "row `mc`" in said or "`mc`" in said
+    assert said.count("cannot be read") == 4  # the reasons of the first five; the choice is found while reading

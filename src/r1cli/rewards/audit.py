@@ -18,6 +18,8 @@ from r1cli.row import Row
 from r1cli.text.choices import gold_of as choice_gold
 from r1cli.text.choices import options_of
 
+MOST_IDS = 200  # of rows that are named without their reason
+
 
 @dataclass(frozen=True, slots=True)
 class GoldProblem:
@@ -39,11 +41,13 @@ class GoldAudit:
     problems: list[GoldProblem] = field(default_factory=list)
 
     def lines(self, most: int = 5) -> list[str]:
-        """Sentences for people: the count, and the first problems by row."""
+        """Sentences for people: the count, the first problems by row with their reasons, and the ids of the rows after them."""
         if not self.problems:
             return []
-        shown = [f"{p.where or f'row `{p.row_id}`'}: {p.reason}" for p in self.problems[:most]]
-        more = [f"... and {len(self.problems) - most} more"] if len(self.problems) > most else []
+        shown = [f"row `{p.row_id}`{f' ({p.where})' if p.where else ''}: {p.reason}" for p in self.problems[:most]]
+        ids = [f"`{p.row_id}`" for p in self.problems[most : most + MOST_IDS]]
+        more = ["also rows " + ", ".join(ids)] if ids else []
+        more += [f"... and {len(self.problems) - most - MOST_IDS} more"] if len(self.problems) > most + MOST_IDS else []
         return [f"{len(self.problems)} of {self.rows} rows have a gold that cannot be compared with", *shown, *more]
 
 
@@ -88,4 +92,6 @@ def _examine_choice(row: Row, audit: GoldAudit) -> None:
     try:
         choice_gold(row, options_of(row))
     except R1Error as error:
-        audit.problems.append(GoldProblem(row.get("id"), row.where, str(row["answer"]), error.message))
+        audit.problems.append(
+            GoldProblem(row.get("id"), row.where, str(row["answer"]), error.message.rpartition(f"row `{row.get('id')}`: ")[2])
+        )
