@@ -63,13 +63,14 @@ def main() -> int:
         words = [sys.executable, "-m", "r1cli", "sample", "-m", options.model, "-k", str(options.samples), *limit, *rest,
                  "-o", str(out), "--resume", options.prompts]  # fmt: skip
         attempts = [attempt(words, out, at) for at in [*options.kill_at, None]]
-        said = (manifest.read(out) or {}).get("counts", {})
+        too_long = (manifest.read(out) or {}).get("counts", {}).get("too_long", 0)
         rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     ids = {row["id"] for row in read_rows([options.prompts], limit=options.limit)}
     pairs = Counter((row["id"], row["sample"]) for row in rows)
     wanted = {(row_id, sample) for row_id in ids for sample in range(options.samples)}
     found = {
-        "rows": len(rows), "twice": sum(count - 1 for count in pairs.values()), "missing": len(wanted - set(pairs)) - said.get("too_long", 0) * options.samples, "too_long": said.get("too_long"),
+        "rows": len(rows), "twice": sum(count - 1 for count in pairs.values()), "missing": len(wanted - set(pairs)) - too_long * options.samples,
+        "too_long": too_long,
         "unasked": len(set(pairs) - wanted), "wrong_seed": sum(row["seed"] != seed_of(0, row["id"], row["sample"]) for row in rows),
         "tokens": sum(row["num_tokens"] for row in rows), "attempts": attempts, "flags": rest, "versions": versions(),
     }  # fmt: skip
