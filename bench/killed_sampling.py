@@ -69,7 +69,8 @@ def main() -> int:
     pairs = Counter((row["id"], row["sample"]) for row in rows)
     wanted = {(row_id, sample) for row_id in ids for sample in range(options.samples)}
     found = {
-        "rows": len(rows), "twice": sum(count - 1 for count in pairs.values()), "missing": len(wanted - set(pairs)) - too_long * options.samples,
+        "rows": len(rows), "twice": sum(count - 1 for count in pairs.values()),
+        "missing": len(wanted - set(pairs)) - too_long * options.samples,
         "too_long": too_long,
         "unasked": len(set(pairs) - wanted), "wrong_seed": sum(row["seed"] != seed_of(0, row["id"], row["sample"]) for row in rows),
         "tokens": sum(row["num_tokens"] for row in rows), "attempts": attempts, "flags": rest, "versions": versions(),
