@@ -2,7 +2,7 @@
 
     python bench/mix_speed.py                                   20,000 rows of 5 kB, exact duplicates
     python bench/mix_speed.py --dedupe minhash                  and near-duplicates
-    python bench/mix_speed.py --rows 1000000 --only r1          the 5 GB case: needs 11 GB of disk
+    python bench/mix_speed.py --rows 1000000 --what r1          the 5 GB case: needs 11 GB of disk
 
 The rows are made of words by a seed (`mix_rows.py`); 5% repeat the row before, 5% nearly, 1% hold a question of the benchmark. The job is
 what `mix_peers.py` says. datatrove gets an environment of its own, made on the first run. One JSON line on stdout: seconds, rows and
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=5_000, help="bytes a row")
     parser.add_argument("--dedupe", choices=("none", "exact", "minhash"), default="exact")
     parser.add_argument("--format", choices=FORMATS, default="jsonl", help="of the output of r1")
-    parser.add_argument("--only", choices=("r1", "datasets", "datatrove"))
+    parser.add_argument("--what", default="r1,datasets,datatrove", help="which of the three, with commas")
     parser.add_argument("--folder", type=Path, default=Path("mix-speed"), help="for rows, outputs and datatrove's environment")
     parser.add_argument("--processes", type=int, default=2, help="of r1")
     asked = parser.parse_args()
@@ -49,7 +49,7 @@ def main() -> None:
         "versions": {name: importlib.metadata.version(name) for name in ("datasets", "msgspec")},
     }
     for name in ("r1", "datasets", "datatrove"):
-        if asked.only in (None, name):
+        if name in asked.what.split(","):
             measured = r1(asked, files, questions) if name == "r1" else peer(name, asked, files, questions)
             rate = asked.rows / measured["seconds"]
             megabytes = round(result["bytes"] / 1e6 / measured["seconds"], 1)

@@ -26,12 +26,12 @@ GENERAL := 32
 ALL_STEPS := 3
 
 STUDENT_LAYERS := 24
-DISTILL_PROMPTS := 256
+DISTILL_PROMPTS := 512
 DISTILL_SAMPLES := 1
-DISTILL_EPOCHS := 2
+DISTILL_EPOCHS := 3
 
 EVAL_SAMPLES := 2
 
-ZERO_PROBLEMS := --test 64 --train 512
-ZERO_RL := --steps 8 --prompts-per-step 12 --group-size 8 --max-completion-length 128 --lr 1e-5 --beta 0 --loss dapo --advantage mean \
-           --microbatch-tokens 2048 --batch-size 96 --kv-cache-gib 0.5
+ZERO_PROBLEMS := --test 32 --train 160
+ZERO_RL := --steps 12 --prompts-per-step 12 --group-size 8 --max-completion-length 96 --temperature 0.7 --no-mask-truncated --lr 2e-5 \
+           --beta 0 --loss dapo --advantage mean --microbatch-tokens 2048 --batch-size 96 --kv-cache-gib 0.5

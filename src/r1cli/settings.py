@@ -172,7 +172,9 @@ class DistillSettings(InputSettings, RunDirSettings, EngineSettings, SamplingSet
     trust_remote_code: Annotated[bool, Flag("run code that comes with the model", MODEL)] = False
     temperature: Annotated[float, Flag("0 is greedy", SAMPLING, min=0.0, max=2.0)] = 0.6
     top_p: Annotated[float, Flag("nucleus: smallest set of tokens with this probability", SAMPLING, min=0.0, max=1.0)] = 0.95
-    general: Annotated[list[str], Flag("SFT rows mixed in as they are (repeatable)", INPUT)] = field(default_factory=list)
+    general: Annotated[list[str], Flag("SFT rows mixed in as they are: FILE (all), or FILE:N (repeatable)", INPUT)] = field(
+        default_factory=list
+    )
     per_prompt: Annotated[int, Flag("most traces kept a prompt; 0 is all", OUTPUT, min=0)] = 0
     filters: FiltersFlag = None
     plain: PlainFlag = None

@@ -28,6 +28,7 @@ class Flag:
 INPUT, OUTPUT, MODEL, SAMPLING, REWARDS, TRAINING, RUN = "Input", "Output", "Model", "Sampling", "Rewards", "Training", "Run"
 DTYPES = ("auto", "bfloat16", "float32", "float16")
 ENGINES = ("auto", "vllm", "transformers", "server")
+SANDBOX_LEVELS = ("limits", "seccomp", "confined", "namespaces", "bubblewrap")
 SCHEDULES = ("constant", "cosine", "linear")
 
 
@@ -164,9 +165,7 @@ class RewardSettings:
     reward_timeout: Annotated[float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)] = (
         5.0
     )
-    sandbox_level: Annotated[
-        str, Flag("least sandbox level at which model code runs", REWARDS, choices=("limits", "seccomp", "confined", "namespaces"))
-    ] = "confined"
+    sandbox_level: Annotated[str, Flag("least sandbox level at which model code runs", REWARDS, choices=SANDBOX_LEVELS)] = "confined"
     unsafe: Annotated[bool, Flag("run model code even where the sandbox does not reach that level", REWARDS)] = False
 
 

@@ -67,11 +67,13 @@ def test_the_level_in_force_is_said() -> None:
     assert "code ran in the local sandbox at level `confined`" in ran.stderr
 
 
-def test_namespaces_are_entered_when_they_are_the_minimum() -> None:
-    ran = r1("reject", "--rewards", "code", "--keep", "all", "--sandbox-level", "namespaces")
-    if available().level < Level.NAMESPACES:
+@pytest.mark.parametrize("level", ["namespaces", "bubblewrap"])
+def test_a_higher_level_is_entered_when_it_is_the_minimum(level: str) -> None:
+    """bubblewrap only where `bwrap` is installed; without it nothing runs."""
+    ran = r1("reject", "--rewards", "code", "--keep", "all", "--sandbox-level", level)
+    if available().level < Level[level.upper()]:
         assert ran.returncode == 3
-        assert "below the minimum `namespaces`" in ran.stderr
+        assert f"below the minimum `{level}`" in ran.stderr
     else:
         assert json.loads(ran.stdout)["reward"] == 1.0
-        assert "at level `namespaces`" in ran.stderr
+        assert f"at level `{level}`" in ran.stderr

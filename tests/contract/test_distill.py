@@ -181,6 +181,22 @@ def test_simple_queries_are_taught_without_reasoning_and_general_rows_as_they_ar
     assert len(taught) == len(TRACES) + 1
 
 
+def test_general_rows_are_read_before_anything_is_sampled(r1: Run, tiny: Path, files: Path) -> None:
+    words = words_of(tiny, "--teacher", str(tiny), "-o", "run", "prompts.jsonl")
+    assert_error(
+        r1(*words, "--general", "prompts.jsonl"), 2, "prompts.jsonl:1: row `1+1` has neither `messages` nor `prompt` and `completion`"
+    )
+    assert_error(r1(*words, "--general", "general.jsonl:2"), 2, "`general.jsonl` has 1 rows to give, 2 are asked for")
+    assert_error(r1(*words, "--general", "general.jsonl=2"), 2, "--general takes FILE or FILE:N")
+    assert not (files / "run").exists()
+    (files / "many.jsonl").write_text(lines(*({"id": n, "prompt": "Hello", "completion": f"Hello {n}!"} for n in range(50))))
+    for seed in ("0", "1"):
+        done = r1(*words_of(tiny, "--traces", "traces.jsonl", "--general", "many.jsonl:7", "--seed", seed, "--epochs", "1", "-o", seed))
+        assert done.returncode == 0, done.stderr
+    drawn = [[row["id"] for row in read(files / seed / "train.jsonl")[-7:]] for seed in ("0", "1")]
+    assert drawn[0] == sorted(drawn[0]) and len(set(drawn[0])) == 7 and drawn[0] != drawn[1]
+
+
 def test_on_policy_the_student_approaches_the_teacher(r1: Run, tiny: Path, files: Path) -> None:
     from tests.tiny import tiny_model
 

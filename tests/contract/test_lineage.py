@@ -45,6 +45,19 @@ def test_every_output_has_its_manifest(r1: Run, tmp_path: Path) -> None:
     assert tree["made"]["counts"] == {"in": 6, "out": 5, "dropped": {"accuracy below 1": 1}, "bad": 0}
 
 
+def test_scores_have_a_history_too(r1: Run, tmp_path: Path) -> None:
+    made(r1, tmp_path)
+    done = r1("eval", "kept.jsonl", "-o", "scores.json", "--rows", "scored.jsonl", "--reward-workers", "1")
+    assert done.returncode == 0, done.stderr
+    for name in ("scores.json", "scored.jsonl"):
+        tree = json.loads(r1("lineage", "--json", name).stdout)
+        assert (tree["made"]["command"], tree["sources"][0]["name"], tree["sources"][0]["sources"][0]["name"]) == (
+            "eval",
+            "kept.jsonl",
+            "raw.jsonl",
+        )
+
+
 def test_what_is_gone_or_has_changed_is_said(r1: Run, tmp_path: Path) -> None:
     made(r1, tmp_path)
     assert r1("lineage", "--check", "out/mixed.parquet").returncode == 0
@@ -66,6 +79,16 @@ def test_what_is_gone_or_has_changed_is_said(r1: Run, tmp_path: Path) -> None:
     assert "CHANGED since" in done.stdout
     assert "error: 1 of the files are gone or have changed since: `kept.jsonl`" in done.stderr
     assert "GONE" in r1("lineage", "dropped.jsonl").stdout
+
+
+def test_a_file_that_was_written_over_itself(r1: Run, tmp_path: Path) -> None:
+    made(r1, tmp_path)
+    done = r1("mix", "kept.jsonl", "-o", "kept.jsonl", "--validation", "2", "--validation-out", "v.jsonl", "--force")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line)["id"] for name in ("kept.jsonl", "v.jsonl") for line in (tmp_path / name).read_text().splitlines()]
+    assert sorted(rows) == list("01234")
+    tree = json.loads(r1("lineage", "--json", "kept.jsonl").stdout)
+    assert [(source["name"], source["state"], source["sources"]) for source in tree["sources"]] == [("kept.jsonl", "unknown", [])]
 
 
 def test_it_works_from_another_folder(r1: Run, tmp_path: Path) -> None:

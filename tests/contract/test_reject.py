@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -252,3 +253,14 @@ def test_what_the_judges_server_refuses_is_unreadable(r1: Run) -> None:
         done = r1("reject", "--rewards", "accuracy", "--judge", server.url, stdin=text)
     assert (done.returncode, done.stdout) == (0, "")
     assert "dropped: 5 the judge's verdict could not be read" in done.stderr
+
+
+def test_a_full_temporary_folder_is_said_and_leaves_no_half_file(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk."""
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)); "
+    limited += "from r1cli.cli import main; sys.exit(main())"
+    line = TEXT.splitlines()[0].replace("so<", "so " * 2000 + "<")
+    words = [sys.executable, "-c", limited, "reject", "--rewards", "format", "--per-prompt", "1", "-o", "out.jsonl"]
+    done = subprocess.run(words, input=f"{line}\n" * 40, capture_output=True, text=True, cwd=tmp_path, env=environment(), check=False)
+    assert_error(done, 1, "the temporary folder", "TMPDIR=")
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import DistributedType, PartialState
 from torch import Tensor, nn
 from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
 
@@ -54,7 +55,8 @@ def test_attention_by_segments_is_attention_under_the_mask(monkeypatch: pytest.M
     plain = [part.detach().double().requires_grad_() for part in heads]
     rows = [torch.zeros(marks_BT.numel(), *p.shape[1:], dtype=torch.float64).index_add(0, segments.keep_N, p) for p in plain]
     batched = [part.view(*marks_BT.shape, *part.shape[1:]).transpose(1, 2) for part in rows]
-    out = scaled_dot_product_attention(*batched, attn_mask=dense_mask(marks_BT), scale=0.2, enable_gqa=True)
+    query, key, value = batched
+    out = scaled_dot_product_attention(query, key, value, attn_mask=dense_mask(marks_BT), scale=0.2, enable_gqa=True)
     out = out.transpose(1, 2).flatten(0, 1)[segments.keep_N]
     expected = torch.autograd.grad(out, plain, slope_NHD.double())
     assert distance(out_NHD, out) < ROUGH[dtype]
@@ -126,3 +128,20 @@ def test_gradient_checkpointing_recomputes_with_the_copy(new_policy: Callable[..
         logprobs.sum().backward()
         found.append([p.grad for p in policy.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_several_processes_compute_under_autocast(new_policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hooks of DDP and FSDP are on the float32 weights: these must take part in the backward pass themselves."""
+    batch = collate(group_rows(group_samples(groups=2, size=3)), PAD)
+    exact, policy = new_policy(), new_policy()
+    forward(exact, batch)[0].sum().backward()
+    monkeypatch.setattr(PartialState(), "distributed_type", DistributedType.MULTI_CPU)
+    touched: list[Tensor] = []
+    for weight in policy.parameters():
+        weight.register_post_accumulate_grad_hook(touched.append)
+    with torch.autocast("cpu", torch.bfloat16):
+        logprobs_N, _ = forward(policy, batch)
+    logprobs_N.sum().backward()
+    assert len(touched) == len(list(policy.parameters()))
+    together = [torch.cat([p.grad.flatten() for p in each.parameters()]) for each in (policy, exact)]
+    assert distance(*together) < 0.1

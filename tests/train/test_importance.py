@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from r1cli.train.grpo import token_means
 from r1cli.train.importance import bucket_names, importance_weights, mismatch_figures, mismatch_record
 
 SEQUENCE = torch.tensor([0, 1, 1, 1])
@@ -77,3 +78,11 @@ def test_the_divergence_is_that_of_the_sampler_from_the_trainer() -> None:
 
 def test_bucket_names() -> None:
     assert bucket_names() == ["le_256", "le_1024", "le_4096", "le_16384", "gt_16384"]
+
+
+def test_silent_tokens_do_not_change_the_mean_of_a_bucket() -> None:
+    """Half of the step's tokens take part, all of them of short completions, each with the weight 1: the mean is 1 everywhere."""
+    figures = {"trained_share": 0.5, "importance_weight": 0.5, "sampler_mismatch": 0.0}
+    figures |= {"share/le_256": 0.5, "importance_weight/le_256": 0.5, "sampler_mismatch/le_256": 0.0}
+    record = mismatch_record(token_means(figures))
+    assert record["importance_weight"] == record["importance_weight/le_256"] == 1.0

@@ -30,17 +30,29 @@ def one_step(accelerator: Any, new_policy: Callable[..., Any], config: GrpoConfi
     return weights(policy)
 
 
-@pytest.mark.parametrize("loss", INVARIANT)
+OPTIONS: list[dict[str, Any]] = [
+    *({"loss": loss} for loss in INVARIANT),
+    {"importance": "geometric", "importance_rule": "mask", "importance_floor": 0.01, "importance_cap": 50.0},
+    {"importance": "sequence", "importance_cap": 2.0},
+    {"entropy_coef": 0.5, "loss": "dapo"},
+    {"kl": "k1", "kl_correction": True},
+    {"kl": "k2"},
+    {"clip_cap": 3.0, "mask_truncated": False},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: " ".join(f"{name}={value}" for name, value in options.items()))
 def test_micro_batches_and_rows_do_not_change_the_gradient(
-    accelerator: Any, new_policy: Callable[..., Any], loss: str, monkeypatch: pytest.MonkeyPatch
+    accelerator: Any, new_policy: Callable[..., Any], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = group_samples(groups=3, size=4)
-    whole = one_step(accelerator, new_policy, grpo_config(loss=loss), samples)
-    assert largest_difference(whole, weights(new_policy())) > 1e-3  # something was learnt at all
+    whole = one_step(accelerator, new_policy, grpo_config(**options), samples)
+    moved = largest_difference(whole, weights(new_policy()))
+    assert moved > 1e-3  # something was learnt at all
     for tokens, pack_length in ((40, 10_000), (1, 10_000), (4096, 1), (60, 20)):
         monkeypatch.setattr(grpo, "group_rows", lambda chosen, length=pack_length: group_rows(chosen, length))
-        cut = one_step(accelerator, new_policy, grpo_config(loss=loss, microbatch_tokens=tokens), samples)
-        assert largest_difference(whole, cut) < 2e-6, (tokens, pack_length)
+        cut = one_step(accelerator, new_policy, grpo_config(microbatch_tokens=tokens, **options), samples)
+        assert largest_difference(whole, cut) < 2e-6 * max(1.0, moved), (tokens, pack_length)
 
 
 @pytest.mark.parametrize("loss", ["grpo", "dr_grpo", "dapo"])

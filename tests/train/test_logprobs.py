@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from r1cli.train.batches import Sample, collate, group_rows, micro_batches, packed_rows
-from r1cli.train.logprobs import Policy, TokenLogprobs
+from r1cli.train.logprobs import HeadShape, Policy, TokenLogprobs
 from r1cli.train.update import forward, measure
 from tests.train.toy import PAD, group_samples, plain_logprobs
 
@@ -122,3 +123,27 @@ def test_autocast_computes_in_bfloat16_and_gives_float32(new_policy: Callable[..
     assert 0 < (rounded - exact).abs().max() < 0.3
     rounded.sum().backward()
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in policy.parameters())
+
+
+class Largest(TorchDispatchMode):
+    """The most elements of any tensor that an operation returns."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for part in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(part, torch.Tensor):
+                self.count = max(self.count, part.numel())
+        return result
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_tensor_is_larger_than_a_chunk_of_logits(dtype: torch.dtype) -> None:
+    tokens, hidden, vocabulary, chunk = 600, 16, 2000, 50
+    hidden_NH, weight_VH = torch.randn(tokens, hidden, requires_grad=True), torch.randn(vocabulary, hidden, requires_grad=True)
+    target_N = torch.arange(tokens) % vocabulary
+    with Largest() as largest:
+        logprobs_N, _ = TokenLogprobs.apply(hidden_NH, weight_VH, None, target_N, HeadShape(chunk=chunk), dtype)
+        logprobs_N.sum().backward()
+    assert largest.count == chunk * vocabulary < tokens * vocabulary

@@ -4,6 +4,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from r1cli.errors import R1Error
 from r1cli.row import Row
@@ -74,6 +76,23 @@ def test_when_nothing_is_mixed_it_gives_up_and_says_why(accelerator: Any) -> Non
         drawn(accelerator, sampler, dynamic_sampling="accuracy", max_refills=4)
     assert len(sampler.draws) == 5 and all(len(ids) == 3 for ids, _ in sampler.draws)
     assert error.value.code == 1 and "--max-refills" in (error.value.hint or "")
+
+
+@given(st.sets(st.integers(0, 9)), st.integers(1, 5), st.integers(0, 4))
+def test_a_rollout_is_whole_or_refused_and_never_larger(mixed: set[int], wanted: int, refills: int) -> None:
+    from accelerate import Accelerator
+
+    sampler = Sampler({f"p{i}" for i in mixed})
+    changes: dict[str, Any] = {"dynamic_sampling": "accuracy", "prompts_per_step": wanted, "max_refills": refills}
+    try:
+        batch = drawn(Accelerator(cpu=True, mixed_precision="no"), sampler, **changes)
+    except R1Error:
+        kept = sum(name.partition("#")[0] in sampler.mixed for ids, _ in sampler.draws for name in ids)
+        assert kept < wanted and len(sampler.draws) == refills + 1
+    else:
+        assert len(batch.rows) == 2 * wanted and {row["id"].partition("#")[0] for row in batch.rows} <= sampler.mixed
+        assert 0 <= batch.figures["wasted"] < 1 and len(sampler.draws) == batch.figures["refills"] + 1 <= refills + 1
+    assert all(len(ids) <= wanted for ids, _ in sampler.draws)
 
 
 @pytest.mark.parametrize(

@@ -47,15 +47,6 @@ def test_broken_numbers_stop_before_the_weights_move(accelerator: Any, new_polic
     assert largest_difference(before, weights(policy)) == 0.0 and not optimizer.state
 
 
-def test_every_step_shows_in_the_versions_of_the_weights(accelerator: Any, new_policy: Callable[..., Any]) -> None:
-    """What keeps a copy of the weights in another type looks at their versions, and torch's fused AdamW leaves them as they are."""
-    policy = new_policy()
-    optimizer = build_optimiser(policy.parameters(), CONFIG)
-    before = [parameter._version for parameter in policy.parameters()]
-    update(accelerator, policy, optimizer, batches(1), lambda b, logprobs, e: (logprobs.sum(), {}), lr=0.1, config=CONFIG, where="")
-    assert all(parameter._version > old for parameter, old in zip(policy.parameters(), before, strict=True))
-
-
 def test_gradients_are_scaled_to_the_norm_and_the_norm_is_reported(accelerator: Any, new_policy: Callable[..., Any]) -> None:
     moves, norms = [], []
     for limit in (0.0, 0.5):

@@ -18,7 +18,7 @@ With --on-policy the student samples and the teacher scores its tokens (`train/o
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -37,8 +37,10 @@ from r1cli.rewards.registry import parse_specs
 from r1cli.row import Row, require
 from r1cli.settings import DistillSettings
 from r1cli.steps import condition, readability
-from r1cli.steps.pick import in_stable_order
+from r1cli.steps.mix import Part, part_of
+from r1cli.steps.pick import in_stable_order, some_of
 from r1cli.steps.sft_rows import to_sft
+from r1cli.text.conversation import answers
 
 MADE = ("prompts.jsonl", "traces.jsonl", "kept.jsonl", "train.jsonl", "eval.jsonl", "scores.json")
 
@@ -120,7 +122,7 @@ def _from_traces(settings: DistillSettings, context: Context, folder: str, start
     made = Artefacts(path, settings, context.console.warn)
     prompts = None if settings.traces else _prompts_there(settings, made)
     reader = None if prompts is not None else _reader(settings, context)
-    general = read_rows(settings.general, say=context.console.info) if settings.general else ()
+    parts = _general(settings, context)
     directory = RunDir.open(
         settings.out, settings=settings, sources=context.sources, command=context.command, resume=settings.resume, force=settings.force
     )
@@ -140,9 +142,14 @@ def _from_traces(settings: DistillSettings, context: Context, folder: str, start
     kept = passing(settings, context, made, source, facts)
     lessons = made.rows(
         "train.jsonl",
-        {"kept": hashes([kept])[str(kept)], "general": hashes(settings.general), "plain": settings.plain},
-        lambda: chain(_lessons(settings, kept), general),
-        inputs=[kept, *settings.general],
+        {
+            "kept": hashes([kept])[str(kept)],
+            "general": hashes(part.name for part in parts),
+            "general_rows": [part.count for part in parts],
+            "plain": settings.plain,
+        },
+        lambda: chain(_lessons(settings, kept), *(_rows_of(part, settings) for part in parts)),
+        inputs=[kept, *(part.name for part in parts)],
     )
     if (directory.final / manifest.NAME).is_file():
         context.console.info(f"distill: `{directory.final}` is there and follows from the same rows")
@@ -158,6 +165,34 @@ def _lessons(settings: DistillSettings, kept: Path) -> Iterator[Row]:
     """The kept traces as SFT rows, in an order that does not depend on when each was drawn."""
     plain = None if settings.plain is None else condition.parse(settings.plain)
     return to_sft(in_stable_order(read_rows([str(kept)]), settings.seed), plain)
+
+
+def _general(settings: DistillSettings, context: Context) -> list[Part]:
+    """The --general files, `FILE` or `FILE:N`, read once before anything is sampled. `R1Error` (exit 2) for what cannot be learnt."""
+    parts = [part_of(text) for text in settings.general]
+    for part in parts:
+        if part.weight is not None or part.share is not None:
+            raise R1Error(
+                f"--general takes FILE or FILE:N, not a weight or a share: `{part.name}`",
+                hint="r1 mix makes a mixture of any kind: r1 mix ... -o general.jsonl",
+                code=Exit.USAGE,
+            )
+        count = 0
+        for row in read_rows([part.name], say=context.console.info):
+            answers(row)
+            count += 1
+        if part.count is not None and count < part.count:
+            raise R1Error(
+                f"`{part.name}` has {count} rows to give, {part.count} are asked for",
+                hint="ask for fewer, or name a larger file",
+                code=Exit.USAGE,
+            )
+    return parts
+
+
+def _rows_of(part: Part, settings: DistillSettings) -> Iterable[Row]:
+    rows = read_rows([part.name])
+    return rows if part.count is None else some_of(rows, part.count, settings.seed)
 
 
 def _asked_for(settings: DistillSettings) -> dict[str, object]:

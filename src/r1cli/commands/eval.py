@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from r1cli.benchmarks import benchmark as benchmarks
+from r1cli.commands import finish
 from r1cli.commands.evaluation import Tally
 from r1cli.errors import Exit, R1Error, nearest
 from r1cli.guard import Context
@@ -59,6 +60,10 @@ def run(settings: EvalSettings, context: Context) -> None:
     claim_stdout().write((text if settings.json else table(scores)) + "\n")
     if out is not None:
         manifest.write_json(out, scores)
+    outputs = [name for name in (settings.out, settings.rows) if name]
+    if outputs:
+        counts = {"in": sum(source.rows for source in reader.sources), "out": rows.count, "bad": reader.bad}
+        finish.write_manifest(outputs[0], "eval", settings, reader.sources, outputs, counts, time.time() - scores["seconds"])
     for name, value in floors:
         check_floor(scores, name, value)
 

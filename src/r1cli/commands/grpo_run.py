@@ -84,8 +84,8 @@ def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages,
         for warning in scorer.warnings():
             console.warn(warning)
         timeouts = scorer.timeouts
-    stopper.leave()
     if progress.step < config.steps:
+        stopper.leave()
         _say_unfinished(context, stopper, progress, config, started)
         return
     counts = {"prompts": sum(len(rows) for _, rows in stages), "bad": sum(reader.bad for reader in readers), "steps": settings.steps}

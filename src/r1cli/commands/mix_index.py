@@ -227,7 +227,7 @@ class Workers:
     def __init__(self, job: Job, processes: int, size: int | None) -> None:
         self._stack = ExitStack()
         self.examiner = Examiner(job)
-        self.count = processes or (1 if size is not None and size < _SMALL else len(os.sched_getaffinity(0)))
+        self.count = processes or (1 if size is not None and size < _SMALL else _cores())
         self._pool: ProcessPoolExecutor | None = None
         if self.count > 1:
             how = multiprocessing.get_context("forkserver")
@@ -264,6 +264,10 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _examiner: Examiner | None = None

@@ -21,7 +21,6 @@ from r1cli.io.compress import PARQUET, kind_of
 from r1cli.io.lines import LineReader, Spool, plain_lines
 from r1cli.io.stream import RowReader, RowWriter
 from r1cli.report.console import Console
-from r1cli.row import Row
 from r1cli.settings import MixSettings
 from r1cli.steps import dedupe, draw, near
 from r1cli.steps.decontaminate import Benchmark
@@ -138,10 +137,6 @@ class Mixing:
         index.reasons.update((rows + position, reason) for position, reason in piece.dropped)
         index.suspects += [rows + position for position in piece.suspects]
 
-    def _row(self, position: int) -> Row:
-        [[line]] = self._index.lines(self._lines, [position])
-        return self._examiner.good_row(line, self._index.where(position))
-
     def _drop(self) -> Any:
         """Which rows may be drawn: (rows,) bool."""
         import numpy as np
@@ -152,9 +147,10 @@ class Mixing:
         alive[list(index.reasons)] = False
         reasons: dict[int, tuple[str, dict[str, Any]]] = {position: (reason, {}) for position, reason in index.reasons.items()}
         if self._benchmark is not None:
-            for position in index.suspects:
-                row = self._row(position) if alive[position] else Row()
-                overlap = self._benchmark.find(row)
+            suspects = [position for position in index.suspects if alive[position]]
+            lines = (line for block in index.lines(self._lines, suspects) for line in block)
+            for position, line in zip(suspects, lines, strict=True):
+                overlap = self._benchmark.find(self._examiner.good_row(line, index.where(position)))
                 if overlap is not None:
                     alive[position] = False
                     self._benchmark.keep(overlap)
@@ -231,11 +227,11 @@ class Mixing:
 
         began = time.perf_counter()
         entries = self._index.entries
-        train = self._ordered(np.where(kept_back, 0, times))
-        self._write_rows(writer, train)
-        back = self._ordered(kept_back.astype(np.int64))
-        if validation is not None:
-            self._write_rows(validation, back)
+        train, back = self._ordered(np.where(kept_back, 0, times)), self._ordered(kept_back.astype(np.int64))
+        with ExitStack() as outputs:  # files get their names when all is read: one of them may be an input
+            self._write_rows(writer, train, outputs)
+            if validation is not None:
+                self._write_rows(validation, back, outputs)
         self.seconds["write"] = time.perf_counter() - began
         of_part = np.bincount(entries["part"][train], minlength=len(self._parts)) + np.bincount(
             entries["part"][back], minlength=len(self._parts)
@@ -255,12 +251,13 @@ class Mixing:
         order = np.argsort(given[self._index.entries["part"]], kind="stable")
         return np.repeat(order, times[order])
 
-    def _write_rows(self, writer: RowWriter, positions: Any) -> None:
+    def _write_rows(self, writer: RowWriter, positions: Any, outputs: ExitStack) -> None:
         entries = self._index.entries
         kind = kind_of(writer.out) if writer.out != "-" else None
         if kind and kind[0] == PARQUET:
             writer.columns = self._columns(positions)
-        with writer, self._console.progress(len(positions), "rows", "mix: write") as progress:
+        outputs.enter_context(writer)
+        with self._console.progress(len(positions), "rows", "mix: write") as progress:
             done = 0
             for lines in self._index.lines(self._lines, positions):
                 rewritten = entries["rewritten"][positions[done : done + len(lines)]]

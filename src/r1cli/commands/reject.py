@@ -56,7 +56,8 @@ def run(settings: RejectSettings, context: Context) -> None:
         source = source if compared is None else compared.before(source)
         rows = scorer.score(source, on_bad=reader.leave_out if settings.skip_bad else None)
         rows = rows if judge is None or settings.pairs else judge.grade(rows)
-        rows = rates.watch(sums.watch(rows, progress))
+        rows = sums.watch(rows, progress)
+        rows = rows if window is None else rates.watch(rows)
         rows = rows if compared is None else _compared(rows, compared, movers)
 
         def reason(row: Row) -> str | None:
@@ -195,7 +196,7 @@ def _summary(
 ) -> list[str]:
     what = f"{kept} pairs" if settings.pairs else f"{kept} kept"
     lines = [f"reject: {means.rows} rows in, {what}, {dropped.total()} dropped"]
-    if means.rows:
+    if means.text():
         lines[0] += f"; mean {means.text()}"
     if judge is not None:
         things = "pairs compared" if settings.pairs else "rows graded"

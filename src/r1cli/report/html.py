@@ -24,7 +24,8 @@ CHART_NAMES = {
     "reward": "Reward, mean", "completion_length": "Completion length, tokens", "truncated": "Share cut at the length limit",
     "signal_groups": "Share of groups whose rewards differ", "kl": "KL to the reference", "entropy": "Entropy, nats a token",
     "clip_fraction": "Share of tokens clipped", "loss": "Loss", "grad_norm": "Gradient norm", "lr": "Learning rate",
-    "tokens_per_second": "Tokens a second",
+    "tokens_per_second": "Tokens a second", "importance_weight": "Weight between trainer and sampler, mean",
+    "sampler_mismatch": "KL of the sampler from the trainer", "wasted": "Share of groups drawn for nothing", "refills": "Times drawn anew",
 }  # fmt: skip
 FIRST = ("reward", "reward/", "completion_length", "truncated", "signal_groups", "kl", "entropy", "clip_fraction", "loss")
 NOT_CHARTS = ("step", "time")

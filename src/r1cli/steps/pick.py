@@ -6,6 +6,7 @@ Rows wait on disk; what is held in memory is a rank for each row that may still 
 
 import bisect
 import hashlib
+import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -48,6 +49,14 @@ def pick_rows(rows: Iterable[Row], per_prompt: int, how: str, seed: int, dropped
                 numbers = chosen
             picked += numbers
         for number in sorted(picked):
+            yield spool.row(number)
+
+
+def some_of(rows: Iterable[Row], count: int, seed: int) -> Iterator[Row]:
+    """`count` rows drawn by seed, in input order; all of them when there are fewer."""
+    with Spool() as spool:
+        ranked = heapq.nsmallest(count, ((chance(row, seed), spool.add(row)) for row in rows))
+        for number in sorted(number for _, number in ranked):
             yield spool.row(number)
 
 

@@ -58,7 +58,7 @@ _CHINESE_WORDS = (
 )
 _RELATION_WORDS = (("大于等于", r"\ge "), ("大于或等于", r"\ge "), ("不小于", r"\ge "), ("小于等于", r"\le "), ("小于或等于", r"\le "),
                    ("不大于", r"\le "), ("不等于", r"\ne "), ("大于", ">"), ("小于", "<"), ("等于", "="))  # fmt: skip
-_BEFORE_NUMBER = re.compile(r"^\s*(?:一共|总共|共|第|约|还剩|剩下|得)+\s*(?=\d)")
+_BEFORE_NUMBER = re.compile(r"^\s*(?:一共|总共|共|第|大约|约为|约|还剩|剩下|得|等于)+\s*(?=\d)")
 _AFTER_NUMBER = re.compile(r"(?<=[\d}])\s*(?:\\text\{\s*)?\([\u4e00-\u9fff/]{1,6}\)\s*\}?\s*$")  # 9(元)
 _MINUS_WORD = re.compile(r"负(?=[\d\\])")
 _RATIO_WORD = re.compile(r"(?<=\d)\s*比\s*(?=\d)")

@@ -4,9 +4,11 @@ import re
 
 # what may follow a word for "answer" so that it announces one; a word that needs nothing after it has an empty rule
 _MODAL = r"(?:could|might|may|must|should|would|will|can)\s+(?:\w+\s+)?be"
-_ANNOUNCES = re.compile(rf"s?\b\W{{0,4}}(?:(?:{_MODAL}|ist|is|are|be|equals|est|es)\b|è|é|:|：|=)")
+_NOT = r"(?:is|was|are|can|could|must|should|may|would)(?:n['’]t|\s?not)\b"
+_ANNOUNCES = re.compile(rf"s?\b\W{{0,4}}(?:(?:{_MODAL}|ist|is|are|be|equals|est|es)\b(?!n['’]t)|è|é|:|：|=|(?=\s*{_NOT}))")
 _WORDS = dict.fromkeys(("answer", "final result", "réponse", "reponse", "respuesta", "antwort", "risposta", "resposta"), _ANNOUNCES)
 _WORDS |= {word: re.compile(r"(?:应该|应)?(?:是|为|：|:)") for word in ("答案",)}
+_WORDS |= {"故选": re.compile(r"[\s:：]{0,3}(?=[a-j])")}
 _WORDS |= {word: re.compile(r"[\s:*：]{0,4}") for word in ("final answer", "ответ", "الجواب", "الإجابة", "उत्तर")}
 _WORDS |= {"答え": re.compile(r"(?:は|：|:)"), "답": re.compile(r"(?:은|:)")}
 _SENTENCE_END = re.compile(
@@ -24,6 +26,9 @@ _VALUE = re.compile(
 )
 _PAIR = re.compile(r"[(\[]\s*[-−+]?[\w./\\{}^]{1,30}(?:\s*,\s*[-−+]?[\w./\\{}^]{1,30}){1,9}\s*[)\]]")
 _BOLD = re.compile(r"\*\*([^*\n]{1,60})\*\*")
+_BOUNDS = r"at least|at most|less than|more than|greater than|fewer than|no more than|no less than|over|under|up to|below|above"
+_NO_VALUE = re.compile(rf"(?:{_NOT}|not\b|never\b|(?:{_BOUNDS})\b)", re.IGNORECASE)
+_DENIED = re.compile(r"(?:\bnot|n['’]t|\bcannot|\bnever)\s+(?:be\s+|equal\s+(?:to\s+)?)?(?:the\s+answer\s+)?$", re.IGNORECASE)
 _HEDGE = re.compile(r",?\s*(?:[a-z]+,?\s+)?(?:or|或)\s*(?:(?:maybe|possibly|perhaps|even|else)\s*)?")
 _OPERAND = re.compile(r"(?:[\d)}\]]|\b[a-z])\s*$")
 _SYMBOL_ONLY = re.compile(r"\s*\\?[A-Za-z]+(?:_\{?\w+\}?)?\s*")
@@ -70,8 +75,8 @@ def _committed(text: str) -> str:
     end = _SENTENCE_END.search(text)
     sentence = text[: end.start()] if end else text
     sentence = sentence.strip().strip("*").strip().rstrip(".,;").strip()
-    if not sentence:
-        return ""
+    if not sentence or _NO_VALUE.match(sentence):
+        return sentence
     if len(sentence) <= 40 and not _prose_around_value(sentence):
         return sentence
     return _marked_value(sentence) or last_value(sentence) or sentence
@@ -123,6 +128,8 @@ def last_value(text: str) -> str | None:
         return None
     if (pair := _pair_around(whole, number)) is not None:
         return pair
+    if _DENIED.search(whole, max(0, number.start() - 40), number.start()):
+        return f"not {number[0].strip()}"
     if len(values) > 1 and _HEDGE.fullmatch(whole, values[-2].end(), number.start()):
         return f"{values[-2][0].strip()} or {number[0].strip()}"
     return _with_sign(whole, number)

@@ -40,7 +40,10 @@ def segment_attention(
     if segments is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     scale = options.get("scaling") or query.shape[-1] ** -0.5
-    out_NHD = SegmentAttention.apply(query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1), segments, scale)
+    kind = query.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+    heads = [part[0].transpose(0, 1).to(dtype) for part in (query, key, value)]
+    out_NHD = SegmentAttention.apply(*heads, segments, scale)
     return out_NHD[None], None
 
 

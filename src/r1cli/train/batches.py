@@ -5,7 +5,7 @@ Shapes: _B rows, _T positions of a row, _N completion tokens (packed), _S sequen
 A row is a prefix followed by any number of sequences that begin with it, laid end to end: each one attends to the prefix and to itself,
 and counts its positions from the end of the prefix. The model sees the same numbers as if each sequence stood alone after its own copy of
 the prefix, without computing it again: in GRPO the prefix is the group's prompt, in SFT what all prompts of a step begin with. Rows with a
-single sequence need no mask at all and run on the attention kernel's causal path.
+single sequence need no mask at all and run on the attention kernel's causal path; on a CPU no row needs one (`segments.py`).
 """
 
 from collections.abc import Iterable, Sequence

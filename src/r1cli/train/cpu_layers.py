@@ -21,9 +21,9 @@ def adopt(model: nn.Module) -> None:
     """Let the linear layers and norms of a model on a CPU compute as written here. Anything else stays as it is."""
     for module in model.modules():
         if type(module) is nn.Linear:
-            module.forward = _linear_of(module)  # type: ignore[method-assign]
+            module.forward = _linear_of(module)
         elif type(module).__name__.endswith("RMSNorm") and _is_plain_norm(module):
-            module.forward = _norm_of(module)  # type: ignore[method-assign]
+            module.forward = _norm_of(module)
 
 
 def _linear_of(module: nn.Linear) -> Any:

@@ -173,9 +173,12 @@ def cut(chosen: list[Sample], tokens: int, config: GrpoConfig) -> list[MicroBatc
 
 
 def token_means(figures: dict[str, float]) -> dict[str, float]:
-    """The token figures of an update as means over the tokens that took part, instead of over all that count in the divisor."""
+    """The token figures of an update as means over the tokens that took part, instead of over all that count in the divisor.
+
+    Those of a bucket of lengths stay sums: `mismatch_record` divides them by the bucket's own share.
+    """
     share = figures["trained_share"]
-    return {name: value / share if name.partition("/")[0] in TOKEN_FIGURES else value for name, value in figures.items()}
+    return {name: value / share if name in TOKEN_FIGURES else value for name, value in figures.items()}
 
 
 def _filler(config: GrpoConfig) -> Sample:

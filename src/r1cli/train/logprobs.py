@@ -67,11 +67,10 @@ class Policy(nn.Module):
         with torch.autocast(kind, enabled=model is self.model and torch.is_autocast_enabled(kind)):
             hidden_NH = self._hidden(model, input_ids_BT, position_ids_BT, marks_BT, source_N)
         head, own = model.get_output_embeddings(), self.model.get_output_embeddings()
-        product = head.weight.detach(), None if (bias := getattr(head, "bias", None)) is None else bias.detach()
-        logprobs_N, entropies_N = TokenLogprobs.apply(
-            hidden_NH, own.weight, getattr(own, "bias", None), target_N, self.shape, dtype, product
-        )
-        return logprobs_N, entropies_N
+        cast = None
+        if model is not self.model:
+            cast = head.weight.detach(), None if (bias := getattr(head, "bias", None)) is None else bias.detach()
+        return TokenLogprobs.apply(hidden_NH, own.weight, getattr(own, "bias", None), target_N, self.shape, dtype, cast)
 
     def _computing(self, dtype: torch.dtype) -> Any:
         """The model whose forward pass is run: a copy in the computation type, where no strategy of accelerate makes one itself."""

@@ -5,7 +5,7 @@ The flags `--sandbox-level` and `--unsafe` of every command that scores set them
 
 from r1cli.rewards.reward import Option
 
-LEVELS = ("limits", "seccomp", "confined", "namespaces")  # as `sandbox.Level`, from least to best
+LEVELS = ("limits", "seccomp", "confined", "namespaces", "bubblewrap")  # as `sandbox.Level`, from least to best
 MINIMUM = "confined"
 
 LEVEL = Option("level", str, MINIMUM, "least sandbox level at which model code runs (also --sandbox-level)", LEVELS)

@@ -19,6 +19,7 @@ _CONDITIONS = {
     Level.SECCOMP: ("refused(socket.socket)", "refused(os.fork)", "refused(os.kill, os.getppid(), 0)", "refused(os.setpgid, 0, 0)"),
     Level.CONFINED: ("refused(os.listdir, '/')", "refused(open, '/etc/passwd')", "refused(open, '/proc/self/environ')"),
     Level.NAMESPACES: (),
+    Level.BUBBLEWRAP: ("os.getpid() == 1", "not os.path.exists('/etc/passwd')"),
 }
 _PROBE = """
 import collections, decimal, fractions, heapq, itertools, json, math, os, random, re, resource, socket, statistics, string, threading

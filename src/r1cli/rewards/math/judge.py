@@ -15,7 +15,7 @@ from r1cli.text.plain_answer import anchored
 _LETTERS = [Option(letter, "") for letter in "ABCDEFGHIJ"]
 _LETTER = re.compile(r"(?<![A-Za-z\\])\(?([A-J])\)?(?![A-Za-z'’])")
 _DENIED = re.compile(
-    r"(?:\bnot|n't(?:\s+be)?|\bthan|\bnor|\bneither|\bnon|\bno|\bnicht|\bni|\bpas|不是|不选|非)\s*(?:\w+\s+)?(?:\(?[A-J]\)?\s*(?:,|or|and|nor|或|和)\s*)*\(?$",
+    r"(?:\bnot|\bcannot(?:\s+be)?|n't(?:\s+be)?|\bthan|\bnor|\bneither|\bnon|\bno|\bnicht|\bni|\bpas|不是|不选|非)\s*(?:\w+\s+)?(?:\(?[A-J]\)?\s*(?:,|or|and|nor|或|和)\s*)*\(?$",
     re.IGNORECASE,
 )
 _AFTER_ARTICLE = re.compile(r"\s+(?!(?:and|or|nor|is|was|are|because|since)\b)[a-z]")

@@ -63,6 +63,7 @@ _ROW_GAP = re.compile(r"(?:\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\])?")  # the sp
 _REPEATING = ("\\overline", "\\bar", "\\dot")
 _UNIT = re.compile(r"[A-Za-z]{1,4}(?:\^?\{?-?\d\}?)?(?:\s?[/*.]?\s?[A-Za-z]{1,4}(?:\^?\{?-?\d\}?)?){0,3}")
 _UNIT_GAP = re.compile(r"\\[,;: ]|~|\\cdot\s*")
+_CONNECTIVE = re.compile(r"\b(?:or|and)\b")
 _MATHS = re.compile(r"[\d^_=+*/\\{}()|<>]")
 _WORDS_ONLY = re.compile(r"[^\W\d_]{2}")
 _LONG_NUMBER = re.compile(rf"\d{{{MAX_DIGITS}}}")
@@ -237,7 +238,7 @@ def _font(text: str, position: int, out: list[Token], spaced: bool) -> int:
     low = words.lower()
     if low in CONNECT:
         out.append(Token("sep", CONNECT[low]))
-    elif _unit_may_follow(out) and _UNIT.fullmatch(unit := _UNIT_GAP.sub(" ", words)):
+    elif _unit_may_follow(out) and _UNIT.fullmatch(unit := _UNIT_GAP.sub(" ", words).strip()) and not _CONNECTIVE.search(unit):
         out.append(Token("text", unit, spaced))
     elif _MATHS.search(words) or not _WORDS_ONLY.search(words):
         _scan(inside, out)

@@ -239,6 +239,8 @@ class AnswerParser(ExpressionParser):
         if not rows:
             raise Unreadable("an empty environment")
         if gridded and name != "cases":
+            if name == "array" and len(rows) == len(rows[0]) == 1:
+                return rows[0][0]
             matrix: Node = Matrix(tuple(rows))
             return Func("det", (matrix,)) if name == "vmatrix" else matrix
         return Seq("", "", tuple(item for r in rows for item in r), "and")

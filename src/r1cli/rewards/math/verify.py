@@ -17,7 +17,7 @@ from functools import cached_property
 from r1cli.rewards.math.compare import same_answer
 from r1cli.rewards.math.dates import clock, date_of, is_time, same_date
 from r1cli.rewards.math.lexer import MAX_CHARACTERS
-from r1cli.rewards.math.nodes import Add, Func, Mul, Num, Pow, TooBig, Unreadable
+from r1cli.rewards.math.nodes import Add, Func, Mul, Node, Num, Pow, Seq, TooBig, Unreadable
 from r1cli.rewards.math.numerals import spelled_out
 from r1cli.rewards.math.quantities import Measure, compound, is_sum, measure
 from r1cli.rewards.math.structure import Parsed, parse
@@ -36,6 +36,8 @@ _OUTER = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]|\$\$?([^$]*)\$\$?", re.DOTALL)
 _LEADING_WORDS = re.compile(
     r"^(?:\\text\{\s*)?(?:so\s+)?(?:the\s+)?(?:final\s+|correct\s+)?answer(?:\s+is)?\s*:?\s*\}?\s*(?=\S)", re.IGNORECASE
 )
+_ASIDE = re.compile(r"(?<=\d)\s*\\text\{\s*\([A-Za-z ]{1,30}\)\s*\}$")  # 13 (units)
+_CONDITION = re.compile(r"(?:\\[ ,;]|\s)*\(([a-z]\s*\\in[^()]{1,40})\)$")  # k\pi (k \in Z)
 _LETTER_O = re.compile(r"(?<=\d)\s*\^\{?o\}?(?![a-zA-Z])")
 _QUOTED = re.compile(r"""(?<=[\[,\s])(['"])([^'",\[\]]*)\1(?=\s*[,\]])""")  # ['3', '17'] as Python writes it
 _TO = re.compile(r"^(?:\\text\{\s*)?(\d+)\s*(?:\\text\{\s*to\s*\}|to)\s*(\d+)\s*\}?$")  # the ratio 3 to 5
@@ -109,6 +111,8 @@ def tidy(text: str) -> str:
     if "answer" in text or "Answer" in text:
         text = _LEADING_WORDS.sub("", text)
     text = _numerals(text)
+    if text.endswith((")", ")}")):
+        text = _CONDITION.sub(r", \1", _ASIDE.sub("", text))
     if "^o" in text or "^{o}" in text:
         text = _LETTER_O.sub(r"^{\\circ}", text)
     if text.startswith("[") and ("'" in text or '"' in text):
@@ -235,6 +239,8 @@ def _by_trees(gold: Side, answer: Side) -> bool | None:
             if g.comma and a.comma:
                 continue  # -2,1 and -2,10 are lists when both have the comma
             try:
+                if _counted_things(g, a) and not same_answer(_by_thing(g), _by_thing(a)):
+                    return False  # 7 boys and 9 girls are not 9 boys and 7 girls
                 if same_answer(g.tree, a.tree if factor == 1 else Mul((Num(factor), a.tree))):
                     return True
             except Unreadable:
@@ -242,3 +248,18 @@ def _by_trees(gold: Side, answer: Side) -> bool | None:
             except (TooBig, RecursionError):
                 continue
     return None if unsure and (_SYMBOLIC.search(gold.text) or _SYMBOLIC.search(answer.text)) else False
+
+
+def _counted_things(gold: Parsed, answer: Parsed) -> bool:
+    """Whether both sides list as many values as they name things, each its own, and the same ones."""
+    sides = (gold, answer)
+    if not all(isinstance(side.tree, Seq) and len(side.tree.items) == len(set(side.units)) == len(side.units) > 1 for side in sides):
+        return False
+    return set(gold.units) == set(answer.units)
+
+
+def _by_thing(side: Parsed) -> Node:
+    """The values of a list in the order of the names of their units."""
+    assert isinstance(side.tree, Seq)
+    pairs = sorted(zip(side.units, side.tree.items, strict=True), key=lambda pair: pair[0])
+    return Seq("(", ")", tuple(item for _, item in pairs))

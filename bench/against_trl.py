@@ -1,0 +1,79 @@
+"""What the two comparisons with TRL share: TRL's environment, a process with its peak memory, medians."""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from r1cli.io.manifest import versions
+
+PACKAGES = ["torch==2.13.0", "trl==1.16.0", "transformers==5.19.0"]
+HERE = Path(__file__).resolve().parent
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The flags that both have."""
+    flags = argparse.ArgumentParser(description=description)
+    flags.add_argument("--model", required=True, help="Hugging Face folder")
+    flags.add_argument("--rows", required=True, help="JSONL with `prompt` and `solution` (GSM8K)")
+    flags.add_argument("--steps", type=int, default=4, help="steps of each side; the first is not counted")
+    place = Path(tempfile.gettempdir()) / "r1-bench-trl"
+    flags.add_argument("--environment", default=str(place), help="folder of TRL's environment, made if missing")
+    flags.add_argument("--json", action="store_true", help="the JSON line only")
+    return flags
+
+
+def trl_python(folder: str) -> str:
+    """The interpreter of TRL's environment; the environment is made when it is not there."""
+    python = Path(folder) / "bin" / "python"
+    if not (Path(folder) / "ready").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, stdout=sys.stderr)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *PACKAGES], check=True, stdout=sys.stderr)
+        (Path(folder) / "ready").touch()
+    return str(python)
+
+
+def measured(command: list[str], log: Path) -> tuple[str, float]:
+    """(stdout, peak resident memory in GiB by the operating system) of a process; its stderr goes to `log`."""
+    with log.open("w", encoding="utf-8") as errors, tempfile.TemporaryFile("w+") as output:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" or "r1cli" in command}
+        child = subprocess.Popen(command, stdout=output, stderr=errors, env=environment)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        if child.returncode:
+            raise SystemExit(f"{' '.join(command[:4])} ended with {child.returncode}:\n{log.read_text()[-3000:]}")
+        return output.read(), usage.ru_maxrss / 2**20
+
+
+def run_trl(kind: str, settings: dict[str, Any], environment: str, work: Path) -> tuple[dict[str, Any], float]:
+    """What `trl_side.py` measured, and its peak memory."""
+    path = work / "trl.json"
+    path.write_text(json.dumps({**settings, "out": str(work / "trl")}), encoding="utf-8")
+    output, memory = measured([trl_python(environment), str(HERE / "trl_side.py"), kind, str(path)], work / "trl.log")
+    return json.loads(output.strip().splitlines()[-1]), memory
+
+
+def run_r1(arguments: list[str], run: Path, work: Path) -> tuple[list[dict[str, Any]], float]:
+    """The metrics of every step of an `r1` command, and its peak memory."""
+    _, memory = measured([sys.executable, "-m", "r1cli", *arguments, "-o", str(run)], work / f"{run.name}.log")
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()], memory
+
+
+def middle(values: list[float]) -> float:
+    """Median without the first step, which warms up."""
+    return statistics.median(values[1:] or values)
+
+
+def facts() -> dict[str, Any]:
+    """When, where and beside what it was measured."""
+    return {
+        "date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "load": [round(value, 2) for value in os.getloadavg()], "trl": PACKAGES,
+        "versions": versions(),
+    }  # fmt: skip

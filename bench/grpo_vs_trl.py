@@ -1,0 +1,66 @@
+"""A GRPO step of r1 and of TRL, side by side on one machine, every group carrying signal.
+
+    python bench/grpo_vs_trl.py --model MODEL --rows gsm8k_train.jsonl [--prompts 4] [--group 8] [--max-completion-length 96]
+                                [--steps 4] [--engine vllm|transformers] [--json]
+
+Same model, prompts, group size and length limit; beta 0; bfloat16. The reward is a hash of the completion, so no group is silent and no
+work is skipped; truncated completions are trained on, as TRL does. TRL samples with transformers and takes the whole step as one batch
+(`--trl-batch`). `speedup` is TRL's seconds a step over r1's, medians over the steps after the first; `memory_ratio` is the peak resident
+memory of r1's process over that of TRL's, model loading included. r1's reward workers are not in it.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from against_trl import facts, middle, parser, run_r1, run_trl
+
+REWARD = """import zlib
+
+
+def spread(row):
+    return zlib.crc32((row["completion"] + str(row["sample"])).encode()) % 1000 / 1000
+"""
+
+
+def main() -> None:
+    flags = parser((__doc__ or "").splitlines()[0])
+    flags.add_argument("--prompts", type=int, default=4, help="prompts a step")
+    flags.add_argument("--group", type=int, default=8, help="completions a prompt")
+    flags.add_argument("--max-completion-length", type=int, default=96)
+    flags.add_argument("--engine", choices=["vllm", "transformers"], default="vllm", help="r1's sampler")
+    flags.add_argument("--trl-batch", type=int, help="completions in a pass of TRL's (default: all of a step)")
+    given = flags.parse_args()
+    with Path(given.rows).open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for _, line in zip(range(given.prompts * given.steps), lines, strict=False)]
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        settings = {
+            "model": given.model, "steps": given.steps, "group": given.group, "prompts": given.prompts,
+            "texts": [row["prompt"] for row in rows], "max_completion_length": given.max_completion_length,
+            "trl_batch": given.trl_batch or given.group * given.prompts,
+        }  # fmt: skip
+        theirs, their_memory = run_trl("grpo", settings, given.environment, work)
+        (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        (work / "spread.py").write_text(REWARD, encoding="utf-8")
+        arguments = [
+            "grpo", str(work / "rows.jsonl"), "--model", given.model, "--engine", given.engine, "--rewards", f"{work / 'spread.py'}:spread",
+            "--prompts-per-step", str(given.prompts), "--group-size", str(given.group), "--max-completion-length",
+            str(given.max_completion_length), "--steps", str(given.steps), "--beta", "0", "--no-mask-truncated", "--lr", "1e-6",
+        ]  # fmt: skip
+        records, memory = run_r1(arguments, work / "r1", work)
+    seconds, their_seconds = middle([record["seconds"] for record in records]), middle(theirs["seconds"])
+    phases = {name: round(middle([record[name] for record in records]), 2) for name in records[0] if name.startswith("seconds/")}
+    record = {
+        "speedup": round(their_seconds / seconds, 2), "memory_ratio": round(memory / their_memory, 2), "r1_seconds": round(seconds, 2),
+        "trl_seconds": round(their_seconds, 2), "r1_phases": phases, "r1_peak_gib": round(memory, 2),
+        "trl_peak_gib": round(their_memory, 2), "settings": vars(given), **facts(),
+    }  # fmt: skip
+    if not given.json:
+        sys.stderr.write(f"r1 {seconds:.1f} s in {memory:.1f} GiB; TRL {their_seconds:.1f} s in {their_memory:.1f} GiB\n")
+    sys.stdout.write(json.dumps(record) + "\n")
+
+
+if __name__ == "__main__":
+    main()

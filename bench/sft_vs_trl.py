@@ -1,0 +1,59 @@
+"""SFT of r1 and of TRL, packed to the same length, side by side on one machine.
+
+    python bench/sft_vs_trl.py --model MODEL --rows gsm8k_train.jsonl [--steps 4] [--length 1024] [--tokens 4096] [--json]
+
+Both train on the completions of the same rows, about `tokens` positions a step, in bfloat16 with what each does by default for weights
+(TRL: bfloat16 weights; r1: float32 weights and a bfloat16 copy). `speedup` is r1's tokens a second over TRL's, medians over the steps after
+the first; `memory_ratio` is the peak resident memory of r1's process over that of TRL's, model loading included.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from against_trl import facts, middle, parser, run_r1, run_trl
+
+
+def read(path: str, count: int) -> list[tuple[str, str]]:
+    with Path(path).open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for _, line in zip(range(count), lines, strict=False)]
+    return [(row["prompt"], row["solution"]) for row in rows]
+
+
+def ours(flags: Any, rows: list[tuple[str, str]], work: Path) -> tuple[float, float]:
+    """(tokens a second, GiB) of `r1 sft` over the rows once."""
+    path = work / "rows.jsonl"
+    made = [{"prompt": [{"role": "user", "content": one}], "completion": two} for one, two in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    arguments = ["sft", str(path), "--model", flags.model, "--epochs", "1", "--batch-rows", str(max(1, len(rows) // flags.steps))]
+    records, memory = run_r1([*arguments, "--microbatch-tokens", str(flags.microbatch_tokens), "--lr", "1e-6"], work / "r1", work)
+    return middle([record["tokens_per_second"] for record in records]), memory
+
+
+def main() -> None:
+    flags = parser((__doc__ or "").splitlines()[0])
+    flags.add_argument("--length", type=int, default=1024, help="positions of a packed row (TRL's max_length)")
+    flags.add_argument("--tokens", type=int, default=4096, help="positions of a step")
+    flags.add_argument("--microbatch-tokens", type=int, default=4096, help="of r1; TRL takes one packed row at a time")
+    given = flags.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        rows = read(given.rows, given.steps * given.tokens // 190)  # a row of GSM8K is about 190 tokens under SmolLM2's template
+        settings = {"model": given.model, "steps": given.steps, "length": given.length, "tokens": given.tokens, "rows": rows}
+        theirs, their_memory = run_trl("sft", settings, given.environment, work)
+        rate, memory = ours(given, rows, work)
+    their_rate = middle([tokens / seconds for tokens, seconds in zip(theirs["tokens"], theirs["seconds"], strict=False)])
+    record = {
+        "speedup": round(rate / their_rate, 2), "memory_ratio": round(memory / their_memory, 2), "r1_tokens_per_second": round(rate, 1),
+        "trl_tokens_per_second": round(their_rate, 1), "r1_peak_gib": round(memory, 2), "trl_peak_gib": round(their_memory, 2),
+        "settings": vars(given), **facts(),
+    }  # fmt: skip
+    if not given.json:
+        sys.stderr.write(f"r1 {rate:,.0f} tok/s in {memory:.1f} GiB; TRL {their_rate:,.0f} tok/s in {their_memory:.1f} GiB\n")
+    sys.stdout.write(json.dumps(record) + "\n")
+
+
+if __name__ == "__main__":
+    main()

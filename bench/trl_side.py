@@ -1,0 +1,79 @@
+"""TRL's side of `grpo_vs_trl.py` and `sft_vs_trl.py`: runs in TRL's own environment and imports nothing of r1.
+
+python trl_side.py grpo|sft SETTINGS.json      one JSON line on stdout: {"seconds": [of each step], "tokens": [of each step]}
+"""
+
+import json
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset  # type: ignore[import-not-found, unused-ignore]
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer  # type: ignore[import-not-found, unused-ignore]
+
+
+class Timer(TrainerCallback):
+    """Seconds between the ends of optimizer steps."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.started = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.seconds.append(time.perf_counter() - self.started)
+
+
+def spread(completions: list[Any], **_: Any) -> list[float]:
+    """A reward that differs within every group: nothing is silent."""
+    return [zlib.crc32(str(completion).encode()) % 1000 / 1000 + place * 1e-4 for place, completion in enumerate(completions)]
+
+
+def grpo(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> GRPOTrainer:
+    group, prompts = settings["group"], settings["prompts"]
+    config = GRPOConfig(
+        per_device_train_batch_size=settings["trl_batch"], gradient_accumulation_steps=group * prompts // settings["trl_batch"],
+        num_generations=group, max_completion_length=settings["max_completion_length"], beta=0.0, temperature=1.0, **common,
+    )  # fmt: skip
+    rows = Dataset.from_list([{"prompt": [{"role": "user", "content": text}]} for text in settings["texts"]])
+    return GRPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(settings["model"], dtype="bfloat16"), reward_funcs=spread, args=config,
+        train_dataset=rows, processing_class=AutoTokenizer.from_pretrained(settings["model"]), callbacks=[timer],
+    )  # fmt: skip
+
+
+def sft(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> SFTTrainer:
+    config = SFTConfig(
+        packing=True, max_length=settings["length"], per_device_train_batch_size=1,
+        gradient_accumulation_steps=settings["tokens"] // settings["length"], **common,
+    )  # fmt: skip
+    rows = [
+        {"prompt": [{"role": "user", "content": one}], "completion": [{"role": "assistant", "content": two}]}
+        for one, two in settings["rows"]
+    ]
+    return SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(settings["model"], dtype="bfloat16"), args=config, train_dataset=Dataset.from_list(rows),
+        processing_class=AutoTokenizer.from_pretrained(settings["model"]), callbacks=[timer],
+    )  # fmt: skip
+
+
+def main() -> None:
+    settings = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
+    timer = Timer()
+    common = {
+        "output_dir": settings["out"], "max_steps": settings["steps"], "use_cpu": True, "bf16": True, "report_to": [],
+        "save_strategy": "no", "logging_steps": 1, "learning_rate": 1e-6, "gradient_checkpointing": False, "disable_tqdm": True,
+    }  # fmt: skip
+    trainer = {"grpo": grpo, "sft": sft}[sys.argv[1]](settings, timer, common)
+    trainer.train()
+    counts = [record["num_tokens"] for record in trainer.state.log_history if "num_tokens" in record]
+    tokens = [b - a for a, b in zip([0, *counts], counts, strict=False)]
+    sys.stdout.write("\n" + json.dumps({"seconds": timer.seconds, "tokens": tokens}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
