@@ -3,8 +3,8 @@
     python bench/killed_sampling.py MODEL PROMPTS -n 2000 -- --max-completion-length 96 --template raw
 
 What stands after `--` goes to every attempt of `r1 sample`. The process is killed when the file holds each of `--kill-at` rows; the last
-attempt runs to its end. Then every row is checked: each (id, sample) once, none missing, its seed the one of (seed, id, sample). Prints one
-JSON line. Exit 1 when something is wrong.
+attempt runs to its end. Then every row is checked: each (id, sample) once, none missing but those of prompts that the command said were too
+long, its seed the one of (seed, id, sample). Prints one JSON line. Exit 1 when something is wrong.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from r1cli.io import manifest
 from r1cli.io.manifest import versions
 from r1cli.io.stream import read_rows
 from r1cli.row import seed_of
@@ -62,12 +63,15 @@ def main() -> int:
         words = [sys.executable, "-m", "r1cli", "sample", "-m", options.model, "-k", str(options.samples), *limit, *rest,
                  "-o", str(out), "--resume", options.prompts]  # fmt: skip
         attempts = [attempt(words, out, at) for at in [*options.kill_at, None]]
+        too_long = (manifest.read(out) or {}).get("counts", {}).get("too_long", 0)
         rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     ids = {row["id"] for row in read_rows([options.prompts], limit=options.limit)}
     pairs = Counter((row["id"], row["sample"]) for row in rows)
     wanted = {(row_id, sample) for row_id in ids for sample in range(options.samples)}
     found = {
-        "rows": len(rows), "twice": sum(count - 1 for count in pairs.values()), "missing": len(wanted - set(pairs)),
+        "rows": len(rows), "twice": sum(count - 1 for count in pairs.values()),
+        "missing": len(wanted - set(pairs)) - too_long * options.samples,
+        "too_long": too_long,
         "unasked": len(set(pairs) - wanted), "wrong_seed": sum(row["seed"] != seed_of(0, row["id"], row["sample"]) for row in rows),
         "tokens": sum(row["num_tokens"] for row in rows), "attempts": attempts, "flags": rest, "versions": versions(),
     }  # fmt: skip

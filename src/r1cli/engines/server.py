@@ -9,8 +9,8 @@ Weights (`load_weights`, for `r1 grpo`): written as safetensors to a folder the 
 
 Left out: sending weights over NCCL, which needs GPUs on both sides.
 
-Same seed, same rows? vLLM honours the seed of each request. Its sums depend in their last bits on what runs beside, so that in bfloat16 a
-near tie falls the other way now and then. Other servers promise less, or nothing: seeds are sent all the same.
+Same seed, same rows? vLLM honours the seed of each request, but its sums depend in their last bits on what runs beside: in bfloat16 that
+changes many a draw. Other servers promise less, or nothing: seeds are sent all the same.
 """
 
 import queue
