@@ -11,8 +11,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from r1cli.train.cpu_layers import adopt
+
+steps_taken = 0  # by any optimizer of this process
+
+
+def _count_step(*_: Any) -> None:
+    global steps_taken
+    steps_taken += 1
+
+
+register_optimizer_step_post_hook(_count_step)
 
 
 class ComputeCopy:
@@ -41,9 +52,9 @@ class ComputeCopy:
             self.model.train(self.source.training)
         return self.model
 
-    def _versions(self) -> list[tuple[int, int]]:
-        """Changes with every in-place write to a weight."""
-        return [(weight.data_ptr(), weight._version) for weight, _ in self.pairs]
+    def _versions(self) -> tuple[int, list[tuple[int, int]]]:
+        """Changes with every step of an optimizer (fused ones leave no trace on a tensor) and every other in-place write to a weight."""
+        return steps_taken, [(weight.data_ptr(), weight._version) for weight, _ in self.pairs]
 
 
 def _hand_over(weight: Tensor) -> Callable[[Tensor], None]:
