@@ -1,6 +1,6 @@
 """TRL's side of `grpo_vs_trl.py` and `sft_vs_trl.py`: runs in TRL's own environment and imports nothing of r1.
 
-    python trl_side.py grpo|sft SETTINGS.json      one JSON line on stdout: {"seconds": [of each step], "tokens": [of each step]}
+python trl_side.py grpo|sft SETTINGS.json      one JSON line on stdout: {"seconds": [of each step], "tokens": [of each step]}
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Accuracy and time of the mathematics verifier on judged cases, beside Math-Verify as it comes.
+"""Accuracy and time of the mathematics verifier on judged cases, beside other graders (`graders.py`).
 
     python bench/verifier_accuracy.py FOLDER [--show] [--ours-only]
 
@@ -19,6 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from graders import Grader, installed
 
 from r1cli.rewards.math.judge import gold_of
 from r1cli.rewards.registry import make, parse_specs
@@ -72,12 +74,16 @@ def ours() -> tuple[Grade, Callable[[], list[str]]]:
     return grade, finish
 
 
-def math_verify(case: Case) -> bool:
-    """Math-Verify with its defaults, gold parsed each time as its users do."""
-    from math_verify import parse, verify
+def by(grader: Grader) -> Grade:
+    """Another grader on a case; what it does not survive is a refusal, as its users would have it."""
 
-    gold = case["gold"] if "$" in case["gold"] or "\\boxed" in case["gold"] else f"${case['gold']}$"
-    return bool(verify(parse(gold), parse(case["response"])))
+    def grade(case: Case) -> bool:
+        try:
+            return grader(case["gold"], case["response"])
+        except Exception:
+            return False
+
+    return grade
 
 
 def measure(cases: list[Case], grade: Grade) -> Outcome:
@@ -124,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--show", action="store_true", help="print every case that is judged otherwise")
-    parser.add_argument("--ours-only", action="store_true", help="leave out Math-Verify")
+    parser.add_argument("--ours-only", action="store_true", help="leave out the others")
     args = parser.parse_args()
     cases, hostile = read(args.folder)
     for case in cases:
@@ -136,8 +142,9 @@ def main() -> None:
     out.write(outcome.line("r1 math") + "\n")
     for half in ("dev", "test"):
         out.write(measure([c for c in cases if half_of(c) == half], grade).line(f"r1 math, {half} half") + "\n")
-    if not args.ours_only:
-        out.write(measure(cases, math_verify).line("Math-Verify, default") + "\n")
+    for name, their_grade in {} if args.ours_only else installed(sys.stderr.write).items():
+        out.write(measure(cases, by(their_grade)).line(name) + "\n")
+        out.flush()
     if hostile:
         attacked = measure(hostile, grade)
         slowest = max(attacked.times)

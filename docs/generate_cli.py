@@ -1,7 +1,7 @@
 """Writes docs/cli.md, the reference of every command, from the settings dataclasses and the texts behind --help.
 
-    python docs/generate_cli.py            write it
-    python docs/generate_cli.py --check    exit 1 when it is not what it should be
+python docs/generate_cli.py            write it
+python docs/generate_cli.py --check    exit 1 when it is not what it should be
 """
 
 import sys

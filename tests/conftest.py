@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("r1", deadline=None)  # no test is timed: the machine may be busy
+settings.load_profile("r1")
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,25 @@ from r1cli.settings import COMMANDS
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "r1cli"
 FILES = sorted(SOURCE.rglob("*.py"))
-HEAVY = {"torch", "transformers", "vllm", "datasets", "accelerate", "safetensors", "huggingface_hub", "numpy", "scipy", "pandas", "pyarrow",
-         "sympy", "math_verify", "latex2sympy2_extended", "langdetect", "zstandard", "matplotlib"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "vllm",
+    "datasets",
+    "accelerate",
+    "safetensors",
+    "huggingface_hub",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "sympy",
+    "math_verify",
+    "latex2sympy2_extended",
+    "langdetect",
+    "zstandard",
+    "matplotlib",
+}
 HEAVY_AT_TOP = {"train": {"torch", "transformers", "accelerate", "safetensors"}, "engines": {"torch", "transformers"}}
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60
@@ -95,14 +112,22 @@ def test_imports_follow_the_table(path: Path) -> None:
 
 
 def test_nothing_heavy_is_imported_at_the_top() -> None:
-    wrong = [f"{path.relative_to(SOURCE)}:{line} {name}" for path in FILES for line, name in imports(path, at_top=True)
-             if name.partition(".")[0] in HEAVY - HEAVY_AT_TOP.get(room_of(path), set())]
+    wrong = [
+        f"{path.relative_to(SOURCE)}:{line} {name}"
+        for path in FILES
+        for line, name in imports(path, at_top=True)
+        if name.partition(".")[0] in HEAVY - HEAVY_AT_TOP.get(room_of(path), set())
+    ]
     assert not wrong
 
 
 def test_only_train_and_engines_know_torch() -> None:
-    wrong = [f"{path.relative_to(SOURCE)}:{line}" for path in FILES for line, name in imports(path)
-             if name.partition(".")[0] == "torch" and room_of(path) not in ("train", "engines")]
+    wrong = [
+        f"{path.relative_to(SOURCE)}:{line}"
+        for path in FILES
+        for line, name in imports(path)
+        if name.partition(".")[0] == "torch" and room_of(path) not in ("train", "engines")
+    ]
     assert not wrong
 
 

@@ -12,7 +12,7 @@ from r1cli.errors import R1Error
 from r1cli.flags import bounds, convert, expected, notes, params_of
 from r1cli.help import ABOUT, command_help, grouped, spelling
 from r1cli.settings import COMMANDS
-from r1cli.shared_settings import Flag
+from r1cli.shared_settings import Changing, Flag
 
 FLAGS = Path(__file__).parent / "data" / "flags.txt"
 
@@ -35,30 +35,44 @@ def test_params_follow_the_order_of_the_groups() -> None:
     assert list(TOY) == ["out", "rate", "count", "shape", "stop", "shuffle", "force"]
 
 
-@pytest.mark.parametrize(("name", "value", "result"), [
-    ("rate", "0.25", 0.25), ("rate", 1, 1.0), ("rate", "1e-1", 0.1),
-    ("count", "3", 3), ("count", None, None), ("shape", "square", "square"),
-    ("stop", ["a", "b"], ["a", "b"]), ("stop", "a", ["a"]), ("shuffle", "no", False), ("shuffle", "TRUE", True), ("force", True, True),
-])
+@pytest.mark.parametrize(
+    ("name", "value", "result"),
+    [
+        ("rate", "0.25", 0.25),
+        ("rate", 1, 1.0),
+        ("rate", "1e-1", 0.1),
+        ("count", "3", 3),
+        ("count", None, None),
+        ("shape", "square", "square"),
+        ("stop", ["a", "b"], ["a", "b"]),
+        ("stop", "a", ["a"]),
+        ("shuffle", "no", False),
+        ("shuffle", "TRUE", True),
+        ("force", True, True),
+    ],
+)
 def test_values_become_the_type_of_the_field(name: str, value: object, result: object) -> None:
     converted = convert(TOY[name], value, "`x`")
     assert converted == result
     assert type(converted) is type(result)
 
 
-@pytest.mark.parametrize(("name", "value", "message"), [
-    ("rate", "1.5", "`x` must be a number between 0 and 1, found `1.5`"),
-    ("rate", "nan", "`x` must be a number between 0 and 1, found `nan`"),
-    ("rate", True, "`x` must be a number between 0 and 1, found True"),
-    ("rate", None, "`x` must be a number between 0 and 1, found None"),
-    ("count", "0", "`x` must be a whole number of at least 1, found `0`"),
-    ("count", "2.0", "`x` must be a whole number of at least 1, found `2.0`"),
-    ("count", 2.0, "`x` must be a whole number of at least 1, found `2.0`"),
-    ("shape", "squar", "`x` must be one of `round`, `square`, found `squar`"),
-    ("stop", [1], "`x` must be a list of texts, found [1]"),
-    ("shuffle", "maybe", "`x` must be true or false, found `maybe`"),
-    ("out", 3, "`x` must be text, found `3`"),
-])
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("rate", "1.5", "`x` must be a number between 0 and 1, found `1.5`"),
+        ("rate", "nan", "`x` must be a number between 0 and 1, found `nan`"),
+        ("rate", True, "`x` must be a number between 0 and 1, found True"),
+        ("rate", None, "`x` must be a number between 0 and 1, found None"),
+        ("count", "0", "`x` must be a whole number of at least 1, found `0`"),
+        ("count", "2.0", "`x` must be a whole number of at least 1, found `2.0`"),
+        ("count", 2.0, "`x` must be a whole number of at least 1, found `2.0`"),
+        ("shape", "squar", "`x` must be one of `round`, `square`, found `squar`"),
+        ("stop", [1], "`x` must be a list of texts, found [1]"),
+        ("shuffle", "maybe", "`x` must be true or false, found `maybe`"),
+        ("out", 3, "`x` must be text, found `3`"),
+    ],
+)
 def test_values_outside_are_refused_with_what_was_expected(name: str, value: object, message: str) -> None:
     with pytest.raises(R1Error) as caught:
         convert(TOY[name], value, "`x`")
@@ -110,7 +124,8 @@ def test_a_field_has_one_type_in_every_command_that_has_it() -> None:
         for param in params_of(settings):
             kinds.setdefault(param.name, set()).add(param.kind)
     differing = {name for name, found in kinds.items() if len(found) > 1}
-    assert differing <= {"keep"}, "`keep` is a condition of `reject` and a number of checkpoints elsewhere"
+    assert differing <= {"keep", "max_completion_length"}, "`keep` is a condition of `reject` and a number of checkpoints elsewhere"
+    assert kinds["max_completion_length"] == {int, Changing}, "a number everywhere; in `grpo` it may change at a step"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

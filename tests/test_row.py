@@ -38,11 +38,19 @@ def test_fields_keep_their_place_and_new_ones_go_to_the_end() -> None:
     assert list(parse('{"b": 1, "a": 2}').with_fields(c=3, b=4)) == ["b", "a", "c"]
 
 
-@pytest.mark.parametrize(("line", "reason"), [
-    ("{", "not valid JSON"), ("[1]", "must be a JSON object, found list"), ('{"a": NaN}', "NaN is not JSON"),
-    ('{"a": -Infinity}', "not JSON"), ('{"a": 1e999}', "beyond the range"), ('{"a": 01}', "at column 8"), ("[" * 100_000, "not valid JSON"),
-    ('{"a": ' + "9" * 5000 + "}", "digits"),
-])
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "not valid JSON"),
+        ("[1]", "must be a JSON object, found list"),
+        ('{"a": NaN}', "NaN is not JSON"),
+        ('{"a": -Infinity}', "not JSON"),
+        ('{"a": 1e999}', "beyond the range"),
+        ('{"a": 01}', "at column 8"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"a": ' + "9" * 5000 + "}", "digits"),
+    ],
+)
 def test_bad_lines_say_where_and_why(line: str, reason: str) -> None:
     with pytest.raises(R1Error, match=reason) as caught:
         parse(line, "rows.jsonl:3")
@@ -63,7 +71,8 @@ def test_half_a_surrogate_pair_is_escaped_and_other_text_is_not() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4), max_leaves=12,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
 )
 
 

@@ -34,7 +34,7 @@ def test_the_higher_layer_wins_and_is_remembered(tmp_path: Path) -> None:
     assert (settings.steps, sources["steps"]) == (2, "env")
     assert (settings.group_size, sources["group_size"]) == (3, "config")
     assert (settings.beta, sources["beta"]) == (0.1, "config")
-    assert (settings.prompts_per_step, sources["prompts_per_step"]) == (512, "preset")
+    assert (settings.updates_per_rollout, sources["updates_per_rollout"]) == (16, "preset")
     assert (settings.weight_decay, sources["weight_decay"]) == (0.0, "default")
     assert set(sources) == set(vars(settings))
 
@@ -69,13 +69,16 @@ def test_toml_keys_may_be_spelt_like_flags(tmp_path: Path) -> None:
     assert resolve("grpo", {**GRPO, "config": write(tmp_path / "a.toml", "group-size = 8\n")}, {}).settings.group_size == 8
 
 
-@pytest.mark.parametrize(("text", "message", "hint"), [
-    ("[grpo]\ngroup_sise = 8\n", "`{}`: `r1 grpo` has no setting `group_sise`", "did you mean `group_size`?"),
-    ("epochs = 8\n", "`{}`: `r1 grpo` has no setting `epochs`", None),
-    ("[grpi]\nlr = 8\n", "`{}`: no command is called `grpi`", "did you mean `grpo`?"),
-    ("[grpo]\nlr = 'x'\n", "`lr` in `{}` must be a number of at least 0, found `x`", None),
-    ("[grpo\n", "`{}` is not valid TOML (Expected ']' at the end of a table declaration (at line 1, column 6))", None),
-])
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("[grpo]\ngroup_sise = 8\n", "`{}`: `r1 grpo` has no setting `group_sise`", "did you mean `group_size`?"),
+        ("epochs = 8\n", "`{}`: `r1 grpo` has no setting `epochs`", None),
+        ("[grpi]\nlr = 8\n", "`{}`: no command is called `grpi`", "did you mean `grpo`?"),
+        ("[grpo]\nlr = 'x'\n", "`lr` in `{}` must be a number of at least 0, found `x`", None),
+        ("[grpo\n", "`{}` is not valid TOML (Expected ']' at the end of a table declaration (at line 1, column 6))", None),
+    ],
+)
 def test_a_bad_configuration_is_refused(tmp_path: Path, text: str, message: str, hint: str | None) -> None:
     config = write(tmp_path / "a.toml", text)
     error = refused("grpo", {**GRPO, "config": config})
@@ -116,20 +119,53 @@ def test_the_configuration_of_another_command_is_refused(tmp_path: Path) -> None
 
 
 # The paper's numbers, typed again from it: (preset, command) -> fields.
-RL = {"lr": 3e-6, "beta": 0.001, "group_size": 16, "prompts_per_step": 512, "updates_per_rollout": 16, "epochs_per_rollout": 1,
-      "reference_every": 25, "max_completion_length": 32768, "loss": "grpo", "advantage": "group", "lr_schedule": "constant"}
+RL = {
+    "lr": 3e-6,
+    "beta": 0.001,
+    "group_size": 16,
+    "prompts_per_step": 32,
+    "updates_per_rollout": 16,
+    "epochs_per_rollout": 1,
+    "kl": "k3",
+    "reference_every": 400,
+    "max_completion_length": 32768,
+    "loss": "grpo",
+    "advantage": "group",
+    "lr_schedule": "constant",
+}
 CLIP_10 = {"clip_low": 10.0, "clip_high": 10.0, "rewards": "accuracy,format,language", "template": "chat"}
 SFT: dict[str, Any] = {"lr": 5e-5, "lr_schedule": "cosine", "lr_floor": 0.1, "epochs": 2.0, "batch_rows": 128, "max_length": 32768}
 NUMBERS: dict[tuple[str, str], dict[str, Any]] = {
-    ("r1-zero", "grpo"): {**RL, "temperature": 1.0, "template": "r1-zero", "rewards": "accuracy,format", "steps": 650},
+    ("r1-zero", "grpo"): {
+        **RL,
+        "temperature": 1.0,
+        "template": "r1-zero",
+        "rewards": "accuracy,format",
+        "steps": 10_400,
+        "max_completion_length": "32768,65536@8200",
+    },
     ("r1-cold-start", "sft"): SFT,
     ("r1-reasoning-rl", "grpo"): {**RL, **CLIP_10, "temperature": 1.0},
     ("r1-rejection-sft", "sample"): {"samples": 16, "max_completion_length": 32768, "temperature": 1.0},
     ("r1-rejection-sft", "reject"): {"rewards": "accuracy,format,language", "keep": "passing"},
     ("r1-rejection-sft", "sft"): SFT,
-    ("r1-all-scenario-rl", "grpo"): {**RL, **CLIP_10, "temperature": 0.7, "steps": 106},
-    ("dapo", "grpo"): {"lr": 1e-6, "lr_schedule": "constant", "clip_low": 0.2, "clip_high": 0.28, "beta": 0.0, "group_size": 16,
-                       "prompts_per_step": 512, "updates_per_rollout": 16, "max_completion_length": 20480, "loss": "dapo"},
+    ("r1-all-scenario-rl", "grpo"): {**RL, **CLIP_10, "temperature": 0.7, "steps": 1700},
+    ("dapo", "grpo"): {
+        "lr": 1e-6,
+        "lr_schedule": "constant",
+        "clip_low": 0.2,
+        "clip_high": 0.28,
+        "beta": 0.0,
+        "group_size": 16,
+        "prompts_per_step": 32,
+        "updates_per_rollout": 16,
+        "max_completion_length": 20480,
+        "loss": "dapo",
+        "dynamic_sampling": "accuracy",
+        "max_refills": 10,
+        "mask_truncated": False,
+        "rewards": "accuracy=2,overlong:max=20480:cache=4096",
+    },
 }
 STUDENTS = {"qwen-1.5b": 1e-4, "qwen-7b": 8e-5, "qwen-14b": 7e-5, "qwen-32b": 6e-5, "llama-8b": 5e-5, "llama-70b": 2e-5}
 for student, lr in STUDENTS.items():
@@ -148,13 +184,28 @@ def test_presets_hold_the_papers_numbers(preset: str, command: str) -> None:
     assert {name: getattr(settings, name) for name in wanted} == wanted
 
 
-def test_updates_become_steps() -> None:
+def test_a_step_is_the_papers() -> None:
     """R1-Zero: 8,192 completions a rollout in 16 parts of 512; 10,400 updates in all, the reference follows every 400."""
     settings = resolve("grpo", {**GRPO, "preset": "r1-zero"}, {}).settings
-    assert settings.prompts_per_step * settings.group_size == 8192
-    assert settings.prompts_per_step * settings.group_size // settings.updates_per_rollout == 512
-    assert settings.steps * settings.updates_per_rollout == 10_400
-    assert settings.reference_every * settings.updates_per_rollout == 400
+    assert settings.prompts_per_step * settings.group_size == 512
+    assert settings.prompts_per_step * settings.group_size * settings.updates_per_rollout == 8192
+    assert (settings.steps, settings.reference_every) == (10_400, 400)
+    assert settings.max_completion_length.switches() == ((0, 32768), (8200, 65536))
+
+
+@pytest.mark.parametrize("text", ["", "0", "x", "8,16", "8@4", "8,16@4@5", "8,16@4,32@4", "8,16@9,32@4", "8,0@4", "-8", "8,16@", "1.5"])
+def test_a_number_that_changes_must_say_when(text: str) -> None:
+    error = refused("grpo", {**GRPO, "max_completion_length": text})
+    assert "`--max-completion-length` must be a whole number of at least 1, and VALUE@STEP after commas" in error.message
+
+
+def test_a_number_that_may_change_need_not(tmp_path: Path) -> None:
+    config = write(tmp_path / "a.toml", "max_completion_length = 96\n")
+    assert resolve("grpo", {**GRPO, "config": config}, {}).settings.max_completion_length == 96
+    changing = resolve("grpo", {**GRPO, "max_completion_length": "8,16@4,32@9"}, {}).settings
+    assert changing.max_completion_length.switches() == ((0, 8), (4, 16), (9, 32))
+    again = resolve("grpo", {"config": run_config(tmp_path, "grpo", **vars(changing))}, {}).settings
+    assert again == changing
 
 
 def test_every_preset_and_every_table_of_it_is_checked_above() -> None:

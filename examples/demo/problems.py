@@ -2,8 +2,10 @@
 
     python examples/demo/problems.py runs/demo/data --cold-start 256 --train 2048 --test 200
 
-Writes test.jsonl and train.jsonl (prompt rows with `answer`) and cold-start.jsonl (SFT rows: the worked solution of each problem). A worked
-solution adds up one term a line inside <think> and closes with a one-sentence summary inside <answer>.
+Writes test.jsonl and train.jsonl (prompt rows with `answer`) and cold-start.jsonl (SFT rows: a worked solution of each problem). A worked
+solution thinks inside <think> and closes with a one-sentence summary inside <answer>. People do not all write alike, so a share of the
+solutions (`--brief`) does the whole sum on one line, and the others add up one term a line. A small model often gets the long way right and
+the short way wrong: which one to take is what reinforcement learning can find out from the reward alone.
 """
 
 import argparse
@@ -43,8 +45,8 @@ def problems(count: int, terms: tuple[int, int], digits: tuple[int, int], seed: 
     raise SystemExit(f"only {len(seen)} different problems of this kind, {count} asked for: ask for fewer, or for more terms or digits")
 
 
-def worked_solution(row: dict[str, Any]) -> str:
-    """The sum, one step a line, then the summary."""
+def worked_solution(row: dict[str, Any], *, brief: bool) -> str:
+    """The sum, one step a line (or all of it on one line), then the summary."""
     first, *rest = TERM.findall(row["prompt"])
     total, lines = int(first), []
     for sign, term in zip(rest[::2], rest[1::2], strict=True):
@@ -53,7 +55,20 @@ def worked_solution(row: dict[str, Any]) -> str:
         total = result
     if str(total) != row["answer"]:
         raise SystemExit(f"the worked solution of {row['id']} gives {total}, reasoning-gym says {row['answer']}")
+    if brief:
+        lines = [f"{row['prompt'].removeprefix('What is ').removesuffix('?')} = {total}"]
     return "<think>\n" + "\n".join(lines) + f"\n</think>\n<answer>The result is \\boxed{{{total}}}.</answer>"
+
+
+def lesson(row: dict[str, Any], brief: bool) -> dict[str, Any]:
+    """The SFT row of a problem."""
+    messages = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": worked_solution(row, brief=brief)}]
+    return {"id": row["id"], "messages": messages, "source": row["source"]}
+
+
+def spread(count: int, share: float) -> list[bool]:
+    """`count` marks of which a `share` is True, spread evenly."""
+    return [int((place + 1) * share) > int(place * share) for place in range(count)]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -66,6 +81,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=200, help="held-out problems")
     parser.add_argument("--train", type=int, default=2048, help="problems for RL and rejection sampling")
     parser.add_argument("--cold-start", type=int, default=256, help="problems with a worked solution")
+    parser.add_argument("--brief", type=float, default=0.5, help="share of the worked solutions that do the sum on one line")
     parser.add_argument("--terms", type=int, nargs=2, default=(3, 3), metavar=("MIN", "MAX"))
     parser.add_argument("--digits", type=int, nargs=2, default=(2, 2), metavar=("MIN", "MAX"))
     parser.add_argument("--seed", type=int, default=1)
@@ -75,11 +91,8 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     write(args.folder / "test.jsonl", test)
     write(args.folder / "train.jsonl", train)
-    messages = [[{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": worked_solution(row)}] for row in cold]
-    write(
-        args.folder / "cold-start.jsonl",
-        [{"id": row["id"], "messages": m, "source": row["source"]} for row, m in zip(cold, messages, strict=True)],
-    )
+    briefs = spread(len(cold), args.brief)
+    write(args.folder / "cold-start.jsonl", [lesson(row, brief) for row, brief in zip(cold, briefs, strict=True)])
 
 
 if __name__ == "__main__":

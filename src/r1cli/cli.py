@@ -22,6 +22,9 @@ from r1cli.io.stdout import reader_left
 from r1cli.report.console import Console
 from r1cli.settings import COMMANDS
 
+_CUT = "training on what a cut distribution gave needs the log-probabilities of the cut one, and the trainer's are of the whole"
+REFUSED: dict[tuple[Any, Any], str] = {("r1 grpo", "--top-p"): _CUT, ("r1 grpo", "--top-k"): _CUT}
+
 
 class Command(TyperCommand):
     """A command with the --help of `help.py`."""
@@ -39,8 +42,14 @@ class Group(TyperGroup):
         formatter.write(root_help() + "\n")
 
 
-app = typer.Typer(name="r1", cls=Group, rich_markup_mode=None, pretty_exceptions_enable=False, invoke_without_command=True,
-                  context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(
+    name="r1",
+    cls=Group,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 @app.callback()
@@ -114,6 +123,10 @@ def rewritten(error: typer.TyperException, words: list[str]) -> R1Error:
     path = context.command_path if context is not None else " ".join(["r1", *words[:1]] if words[0] in COMMANDS else ["r1"])
     option = getattr(error, "option_name", None)
     if context is not None and hasattr(error, "possibilities"):
+        if (path, option) in REFUSED:
+            return R1Error(
+                f"`{path}` has no flag `{option}`: {REFUSED[path, option]}", hint="leave it out; --temperature may be set", code=Exit.USAGE
+            )
         known = [name for param in context.command.params for name in (*param.opts, *param.secondary_opts) if name.startswith("-")]
         hint = nearest(str(option), known)
         return R1Error(f"`{path}` has no flag `{option}`", hint=hint if hint.startswith("did") else f"{path} --help", code=Exit.USAGE)

@@ -32,8 +32,13 @@ def preset_names() -> list[str]:
 
 
 CONFIG = Param("config", Flag("TOML file, run directory, or the config.json of a run", RUN, short="c", metavar="FILE"), str, True, None)
-PRESET = Param("preset", Flag("start from a paper's numbers, such as r1-zero (docs/cli.md lists all)", RUN, metavar="NAME",
-                              choices=tuple(preset_names())), str, True, None)
+PRESET = Param(
+    "preset",
+    Flag("start from a paper's numbers, such as r1-zero (docs/cli.md lists all)", RUN, metavar="NAME", choices=tuple(preset_names())),
+    str,
+    True,
+    None,
+)
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,11 @@ def resolve(command: str, given: dict[str, Any], environ: dict[str, str] | None 
         sources[name] = source
     missing = [param.option for param in params.values() if values[param.name] is MISSING]
     if missing:
-        raise R1Error(f"`r1 {command}` needs {' and '.join(f'`{option}`' for option in missing)}",
-                      hint=f"`r1 {command} --help` begins with two examples", code=Exit.USAGE)
+        raise R1Error(
+            f"`r1 {command}` needs {' and '.join(f'`{option}`' for option in missing)}",
+            hint=f"`r1 {command} --help` begins with two examples",
+            code=Exit.USAGE,
+        )
     return Resolved(COMMANDS[command](**values), sources)
 
 
@@ -89,8 +97,11 @@ def from_env(command: str, environ: Any) -> dict[str, Any]:
     known = [f"{prefix}{name.upper()}" for name in params] + [f"{prefix}NO_{p.name.upper()}" for p in params.values() if p.negatable]
     for variable in environ:
         if variable.startswith(prefix) and variable not in known:
-            raise R1Error(f"`{variable}`: `r1 {command}` has no such setting", hint=nearest(variable, known) if _close(variable, known)
-                          else f"`r1 {command} --help` lists what it takes", code=Exit.USAGE)
+            raise R1Error(
+                f"`{variable}`: `r1 {command}` has no such setting",
+                hint=nearest(variable, known) if _close(variable, known) else f"`r1 {command} --help` lists what it takes",
+                code=Exit.USAGE,
+            )
     values = {}
     for name, param in params.items():
         for head in (prefix, "R1_"):
@@ -124,8 +135,11 @@ def from_file(command: str, path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise R1Error(f"cannot read the configuration `{path}` ({error.strerror})",
-                      hint="give a TOML file or the config.json of a run to -c", code=Exit.USAGE) from None
+        raise R1Error(
+            f"cannot read the configuration `{path}` ({error.strerror})",
+            hint="give a TOML file or the config.json of a run to -c",
+            code=Exit.USAGE,
+        ) from None
     if path.suffix == ".json":
         return _from_run(command, path, text)
     return _from_toml(command, str(path), _parse_toml(str(path), text))
@@ -135,8 +149,9 @@ def _parse_toml(name: str, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise R1Error(f"`{name}` is not valid TOML ({error})", hint="a key looks like `lr = 1e-6` or `rewards = \"accuracy\"`",
-                      code=Exit.USAGE) from None
+        raise R1Error(
+            f"`{name}` is not valid TOML ({error})", hint='a key looks like `lr = 1e-6` or `rewards = "accuracy"`', code=Exit.USAGE
+        ) from None
 
 
 def _from_toml(command: str, name: str, table: dict[str, Any]) -> dict[str, Any]:
@@ -154,8 +169,9 @@ def _from_run(command: str, path: Path, text: str) -> dict[str, Any]:
         document = json.loads(text)
         settings, writer = {name: entry["value"] for name, entry in document["settings"].items()}, document["command"]
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise R1Error(f"`{path}` is not the config.json of a run", hint="a run directory of r1 has one; a file by hand is TOML",
-                      code=Exit.USAGE) from None
+        raise R1Error(
+            f"`{path}` is not the config.json of a run", hint="a run directory of r1 has one; a file by hand is TOML", code=Exit.USAGE
+        ) from None
     if writer != command:
         raise R1Error(f"`{path}` was written by `r1 {writer}`, not by `r1 {command}`", hint=f"r1 {writer} -c {path}", code=Exit.USAGE)
     return _checked(command, str(path), {key: value for key, value in settings.items() if key not in ONCE})
@@ -168,8 +184,11 @@ def from_preset(command: str, name: str) -> dict[str, Any]:
         raise R1Error(f"unknown preset `{name}`", hint=nearest(name, preset_names()), code=Exit.USAGE)
     table = _parse_toml(name, path.read_text(encoding="utf-8"))
     if command not in table:
-        raise R1Error(f"preset `{name}` says nothing about `r1 {command}`", hint="it is for " + ", ".join(f"`r1 {key}`" for key in table),
-                      code=Exit.USAGE)
+        raise R1Error(
+            f"preset `{name}` says nothing about `r1 {command}`",
+            hint="it is for " + ", ".join(f"`r1 {key}`" for key in table),
+            code=Exit.USAGE,
+        )
     return _from_toml(command, f"preset {name}", table)
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import typer
 
 from r1cli.errors import Exit, R1Error, nearest
-from r1cli.shared_settings import INPUT, MODEL, OUTPUT, REWARDS, RUN, SAMPLING, TRAINING, Flag
+from r1cli.shared_settings import INPUT, MODEL, OUTPUT, REWARDS, RUN, SAMPLING, TRAINING, Changing, Flag
 
 GROUPS = (INPUT, OUTPUT, MODEL, SAMPLING, REWARDS, TRAINING, RUN)
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
@@ -28,7 +28,7 @@ class Param:
 
     name: str
     flag: Flag
-    kind: type  # str, int, float, bool or list (of str)
+    kind: type  # str, int, float, bool, list (of str) or Changing
     optional: bool
     default: Any
 
@@ -65,7 +65,8 @@ def _param(field: Any, hint: Any) -> Param:
     kind, flag = get_args(hint)
     optional = get_origin(kind) in (Union, types.UnionType)
     if optional:
-        kind = next(arg for arg in get_args(kind) if arg is not type(None))
+        kinds = [arg for arg in get_args(kind) if arg is not type(None)]
+        optional, kind = len(kinds) < len(get_args(kind)), Changing if Changing in kinds else kinds[0]
     default = field.default_factory() if field.default_factory is not MISSING else field.default
     return Param(field.name, flag, get_origin(kind) or kind, optional, default)
 
@@ -119,7 +120,22 @@ def _read_str(value: Any) -> str:
     return value
 
 
-_READ: dict[type, Callable[[Any], Any]] = {bool: _read_bool, int: _read_int, float: _read_float, str: _read_str}
+def _read_changing(value: Any) -> Any:
+    """A plain number stays one; what changes stays text, once it is known to be readable."""
+    text = Changing(_read_int(value) if isinstance(value, int) else _read_str(value))
+    values = [number for _, number in text.switches()]
+    if min(values) < 1:
+        raise ValueError
+    return text if len(values) > 1 else values[0]
+
+
+_READ: dict[type, Callable[[Any], Any]] = {
+    bool: _read_bool,
+    int: _read_int,
+    float: _read_float,
+    str: _read_str,
+    Changing: _read_changing,
+}
 
 
 def _refused(param: Param, value: Any, origin: str) -> R1Error:
@@ -135,7 +151,14 @@ def expected(param: Param) -> str:
     """What the field takes, in words: "a whole number of at least 1", "one of `a`, `b`"."""
     if param.flag.choices:
         return "one of " + ", ".join(f"`{choice}`" for choice in param.flag.choices)
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list of texts"}[param.kind]
+    words = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        list: "a list of texts",
+        Changing: "a whole number of at least 1, and VALUE@STEP after commas",
+    }[param.kind]
     return f"{words} {bounds(param)}".rstrip()
 
 
@@ -157,7 +180,7 @@ def metavar(param: Param) -> str:
         return "|".join(param.flag.choices)
     if param.flag.positional:
         return f"[{param.name.upper()}]..."
-    return {bool: "", int: "INT", float: "NUMBER", str: "TEXT", list: "TEXT"}[param.kind]
+    return {bool: "", int: "INT", float: "NUMBER", str: "TEXT", list: "TEXT", Changing: "INT[,INT@STEP]"}[param.kind]
 
 
 def notes(param: Param) -> str:
@@ -242,8 +265,11 @@ def _refuse_swallowed(params: tuple[Param, ...], given: dict[str, Any]) -> None:
         value = given.get(param.name)
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and text in known:
-                raise R1Error(f"`{param.option}` needs a value, found the flag `{text}`",
-                              hint=f"write `{param.option} {metavar(param) or 'VALUE'} {text} ...`", code=Exit.USAGE)
+                raise R1Error(
+                    f"`{param.option}` needs a value, found the flag `{text}`",
+                    hint=f"write `{param.option} {metavar(param) or 'VALUE'} {text} ...`",
+                    code=Exit.USAGE,
+                )
 
 
 def unknown(name: str, known: list[str], where: str, command: str) -> R1Error:

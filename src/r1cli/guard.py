@@ -1,10 +1,10 @@
 """The guard around a command: rows own stdout, errors and signals become one or two lines and an exit code.
 
-    r1 sample ... | head -1      a reader that leaves is no failure: exit 0, silence
-    Ctrl-C                       what is finished is kept, the command that continues is named, exit 130; a second one kills
-    SIGTERM                      the same without a hint, exit 143
-    R1Error                      `error:` and `hint:`, its exit code
-    anything else                a bug in r1: one line, exit 1; --debug or R1_DEBUG=1 shows the traceback
+r1 sample ... | head -1      a reader that leaves is no failure: exit 0, silence
+Ctrl-C                       what is finished is kept, the command that continues is named, exit 130; a second one kills
+SIGTERM                      the same without a hint, exit 143
+R1Error                      `error:` and `hint:`, its exit code
+anything else                a bug in r1: one line, exit 1; --debug or R1_DEBUG=1 shows the traceback
 """
 
 import importlib
@@ -117,16 +117,26 @@ def explain(error: Exception) -> R1Error:
     if isinstance(error, ImportError):
         package = (error.name or "").partition(".")[0]
         if package and package != "r1cli":
-            return R1Error(f"this needs the package `{package}`, which cannot be imported ({text})",
-                           hint=f"pip install '{INSTALL.get(package, package)}'", code=Exit.ENVIRONMENT)
+            return R1Error(
+                f"this needs the package `{package}`, which cannot be imported ({text})",
+                hint=f"pip install '{INSTALL.get(package, package)}'",
+                code=Exit.ENVIRONMENT,
+            )
     if name == "OutOfMemoryError" or isinstance(error, MemoryError):
-        return R1Error(f"out of memory ({text.partition('. ')[0] or name})",
-                       hint="lower --microbatch-tokens, --batch-size or --gpu-memory, or add --gradient-checkpointing")
+        return R1Error(
+            f"out of memory ({text.partition('. ')[0] or name})",
+            hint="lower --microbatch-tokens, --batch-size or --gpu-memory, or add --gradient-checkpointing",
+        )
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return R1Error(f"`{error.filename}`: {error.strerror[0].lower()}{error.strerror[1:]}", hint="check the path and its permissions",
-                       code=Exit.USAGE)
-    return R1Error(f"unexpected {name}: {text}: this is a bug" if text else f"unexpected {name}: this is a bug",
-                   hint="run it again with --debug and report the traceback")
+        return R1Error(
+            f"`{error.filename}`: {error.strerror[0].lower()}{error.strerror[1:]}",
+            hint="check the path and its permissions",
+            code=Exit.USAGE,
+        )
+    return R1Error(
+        f"unexpected {name}: {text}: this is a bug" if text else f"unexpected {name}: this is a bug",
+        hint="run it again with --debug and report the traceback",
+    )
 
 
 @contextmanager

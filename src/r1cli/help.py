@@ -22,36 +22,64 @@ class About:
 
 
 ABOUT = {
-    "sample": About("Draw completions for prompt rows from a model.", (
-        "r1 sample -m runs/demo/base -k 4 problems.jsonl > samples.jsonl",
-        "r1 sample -m runs/grpo -n 100 problems.jsonl | r1 reject --rewards accuracy,format > kept.jsonl")),
-    "reject": About("Score completion rows and keep those that pass.", (
-        "r1 reject --rewards accuracy,format samples.jsonl > kept.jsonl",
-        "r1 reject --per-prompt 1 --pick shortest --to sft --rejected dropped.jsonl -o sft.jsonl samples.jsonl")),
-    "mix": About("Mix row files into one shuffled, deduplicated, decontaminated data set.", (
-        "r1 mix kept.jsonl=3 general.jsonl=1 -o mixed.jsonl",
-        "r1 mix kept.jsonl general.jsonl:200 --dedupe exact --decontaminate test.jsonl > mixed.jsonl")),
-    "sft": About("Fine-tune a model on messages or prompt + completion rows.", (
-        "r1 sft -m runs/demo/base -o runs/cold-start worked.jsonl",
-        "r1 mix kept.jsonl general.jsonl | r1 sft -m runs/demo/base -o runs/sft --lr 5e-5 --epochs 2")),
-    "grpo": About("Train a model with GRPO on prompts and verifiable rewards.", (
-        "r1 grpo -m runs/cold-start --rewards accuracy,format -o runs/grpo problems.jsonl",
-        "r1 grpo -m runs/demo/base --preset r1-zero --steps 50 -o runs/zero < problems.jsonl")),
-    "distill": About("Teach a student with a teacher's kept completions: sample, reject, sft.", (
-        "r1 distill --teacher runs/grpo --student runs/small -k 4 -o runs/student problems.jsonl",
-        "r1 distill --traces kept.jsonl --student Qwen/Qwen2.5-Math-1.5B --preset r1-distill-qwen-1.5b -o runs/student")),
-    "eval": About("Measure a model or completion rows: pass@1, pass@k, cons@k with intervals.", (
-        "r1 eval -m runs/grpo -k 4 test.jsonl",
-        "r1 eval --json samples.jsonl | jq '.\"pass@1\"'")),
-    "report": About("Write one HTML page about runs and scores: curves, tables, samples.", (
-        "r1 report runs/grpo scores.json -o report.html",
-        "r1 report runs/cold-start runs/grpo --title 'cold start, then RL'")),
-    "check": About("Check rows, rewards and a model's template before training.", (
-        "r1 check -m runs/demo/base --rewards accuracy,format problems.jsonl",
-        "r1 check --json problems.jsonl | jq .")),
-    "rewards": About("List the rewards that can be asked for.", (
-        "r1 rewards",
-        "r1 rewards --json | jq .")),
+    "sample": About(
+        "Draw completions for prompt rows from a model.",
+        (
+            "r1 sample -m runs/demo/base -k 4 problems.jsonl > samples.jsonl",
+            "r1 sample -m runs/grpo -n 100 problems.jsonl | r1 reject --rewards accuracy,format > kept.jsonl",
+        ),
+    ),
+    "reject": About(
+        "Score completion rows and keep those that pass.",
+        (
+            "r1 reject --rewards accuracy,format samples.jsonl > kept.jsonl",
+            "r1 reject --per-prompt 1 --pick shortest --to sft --rejected dropped.jsonl -o sft.jsonl samples.jsonl",
+        ),
+    ),
+    "mix": About(
+        "Mix row files into one shuffled, deduplicated, decontaminated data set.",
+        (
+            "r1 mix kept.jsonl=3 general.jsonl=1 -o mixed.jsonl",
+            "r1 mix kept.jsonl:2x general.jsonl:25% --dedupe exact --decontaminate test.jsonl -o mixed.parquet",
+        ),
+    ),
+    "sft": About(
+        "Fine-tune a model on messages or prompt + completion rows.",
+        (
+            "r1 sft -m runs/demo/base -o runs/cold-start worked.jsonl",
+            "r1 mix kept.jsonl general.jsonl | r1 sft -m runs/demo/base -o runs/sft --lr 5e-5 --epochs 2",
+        ),
+    ),
+    "grpo": About(
+        "Train a model with GRPO on prompts and verifiable rewards.",
+        (
+            "r1 grpo -m runs/cold-start --rewards accuracy,format -o runs/grpo problems.jsonl",
+            "r1 grpo -m runs/demo/base --preset r1-zero --steps 50 -o runs/zero < problems.jsonl",
+        ),
+    ),
+    "distill": About(
+        "Teach a student with a teacher's kept completions: sample, reject, sft.",
+        (
+            "r1 distill --teacher runs/grpo --student runs/small -k 4 -o runs/student problems.jsonl",
+            "r1 distill --traces kept.jsonl --student Qwen/Qwen2.5-Math-1.5B --preset r1-distill-qwen-1.5b -o runs/student",
+        ),
+    ),
+    "eval": About(
+        "Measure a model or completion rows: pass@1, pass@k, cons@k with intervals.",
+        ("r1 eval -m runs/grpo -k 4 test.jsonl", "r1 eval --json samples.jsonl | jq '.\"pass@1\"'"),
+    ),
+    "report": About(
+        "Write one HTML page about runs and scores: curves, tables, samples.",
+        ("r1 report runs/grpo scores.json -o report.html", "r1 report runs/cold-start runs/grpo --title 'cold start, then RL'"),
+    ),
+    "check": About(
+        "Check rows, rewards and a model's template before training.",
+        ("r1 check -m runs/demo/base --rewards accuracy,format problems.jsonl", "r1 check --json problems.jsonl | jq ."),
+    ),
+    "rewards": About("List the rewards that can be asked for.", ("r1 rewards", "r1 rewards --json | jq .")),
+    "lineage": About(
+        "Show how a file or a model was made, back to the raw data.", ("r1 lineage runs/sft", "r1 lineage --json mixed.jsonl | jq .sources")
+    ),
 }
 TAIL = """Settings come from flags, then R1_* variables, then -c FILE, then --preset, then the defaults.
 Exit codes: 0 done; 1 ran and failed, or an asked condition is false; 2 usage, configuration or input;
@@ -105,8 +133,12 @@ def short_help() -> str:
 
 def root_help(width: int | None = None) -> str:
     """What `r1 --help` says."""
-    options = [("    --version", "the versions of r1 and of what it runs on"), ("-h, --help", "show this text"),
-               ("    --install-completion", "complete commands and flags in this shell"), ("    --show-completion", "print it")]
+    options = [
+        ("    --version", "the versions of r1 and of what it runs on"),
+        ("-h, --help", "show this text"),
+        ("    --install-completion", "complete commands and flags in this shell"),
+        ("    --show-completion", "print it"),
+    ]
     about = "The DeepSeek-R1 recipe as shell commands: rows flow through pipes, models live in run directories."
     return "\n\n".join([about, short_help(), _section("Options", options, width), TAIL])
 

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
+import msgspec
+
 from r1cli.errors import Exit, R1Error
 
 Message = dict[str, Any]
@@ -73,15 +75,29 @@ def _rebuild(fields: dict[str, Any], where: str, raw: str | None) -> Row:
 def parse(line: str, where: str = "") -> Row:
     """One JSON line as a row. Raises `R1Error` (exit 2) naming `where` when it is not a JSON object."""
     try:
-        value = _DECODER.decode(line)
+        value = _FAST.decode(line)  # twice as fast as json, and as strict; what it refuses, json reads again or says why not
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        value = _parse_slowly(line, where)
+    if not isinstance(value, dict):
+        raise R1Error(
+            f"{where}: a row must be a JSON object, found {type(value).__name__}",
+            hint="one object a line; `jq -c '.[]'` turns an array into lines",
+            code=Exit.USAGE,
+        )
+    return Row(value, where=where, raw=line)
+
+
+def _parse_slowly(line: str, where: str) -> Any:
+    """JSON with everything that it may hold, halves of surrogate pairs included; the error says where a line is broken."""
+    try:
+        return _DECODER.decode(line)
     except (ValueError, RecursionError) as error:
         reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-        raise R1Error(f"{where}: not valid JSON ({reason})", hint="mend the line, or pass --skip-bad to count and leave out bad lines",
-                      code=Exit.USAGE) from None
-    if not isinstance(value, dict):
-        raise R1Error(f"{where}: a row must be a JSON object, found {type(value).__name__}",
-                      hint="one object a line; `jq -c '.[]'` turns an array into lines", code=Exit.USAGE)
-    return Row(value, where=where, raw=line)
+        raise R1Error(
+            f"{where}: not valid JSON ({reason})",
+            hint="mend the line, or pass --skip-bad to count and leave out bad lines",
+            code=Exit.USAGE,
+        ) from None
 
 
 def _refuse_constant(name: str) -> float:
@@ -95,6 +111,7 @@ def _finite(digits: str) -> float:
     return value
 
 
+_FAST = msgspec.json.Decoder()
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
@@ -123,13 +140,19 @@ def stable_id(prompt: Prompt) -> str:
 def with_id(row: Row) -> Row:
     """The row with an `id`: its own, or a stable hash of its prompt (of the whole row when it has no prompt).
 
-    An id is a string or a number; a null one counts as missing. Anything else is an `R1Error` (exit 2).
+    The id goes in front; the rest of the row's line stays as it was written. An id is a string or a number; a null one counts as missing.
+    Anything else is an `R1Error` (exit 2).
     """
     if row.get("id") is not None:
         require(row, "id", str, int, float)
         return row
     key = row["prompt"] if "prompt" in row else json.dumps(row, ensure_ascii=False, sort_keys=True)
-    return Row({"id": None, **row, **{"id": stable_id(key)}}, where=row.where)
+    new = stable_id(key)
+    raw = None
+    if row.raw is not None and "id" not in row:
+        fields = row.raw.lstrip()[1:].lstrip()
+        raw = f'{{"id": "{new}"{", " if row else ""}{fields}'
+    return Row({"id": None, **row, **{"id": new}}, where=row.where, raw=raw)
 
 
 def seed_of(seed: int, row_id: Any, sample: int) -> int:
@@ -149,8 +172,11 @@ def require(row: Row, field: str, *kinds: type) -> Any:
         wanted = f" ({expected})" if expected else ""
         what = f"{name}{label} has no field `{field}`{wanted}; it has {', '.join(row) or 'no fields'}"
         raise R1Error(what, hint=f"rename a column with --map {field}=COLUMN", code=Exit.USAGE)
-    raise R1Error(f"{name}{label}: field `{field}` must be {expected}, found {type(row[field]).__name__}",
-                  hint=f"mend the field, or take another column with --map {field}=COLUMN", code=Exit.USAGE)
+    raise R1Error(
+        f"{name}{label}: field `{field}` must be {expected}, found {type(row[field]).__name__}",
+        hint=f"mend the field, or take another column with --map {field}=COLUMN",
+        code=Exit.USAGE,
+    )
 
 
 def messages_of(prompt: Prompt) -> list[Message]:

@@ -3,7 +3,6 @@
 The commands' own are in `settings.py`. Nothing heavy is imported here.
 """
 
-
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -28,7 +27,22 @@ class Flag:
 
 INPUT, OUTPUT, MODEL, SAMPLING, REWARDS, TRAINING, RUN = "Input", "Output", "Model", "Sampling", "Rewards", "Training", "Run"
 DTYPES = ("auto", "bfloat16", "float32", "float16")
+ENGINES = ("auto", "vllm", "transformers", "server")
+SANDBOX_LEVELS = ("limits", "seccomp", "confined", "namespaces", "bubblewrap")
 SCHEDULES = ("constant", "cosine", "linear")
+
+
+class Changing(str):
+    """A whole number that changes at steps: `32768,65536@8200` is 32768, and 65536 from step 8200 on."""
+
+    def switches(self) -> tuple[tuple[int, int], ...]:
+        """(from this step on, value), the first from 0. Raises ValueError when the text says no such thing."""
+        parts = [part.split("@") for part in self.split(",")]
+        found = tuple((int(start[0]) if start else 0, int(value)) for value, *start in parts)
+        starts = [start for start, _ in found]
+        if any(len(part) > 2 for part in parts) or starts[0] != 0 or starts != sorted(set(starts)):
+            raise ValueError(f"`{self}` does not name a first value and then VALUE@STEP with rising steps")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +108,21 @@ class ModelSettings:
 class EngineSettings:
     """Which sampler. auto is vllm where it can be imported, else transformers."""
 
-    engine: Annotated[str, Flag("sampler", MODEL, choices=("auto", "vllm", "transformers"))] = "auto"
+    engine: Annotated[str, Flag("sampler; auto is the server of --url, or vllm", MODEL, choices=ENGINES)] = "auto"
     max_model_len: Annotated[
         int | None, Flag("longest prompt + completion the engine makes room for (default: what the longest prompt needs)", MODEL, min=1)
     ] = None
     gpu_memory: Annotated[float, Flag("share of GPU memory vLLM may take", MODEL, min=0.05, max=1.0)] = 0.9
     kv_cache_gib: Annotated[float, Flag("KV cache of vLLM on a CPU, in GiB", MODEL, min=0.1)] = 1.0
-    batch_size: Annotated[int, Flag("most sequences that are generated at the same time", MODEL, min=1)] = 64
+    batch_size: Annotated[int, Flag("most sequences that are generated at the same time by an engine or a server", MODEL, min=1)] = 64
+    url: Annotated[
+        list[str],
+        Flag("OpenAI-compatible server to draw from, such as `vllm serve` (repeatable); --model is its name there, or a folder", MODEL),
+    ] = field(default_factory=list)
+    api_key_env: Annotated[str | None, Flag("environment variable that holds the key of the server", MODEL, metavar="NAME")] = None
+    request_timeout: Annotated[float, Flag("seconds a server may take for one completion", MODEL, min=0.1)] = 1800.0
+    retries: Annotated[int, Flag("times a completion may fail by an error of its server", MODEL, min=0)] = 8
+    server_wait: Annotated[float, Flag("seconds to wait while no server gives anything", MODEL, min=0.1)] = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +130,12 @@ class PromptSettings:
     """How a row's prompt becomes the text the model sees."""
 
     template: Annotated[
-        str, Flag("prompt template: chat, boxed (chat, asks for \\boxed{}), r1-zero, raw, or a file with {prompt} in it", SAMPLING)
+        str,
+        Flag(
+            "prompt template: chat, boxed (asks for \\boxed{}), reflect (asks for reflection and verification), r1-zero, raw, or a file "
+            "with {prompt} in it; rewrite makes the reasoning of completion rows readable",
+            SAMPLING,
+        ),
     ] = "chat"
     system: Annotated[str | None, Flag("system message", SAMPLING)] = None
     think_prefix: Annotated[bool, Flag("open <think> in the prompt, for models that skip thinking", SAMPLING)] = False
@@ -124,6 +151,7 @@ class SamplingSettings(PromptSettings):
     top_k: Annotated[int, Flag("most likely tokens to draw from; 0 is all", SAMPLING, min=0)] = 0
     max_completion_length: Annotated[int, Flag("most new tokens a completion", SAMPLING, min=1)] = 1024
     stop: Annotated[list[str], Flag("end a completion after this string (repeatable)", SAMPLING)] = field(default_factory=list)
+    shuffle_choices: Annotated[bool, Flag("put the options of rows with `choices` in an order drawn from --seed and id", SAMPLING)] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,9 +162,11 @@ class RewardSettings:
         str, Flag("rewards with weights: accuracy,format=0.5,path/to/file.py:function (see `r1 rewards`)", REWARDS, metavar="NAME[=W],...")
     ] = "accuracy,format"
     reward_workers: Annotated[int, Flag("reward processes; 0 is one per core", REWARDS, min=0)] = 0
-    reward_timeout: Annotated[
-        float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)
-    ] = 5.0
+    reward_timeout: Annotated[float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)] = (
+        5.0
+    )
+    sandbox_level: Annotated[str, Flag("least sandbox level at which model code runs", REWARDS, choices=SANDBOX_LEVELS)] = "confined"
+    unsafe: Annotated[bool, Flag("run model code even where the sandbox does not reach that level", REWARDS)] = False
 
 
 @dataclass(frozen=True, kw_only=True)

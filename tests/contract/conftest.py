@@ -42,8 +42,16 @@ def r1(tmp_path: Path) -> Run:
 
     def run(*words: str, stdin: str = "", env: dict[str, str] | None = None, fake: str = "", timeout: float = 300) -> Done:
         extra = {**(env or {}), **({"R1TEST_COMMAND": fake} if fake else {})}
-        return subprocess.run([*command_line(bool(fake)), *words], input=stdin, capture_output=True, encoding="utf-8", cwd=tmp_path,
-                              env=environment(**extra), timeout=timeout, check=False)
+        return subprocess.run(
+            [*command_line(bool(fake)), *words],
+            input=stdin,
+            capture_output=True,
+            encoding="utf-8",
+            cwd=tmp_path,
+            env=environment(**extra),
+            timeout=timeout,
+            check=False,
+        )
 
     return run
 

@@ -30,7 +30,13 @@ CALLS = {
     "report": ["report", "ROWS"],
 }
 READS: dict[str, dict[str, Any]] = {
-    "reject": COMPLETION, "mix": PROMPT, "sft": SFT, "grpo": PROMPT, "distill": COMPLETION, "eval": COMPLETION, "check": PROMPT,
+    "reject": COMPLETION,
+    "mix": PROMPT,
+    "sft": SFT,
+    "grpo": PROMPT,
+    "distill": COMPLETION,
+    "eval": COMPLETION,
+    "check": PROMPT,
 }
 
 
@@ -69,10 +75,19 @@ def test_a_broken_line_is_named(call, tmp_path: Path, command: str) -> None:
     assert all(json.loads(line)["id"] < 6 for line in done.stdout.splitlines()), "rows before it may have come out, whole"
 
 
-@pytest.mark.parametrize(("command", "field"), [
-    ("reject", "completion"), ("reject", "answer"), ("sft", "messages"), ("grpo", "prompt"), ("grpo", "answer"), ("distill", "completion"),
-    ("eval", "completion"), ("eval", "answer"),
-])
+@pytest.mark.parametrize(
+    ("command", "field"),
+    [
+        ("reject", "completion"),
+        ("reject", "answer"),
+        ("sft", "messages"),
+        ("grpo", "prompt"),
+        ("grpo", "answer"),
+        ("distill", "completion"),
+        ("eval", "completion"),
+        ("eval", "answer"),
+    ],
+)
 def test_a_missing_field_is_named_with_row_and_line(call, tmp_path: Path, command: str, field: str) -> None:
     row = {name: value for name, value in READS[command].items() if name != field}
     write(tmp_path / "rows.jsonl", {"id": "first", **row, "source": "book"})
@@ -90,7 +105,8 @@ def test_an_unknown_reward_has_a_nearest_name(call, tmp_path: Path, command: str
 
 
 MODELS = {command: words for command, words in CALLS.items() if "{model}" in words} | {
-    "eval": ["eval", "-m", "{model}", "ROWS"], "check": ["check", "-m", "{model}", "ROWS"],
+    "eval": ["eval", "-m", "{model}", "ROWS"],
+    "check": ["check", "-m", "{model}", "ROWS"],
     "distill": ["distill", "--teacher", "{model}", "--student", "{model}", "-o", "run", "ROWS"],
 }
 

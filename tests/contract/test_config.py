@@ -18,8 +18,28 @@ def run(settings, context):
 
 def test_every_layer_reaches_the_command_with_its_source(r1: Run, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text("seed = 4\n[grpo]\nlr = 0.4\nbeta = 0.4\nsteps = 4\n")
-    done = r1("grpo", "-m", "base", "-o", "out", "--lr", "0.1", "-c", "recipe.toml", "--preset", "r1-zero", "-qq", "--no-mask-truncated",
-              "--stop", "a", "--stop", "b", "rows.jsonl", fake=SHOW, env={"R1_GRPO_BETA": "0.2", "R1_LR": "0.2"})
+    done = r1(
+        "grpo",
+        "-m",
+        "base",
+        "-o",
+        "out",
+        "--lr",
+        "0.1",
+        "-c",
+        "recipe.toml",
+        "--preset",
+        "r1-zero",
+        "-qq",
+        "--no-mask-truncated",
+        "--stop",
+        "a",
+        "--stop",
+        "b",
+        "rows.jsonl",
+        fake=SHOW,
+        env={"R1_GRPO_BETA": "0.2", "R1_LR": "0.2"},
+    )
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
     values = {name: (shown["settings"][name], shown["sources"][name]) for name in shown["settings"]}

@@ -67,8 +67,15 @@ def test_no_rows_and_a_keyboard_show_the_examples(command: str) -> None:
 
     words = {"sample": ["-m", "m"], "sft": ["-m", "m", "-o", "o"], "grpo": ["-m", "m", "-o", "o"], "distill": ["--student", "s", "-o", "o"]}
     _, theirs = pty.openpty()
-    done = subprocess.run([sys.executable, "-m", "r1cli", command, *words.get(command, [])], stdin=theirs, capture_output=True, text=True,
-                          env=environment(), timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "r1cli", command, *words.get(command, [])],
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 2
     assert done.stdout == ""
     assert f"  r1 {command} " in done.stderr or f"| r1 {command} " in done.stderr

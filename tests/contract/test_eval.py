@@ -16,8 +16,17 @@ def r1(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
 
 
 def completion(problem: int, sample: int, answer: str, **more: Any) -> dict[str, Any]:
-    return {"id": f"p{problem}", "prompt": "1 + 1", "answer": "2", "sample": sample, "finish_reason": "stop", "num_tokens": 5, "model": "m",
-            "completion": f"<think>\nhm\n</think>\n<answer>{answer}</answer>", **more}
+    return {
+        "id": f"p{problem}",
+        "prompt": "1 + 1",
+        "answer": "2",
+        "sample": sample,
+        "finish_reason": "stop",
+        "num_tokens": 5,
+        "model": "m",
+        "completion": f"<think>\nhm\n</think>\n<answer>{answer}</answer>",
+        **more,
+    }
 
 
 @pytest.fixture
@@ -25,8 +34,11 @@ def rows(tmp_path: Path) -> Path:
     """Four problems x 4 completions: all right; one right in four, a wrong majority; none right; two cut short."""
     answers = ["2222", "2333", "4567", "2299"]
     path = tmp_path / "completions.jsonl"
-    found = [completion(p, s, a, finish_reason="length" if (p, s) in ((3, 2), (3, 3)) else "stop")
-             for p, text in enumerate(answers) for s, a in enumerate(text)]
+    found = [
+        completion(p, s, a, finish_reason="length" if (p, s) in ((3, 2), (3, 3)) else "stop")
+        for p, text in enumerate(answers)
+        for s, a in enumerate(text)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in reversed(found)))  # order does not matter
     return path
 
@@ -170,3 +182,26 @@ def test_a_model_is_sampled_and_scored_in_one_go(tiny: Path, tmp_path: Path) -> 
     assert scores["truncated"] == sum(row["finish_reason"] == "length" for row in rows) / 6
     again = json.loads(r1("eval", "--json", str(kept)).stdout)
     assert [again[key] for key in ("pass@1", "cons@k", "mean_tokens")] == [scores[key] for key in ("pass@1", "cons@k", "mean_tokens")]
+
+
+def test_options_are_shuffled_by_seed_when_asked(tiny: Path, tmp_path: Path) -> None:
+    """The prompt, `choices` and `answer` of every row change together, the same way for the same seed; other rows stay as they are."""
+    metals = ["copper", "tin", "iron", "gold"]
+    asked = [{"id": f"p{i}", "prompt": f"{i}: which rusts?", "choices": metals, "answer": "C"} for i in range(6)]
+    problems = "".join(json.dumps(row) + "\n" for row in [*asked, {"id": "plain", "prompt": "1 + 1?", "answer": "2"}])
+    model = ("-m", str(tiny), "--engine", "transformers", "--dtype", "float32", "--max-completion-length", "2", "--shuffle-choices")
+    drawn = {}
+    for name, seed in (("a", "1"), ("again", "1"), ("b", "2")):
+        kept = tmp_path / f"{name}.jsonl"
+        done = r1("eval", *model, "--seed", seed, "--rows", str(kept), stdin=problems)
+        assert done.returncode == 0, done.stderr
+        drawn[name] = {row["id"]: row for row in map(json.loads, kept.read_text().splitlines())}
+    for row in drawn["a"].values():
+        if row["id"] == "plain":
+            assert row["prompt"] == "1 + 1?"
+            continue
+        assert row["choices"]["ABCD".index(row["answer"])] == "iron"
+        assert row["prompt"].endswith("\n".join(f"{letter}. {text}" for letter, text in zip("ABCD", row["choices"], strict=True)))
+    orders = {name: [row.get("choices") for row in sorted(rows.values(), key=lambda r: r["id"])] for name, rows in drawn.items()}
+    assert orders["a"] == orders["again"] != orders["b"]
+    assert len({tuple(order) for order in orders["a"] if order}) > 1

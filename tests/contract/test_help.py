@@ -56,10 +56,16 @@ def test_version_names_what_decides_results(r1: Run) -> None:
     assert f"python {sys.version.split()[0]}" in done.stdout
 
 
-@pytest.mark.parametrize(("words", "wanted"), [
-    ("r1 gr", "grpo"), ("r1 sft --lr-sch", "--lr-schedule"), ("r1 grpo --loss dr", "dr_grpo"), ("r1 grpo --preset r1-z", "r1-zero"),
-    ("r1 reject --rewards accuracy,for", "accuracy,format"),
-])
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("r1 gr", "grpo"),
+        ("r1 sft --lr-sch", "--lr-schedule"),
+        ("r1 grpo --loss dr", "dr_grpo"),
+        ("r1 grpo --preset r1-z", "r1-zero"),
+        ("r1 reject --rewards accuracy,for", "accuracy,format"),
+    ],
+)
 def test_completion_knows_commands_flags_and_choices(words: str, wanted: str) -> None:
     env = environment(_R1_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(len(words.split()) - 1))
     done = subprocess.run([sys.executable, "-m", "r1cli"], capture_output=True, text=True, env=env, check=False)

@@ -23,8 +23,7 @@ def test_counts_and_weights(r1: Run, tmp_path: Path) -> None:
     got = ids(done.stdout)
     assert {name: sum(i.startswith(name) for i in got) for name in "abc"} == {"a": 5, "b": 15, "c": 5}
     assert len(set(got)) == 25
-    assert done.stderr.split("\n")[:2] == ["mix: 120 rows in, 25 out, 0 dropped, 95 not drawn",
-                                           "of each: a.jsonl 5, b.jsonl 15, c.jsonl 5"]
+    assert done.stderr.split("\n")[:2] == ["mix: 120 rows in, 25 out, 0 dropped, 95 not drawn", "of each: a.jsonl 5, b.jsonl 15, c.jsonl 5"]
 
 
 def test_the_seed_decides_the_bytes_and_the_order_of_the_inputs_does_not(r1: Run, tmp_path: Path) -> None:
@@ -56,9 +55,15 @@ def test_duplicates_and_overlaps_are_dropped_before_counting(r1: Run, tmp_path: 
     assert made["counts"]["dropped"] == {"duplicate": 1, "shares 3 words in a row with a benchmark": 2}
     assert made["overlaps"] == [
         {"row_id": "a4", "row": "a.jsonl:5", "benchmark": "bench.jsonl:2", "words": "a number 4"},
-        {"row_id": "y", "row": "more.jsonl:2", "benchmark": "bench.jsonl:1", "words": "one two three"}]
-    assert made["inputs"][0] == {"name": "a.jsonl", "rows": 10, "bad": 0, "bytes": (tmp_path / "a.jsonl").stat().st_size,
-                                 "sha256": hashlib.sha256((tmp_path / "a.jsonl").read_bytes()).hexdigest()}
+        {"row_id": "y", "row": "more.jsonl:2", "benchmark": "bench.jsonl:1", "words": "one two three"},
+    ]
+    assert made["inputs"][0] == {
+        "name": "a.jsonl",
+        "rows": 10,
+        "bad": 0,
+        "bytes": (tmp_path / "a.jsonl").stat().st_size,
+        "sha256": hashlib.sha256((tmp_path / "a.jsonl").read_bytes()).hexdigest(),
+    }
 
 
 def test_a_template_that_looks_like_a_leak_is_pointed_out(r1: Run, tmp_path: Path) -> None:

@@ -77,8 +77,15 @@ def test_input_and_output_may_be_the_same_file(r1: Run, tmp_path: Path) -> None:
 
 @contextmanager
 def process(*words: str, cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
-    started = subprocess.Popen([*command_line(), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               cwd=cwd, env=environment(), bufsize=0)
+    started = subprocess.Popen(
+        [*command_line(), *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+        env=environment(),
+        bufsize=0,
+    )
     try:
         yield started
     finally:
@@ -127,8 +134,14 @@ def test_a_reader_that_leaves_ends_the_command_even_while_its_input_is_silent(tm
 def test_head_in_a_shell(tmp_path: Path, command: tuple[str, ...]) -> None:
     (tmp_path / "many.jsonl").write_text(TEXT * 3000, "utf-8")
     words = " ".join([*command_line(), *command, "many.jsonl"])
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {words} | head -1"], capture_output=True, cwd=tmp_path, env=environment(),
-                          timeout=120, check=False)
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {words} | head -1"],
+        capture_output=True,
+        cwd=tmp_path,
+        env=environment(),
+        timeout=120,
+        check=False,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, LINES[0].encode() + b"\n", b"")
 
 
@@ -188,8 +201,14 @@ def test_parquet_and_compressed_bytes_on_a_pipe(r1: Run, tmp_path: Path) -> None
     assert piped.returncode == 2
     assert b"error: stdin: Parquet cannot be read from a pipe" in piped.stderr
     (tmp_path / "a.gz").write_bytes(gzip.compress(TEXT.encode()))
-    done = subprocess.run(["bash", "-c", f"{words} < a.gz && {words} <(zcat a.gz)"], capture_output=True, encoding="utf-8", cwd=tmp_path,
-                          env=environment(), check=False)
+    done = subprocess.run(
+        ["bash", "-c", f"{words} < a.gz && {words} <(zcat a.gz)"],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=tmp_path,
+        env=environment(),
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (0, TEXT * 2), done.stderr
 
 
@@ -197,7 +216,14 @@ def test_parquet_and_compressed_bytes_on_a_pipe(r1: Run, tmp_path: Path) -> None
 @pytest.mark.parametrize("command", [REJECT, MIX], ids=["reject", "mix"])
 def test_a_full_disk_behind_stdout(tmp_path: Path, command: tuple[str, ...]) -> None:
     words = " ".join([*command_line(), *command])
-    done = subprocess.run(["bash", "-c", f"{words} > /dev/full"], input=TEXT, capture_output=True, encoding="utf-8", cwd=tmp_path,
-                          env=environment(), check=False)
+    done = subprocess.run(
+        ["bash", "-c", f"{words} > /dev/full"],
+        input=TEXT,
+        capture_output=True,
+        encoding="utf-8",
+        cwd=tmp_path,
+        env=environment(),
+        check=False,
+    )
     assert done.returncode == 1
     assert done.stderr.split("\n")[0] == "error: cannot write stdout: No space left on device"

@@ -114,8 +114,15 @@ def test_a_model_without_a_chat_template_names_the_way_out(r1, tmp_path):
 
 
 def _start(cwd: Path, *words: str) -> subprocess.Popen:
-    return subprocess.Popen([*command_line(), "sample", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            cwd=cwd, env=environment(), text=True)
+    return subprocess.Popen(
+        [*command_line(), "sample", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+        env=environment(),
+        text=True,
+    )
 
 
 def test_rows_come_while_stdin_is_open_and_a_reader_that_leaves_ends_it_silently(tiny, tmp_path):

@@ -29,8 +29,14 @@ def run(settings, context):
 
 
 def start(folder: Path, *words: str, at_the_end: str = "pass") -> "subprocess.Popen[str]":
-    process = subprocess.Popen([*command_line(fake=True), "sample", *words], cwd=folder, text=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, env=environment(R1TEST_COMMAND=LOOP.replace("PLACE", at_the_end)))
+    process = subprocess.Popen(
+        [*command_line(fake=True), "sample", *words],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(R1TEST_COMMAND=LOOP.replace("PLACE", at_the_end)),
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == '{"id": 0}\n'
     return process
@@ -52,8 +58,9 @@ def test_ctrl_c_keeps_rows_and_names_the_command_that_continues(tmp_path: Path) 
     assert process.returncode == 130
     assert (tmp_path / "cleaned").exists()
     assert rows == "" or rows.endswith("}\n"), "whole rows only"
-    assert said == ("interrupted: ending, what is finished is kept; Ctrl-C again kills\n"
-                    "hint: r1 sample -m 'my model' rows.jsonl --resume\n")
+    assert said == (
+        "interrupted: ending, what is finished is kept; Ctrl-C again kills\nhint: r1 sample -m 'my model' rows.jsonl --resume\n"
+    )
 
 
 def test_a_second_ctrl_c_kills(tmp_path: Path) -> None:
@@ -78,8 +85,15 @@ def shell(line: str, folder: Path, fake: str) -> "subprocess.CompletedProcess[st
     """A line of bash in which $R1 is the fake command; the exit codes of its pipeline are the last line of stdout."""
     quoted = " ".join(f"'{word}'" if "\n" not in word else '"$FAKE"' for word in command_line(fake=True))
     script = line.replace("$R1", quoted) + '; echo "${PIPESTATUS[@]}"'
-    return subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=120, check=False,
-                          env=environment(R1TEST_COMMAND=fake, FAKE=FAKE))
+    return subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment(R1TEST_COMMAND=fake, FAKE=FAKE),
+    )
 
 
 @pytest.mark.parametrize("rows", [3, 100_000])
@@ -158,8 +172,15 @@ def run(settings, context):
     reader = threading.Thread(target=read)
     reader.start()
     with (tmp_path / "rows.jsonl").open("w") as rows:
-        code = subprocess.run([*command_line(fake=True), "mix", "a"], stdin=subprocess.DEVNULL, stdout=rows, stderr=theirs, timeout=60,
-                              env=environment(R1TEST_COMMAND=fake, TERM="xterm"), check=False).returncode
+        code = subprocess.run(
+            [*command_line(fake=True), "mix", "a"],
+            stdin=subprocess.DEVNULL,
+            stdout=rows,
+            stderr=theirs,
+            timeout=60,
+            env=environment(R1TEST_COMMAND=fake, TERM="xterm"),
+            check=False,
+        ).returncode
     os.close(theirs)
     reader.join(timeout=10)
     assert code == 0

@@ -1,4 +1,4 @@
-"""Both engines against an outside oracle: the Hugging Face model itself, run on one sequence at a time in float32."""
+"""Every engine against an outside oracle: the Hugging Face model itself, run on one sequence at a time in float32."""
 
 import itertools
 
@@ -6,18 +6,29 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from r1cli.engines.load import load_engine
+from r1cli.engines.load import Remote, load_engine
 from r1cli.engines.protocol import Request, SamplingParams
 from r1cli.errors import R1Error
 from tests.tiny import tiny_model
+from tests.vllm_server import serve
 
 MAX_LEN = 128
 PROMPTS = [[40 + i] * (1 + 3 * i) for i in range(9)]  # lengths 1 to 25: padding and different starts
 
 
-@pytest.fixture(scope="module", params=[pytest.param("vllm", marks=pytest.mark.vllm), "transformers"])
-def engine(request, tiny):
+ENGINES = [pytest.param("vllm", marks=pytest.mark.vllm), "transformers",
+           pytest.param("server", marks=[pytest.mark.vllm, pytest.mark.slow])]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request, tiny, tmp_path_factory):
     """Four slots for nine requests: sequences end, and others take their place."""
+    if request.param == "server":
+        with serve(tiny, max_model_len=MAX_LEN, max_num_seqs=4, log=tmp_path_factory.mktemp("server") / "log") as url:
+            loaded = load_engine(str(tiny), batch_size=4, remote=Remote(urls=(url,), timeout=60.0, patience=30.0))
+            yield loaded
+            loaded.close()
+        return
     loaded = load_engine(str(tiny), engine=request.param, dtype="float32", max_model_len=MAX_LEN, batch_size=4, kv_cache_gib=0.1)
     yield loaded
     loaded.close()

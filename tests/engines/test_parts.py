@@ -1,6 +1,8 @@
 """The parts of the engines: choosing tokens, feeding requests, the watchdog, what a model folder says, which engine is taken."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 
@@ -87,6 +89,17 @@ def test_the_watchdog_names_what_is_waited_for(caplog):
             time.sleep(0.02)
     watchdog.close()
     assert "still waiting for a step that hangs" in caplog.text
+
+
+def test_a_wait_without_end_ends_the_process_with_what_it_waited_for():
+    program = (
+        "import time; from r1cli.engines.watchdog import Watchdog\n"
+        "with Watchdog(limit=0.1).waiting('a step that hangs', deadline=0.3): time.sleep(60)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=50, check=False)
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-3:] == ["error: waited 0 s for a step that hangs, which did not come", "",
+                                             "hint: --resume continues; --verbose shows the engine's log"]  # fmt: skip
 
 
 def test_every_end_token_counts(tmp_path):

@@ -9,13 +9,16 @@ from r1cli.io.dataset import DataSet, parse
 from r1cli.io.stream import read_rows
 
 
-@pytest.mark.parametrize(("name", "path", "config", "revision", "split"), [
-    ("hf:org/name", "org/name", None, None, None),
-    ("hf:org/name@v1.2:train", "org/name", None, "v1.2", "train"),
-    ("hf:openai/gsm8k/main:test", "openai/gsm8k", "main", None, "test"),
-    ("hf:org/name@refs/pr/3:train[:10]", "org/name", None, "refs/pr/3", "train[:10]"),
-    ("hf:squad", "squad", None, None, None),
-])
+@pytest.mark.parametrize(
+    ("name", "path", "config", "revision", "split"),
+    [
+        ("hf:org/name", "org/name", None, None, None),
+        ("hf:org/name@v1.2:train", "org/name", None, "v1.2", "train"),
+        ("hf:openai/gsm8k/main:test", "openai/gsm8k", "main", None, "test"),
+        ("hf:org/name@refs/pr/3:train[:10]", "org/name", None, "refs/pr/3", "train[:10]"),
+        ("hf:squad", "squad", None, None, None),
+    ],
+)
 def test_hub_names(name: str, path: str, config: str | None, revision: str | None, split: str | None) -> None:
     assert parse(name) == DataSet(name, path, config, revision, split)
 

@@ -37,10 +37,15 @@ def test_no_map_leaves_the_row_itself() -> None:
     assert FieldMap(["a=a"]).apply(row) is row
 
 
-@pytest.mark.parametrize(("pairs", "message"), [
-    (["answer"], "is not field=column"), (["answer="], "is not field=column"), (["=x"], "is not field=column"),
-    (["a=b", "a=c"], "gives field `a` two columns: `b` and `c`"),
-])
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["answer"], "is not field=column"),
+        (["answer="], "is not field=column"),
+        (["=x"], "is not field=column"),
+        (["a=b", "a=c"], "gives field `a` two columns: `b` and `c`"),
+    ],
+)
 def test_pairs_that_make_no_sense(pairs: list[str], message: str) -> None:
     with pytest.raises(R1Error, match=message) as caught:
         FieldMap(pairs)

@@ -173,8 +173,15 @@ def test_code_diff_holds_what_git_does_not(tmp_path: Path, monkeypatch: pytest.M
 
 def test_manifests_of_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"id": 1}\n')
-    path = manifest.write(tmp_path / "a.jsonl", command="mix", settings=Settings(), inputs=[manifest.describe("-", 3)],
-                          outputs=[tmp_path / "a.jsonl"], counts={"out": 1}, started=0.0)
+    path = manifest.write(
+        tmp_path / "a.jsonl",
+        command="mix",
+        settings=Settings(),
+        inputs=[manifest.describe("-", 3)],
+        outputs=[tmp_path / "a.jsonl"],
+        counts={"out": 1},
+        started=0.0,
+    )
     assert path == tmp_path / "a.jsonl.manifest.json"
     found = manifest.read(tmp_path / "a.jsonl")
     assert found is not None

@@ -56,10 +56,16 @@ def test_rows_know_their_line_and_the_reader_its_sources(tmp_path: Path) -> None
     assert reader.where == f"{two}:1"
 
 
-@pytest.mark.parametrize(("bad", "reason"), [
-    (b'{"id": 1', "not valid JSON"), (b'"x"', "must be a JSON object, found str"), (b'{"id": "\xff"}', r"not UTF-8 \(byte 9 of the line\)"),
-    (b'{"id": NaN}', "NaN is not JSON"), (b'{"id": {}}', "field `id` must be string or int or float"),
-])
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (b'{"id": 1', "not valid JSON"),
+        (b'"x"', "must be a JSON object, found str"),
+        (b'{"id": "\xff"}', r"not UTF-8 \(byte 9 of the line\)"),
+        (b'{"id": NaN}', "NaN is not JSON"),
+        (b'{"id": {}}', "field `id` must be string or int or float"),
+    ],
+)
 def test_a_bad_line_stops_or_is_counted(tmp_path: Path, bad: bytes, reason: str) -> None:
     good = b'{"id": 5}\n'
     path = write(tmp_path / "a.jsonl", good * 6 + bad + b"\n" + good)
@@ -103,14 +109,17 @@ def test_empty_files_have_no_rows(tmp_path: Path) -> None:
     assert lines(write(tmp_path / "zero.jsonl.zst", b"")) == []
 
 
-@pytest.mark.parametrize(("name", "data", "message", "hint"), [
-    ("a.jsonl", TEXT.encode("utf-16"), "UTF-16", "iconv"),
-    ("a.json", b'[\n {"id": 1}\n]\n', "one JSON array", "jq -c"),
-    ("a.jsonl", b'[{"id": 1}]\n', "must be a JSON object, found list", "jq -c"),
-    ("a.csv", b"id\n1\n", "the suffix does not say", ".parquet"),
-    ("a.parquet", b"PAR1 nothing", "not a readable Parquet file", "damaged"),
-    ("data-00000-of-00001.arrow", b"", "the suffix|saved data set", ""),
-])
+@pytest.mark.parametrize(
+    ("name", "data", "message", "hint"),
+    [
+        ("a.jsonl", TEXT.encode("utf-16"), "UTF-16", "iconv"),
+        ("a.json", b'[\n {"id": 1}\n]\n', "one JSON array", "jq -c"),
+        ("a.jsonl", b'[{"id": 1}]\n', "must be a JSON object, found list", "jq -c"),
+        ("a.csv", b"id\n1\n", "the suffix does not say", ".parquet"),
+        ("a.parquet", b"PAR1 nothing", "not a readable Parquet file", "damaged"),
+        ("data-00000-of-00001.arrow", b"", "the suffix|saved data set", ""),
+    ],
+)
 def test_files_of_another_kind_are_refused_with_a_way_out(tmp_path: Path, name: str, data: bytes, message: str, hint: str) -> None:
     with pytest.raises(R1Error, match=message) as caught:
         lines(write(tmp_path / name, data))

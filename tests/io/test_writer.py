@@ -31,7 +31,9 @@ def test_jsonl_is_utf8_with_newlines_and_compression_is_deterministic(tmp_path: 
                 writer.write_all(ROWS)
             assert writer.count == 2
     read: dict[str, Callable[[bytes], bytes]] = {
-        "a.jsonl": bytes, "a.jsonl.gz": gzip.decompress, "a.jsonl.zst": zstandard.ZstdDecompressor().decompressobj().decompress,
+        "a.jsonl": bytes,
+        "a.jsonl.gz": gzip.decompress,
+        "a.jsonl.zst": zstandard.ZstdDecompressor().decompressobj().decompress,
     }
     for name, unpack in read.items():
         one = (tmp_path / "one" / name).read_bytes()
@@ -165,10 +167,17 @@ def test_resuming_mends_a_torn_line_and_refuses_what_it_cannot_continue(tmp_path
     assert len(list(read_rows([str(tmp_path / "new.parquet")]))) == 2
 
 
-@pytest.mark.parametrize(("before", "after", "cut"), [
-    ("", "", 0), ('{"a": 1}\n', '{"a": 1}\n', 0), ('{"a": 1}', '{"a": 1}\n', 0), ('{"a": 1}\n{"b', '{"a": 1}\n', 3), ('{"b', "", 3),
-    ('{"a": 1}\n12', '{"a": 1}\n', 2),
-])
+@pytest.mark.parametrize(
+    ("before", "after", "cut"),
+    [
+        ("", "", 0),
+        ('{"a": 1}\n', '{"a": 1}\n', 0),
+        ('{"a": 1}', '{"a": 1}\n', 0),
+        ('{"a": 1}\n{"b', '{"a": 1}\n', 3),
+        ('{"b', "", 3),
+        ('{"a": 1}\n12', '{"a": 1}\n', 2),
+    ],
+)
 def test_repairing_a_tail(tmp_path: Path, before: str, after: str, cut: int) -> None:
     (tmp_path / "a.jsonl").write_text(before)
     assert jsonl.repair_tail(tmp_path / "a.jsonl") == cut

@@ -7,8 +7,12 @@ from r1cli.metrics.scores import Problem, summarise
 
 def problem(correct: str, answers: list[str | None] | None = None, cut: str = "", tokens: int | None = 10) -> Problem:
     right = [c == "1" for c in correct]
-    return Problem(correct=right, answers=answers or [f"{i}" for i in range(len(right))],
-                   truncated=[i < len(cut) for i in range(len(right))], tokens=[tokens] * len(right))
+    return Problem(
+        correct=right,
+        answers=answers or [f"{i}" for i in range(len(right))],
+        truncated=[i < len(cut) for i in range(len(right))],
+        tokens=[tokens] * len(right),
+    )
 
 
 def test_scores_by_hand() -> None:

@@ -59,11 +59,18 @@ def test_the_same_warning_is_said_once_and_counted() -> None:
     assert stream.getvalue() == "warning: no answer\nwarning: other\nwarning: no answer (10000 times)\n"
 
 
-@pytest.mark.parametrize(("stream", "environ", "coloured"), [
-    (Terminal(), {}, True), (Terminal(), {"NO_COLOR": "1"}, False), (Terminal(), {"TERM": "dumb"}, False), (io.StringIO(), {}, False),
-    (io.StringIO(), {"FORCE_COLOR": "1"}, True),
-    (io.StringIO(), {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False), (Terminal(), {"NO_COLOR": ""}, True),
-])
+@pytest.mark.parametrize(
+    ("stream", "environ", "coloured"),
+    [
+        (Terminal(), {}, True),
+        (Terminal(), {"NO_COLOR": "1"}, False),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (io.StringIO(), {}, False),
+        (io.StringIO(), {"FORCE_COLOR": "1"}, True),
+        (io.StringIO(), {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        (Terminal(), {"NO_COLOR": ""}, True),
+    ],
+)
 def test_colour_is_for_terminals_and_those_who_ask(stream: io.StringIO, environ: dict[str, str], coloured: bool) -> None:
     Console(stream=stream, environ=environ).error("broken")
     assert ("\x1b[" in stream.getvalue()) is coloured
@@ -79,7 +86,8 @@ def test_plain_progress_speaks_every_ten_seconds() -> None:
     assert stream.getvalue() == (
         "sample 20/100 rows, 2 rows/s, 0:40 left, reward 0.18\n"
         "sample 40/100 rows, 2 rows/s, 0:30 left, reward 0.38\n"
-        "sample 50/100 rows, 2 rows/s, 0:25 left, reward 0.50\n")
+        "sample 50/100 rows, 2 rows/s, 0:25 left, reward 0.50\n"
+    )
 
 
 def test_plain_progress_of_unknown_length_and_of_hours() -> None:

@@ -33,8 +33,10 @@ class Reader(HTMLParser):
 
 def run(name: str = "rl", steps: int = 3, **more: Any) -> RunData:
     config = {"command": "grpo", "settings": {"lr": {"value": 3e-6, "source": "flag"}, "seed": {"value": 0, "source": "default"}}}
-    metrics = [{"step": s, "time": 100.0 + 60 * s, "loss": 1.0 / s, "reward/accuracy": s / 20, "reward": s / 10, "kl": None}
-               for s in range(1, steps + 1)]
+    metrics = [
+        {"step": s, "time": 100.0 + 60 * s, "loss": 1.0 / s, "reward/accuracy": s / 20, "reward": s / 10, "kl": None}
+        for s in range(1, steps + 1)
+    ]
     samples = [{"step": 1, "id": "a", "prompt": EVIL, "completion": EVIL, "rewards": {"accuracy": 1.0}, "reward": 1.0, "advantage": 0.5}]
     return RunData(name, config, metrics, samples, **more)
 

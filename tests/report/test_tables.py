@@ -3,8 +3,16 @@
 from r1cli.report.tables import figure, markdown_table, score_table, text_table
 
 BASE = {"stage": "base", "model": "runs/base", "problems": 200, "samples": 800, "pass@1": 0.0125, "low": 0.004, "high": 0.03}
-STUDENT = BASE | {"stage": "student", "pass@1": 0.415, "low": 0.36, "high": 0.4725, "pass@4": 0.6, "cons@k": 0.5, "mean_tokens": 87.25,
-                  "seconds": 1234.5}
+STUDENT = BASE | {
+    "stage": "student",
+    "pass@1": 0.415,
+    "low": 0.36,
+    "high": 0.4725,
+    "pass@4": 0.6,
+    "cons@k": 0.5,
+    "mean_tokens": 87.25,
+    "seconds": 1234.5,
+}
 
 
 def test_columns_are_aligned_without_trailing_blanks() -> None:

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from r1cli.errors import Exit, R1Error
-from r1cli.rewards.language import LanguageReward, prompt_text
+from r1cli.rewards.language import LanguageReward
 from r1cli.row import Row
+from r1cli.text.question import prompt_text
 
 ENGLISH = "The total is found by adding both of the numbers together."  # 11 words
 CHINESE = "总数等于两个数字相加的和"  # 12 characters

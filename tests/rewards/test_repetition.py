@@ -3,8 +3,9 @@
 import pytest
 
 from r1cli.errors import R1Error
-from r1cli.rewards.repetition import RepetitionReward, repeated_share
+from r1cli.rewards.repetition import RepetitionReward
 from r1cli.row import Row
+from r1cli.text.repetition import repeated_share
 
 
 @pytest.mark.parametrize(

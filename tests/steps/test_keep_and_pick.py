@@ -22,13 +22,16 @@ def scored(**rewards: float | None) -> Row:
 SPECS = [RewardSpec("accuracy"), RewardSpec("code", maximum=2.0), RewardSpec("length", maximum=None)]
 
 
-@pytest.mark.parametrize(("rewards", "reason"), [
-    ({"accuracy": 1.0, "code": 2.0, "length": 0.1}, None),
-    ({"accuracy": 0.0, "code": 2.0, "length": 9.0}, "accuracy below 1"),
-    ({"accuracy": 0.5, "code": 1.0, "length": 9.0}, "accuracy below 1 and code below 2"),
-    ({"accuracy": None, "code": 2.0, "length": 9.0}, None),
-    ({"accuracy": None, "code": None, "length": 9.0}, "no reward could judge it"),
-])
+@pytest.mark.parametrize(
+    ("rewards", "reason"),
+    [
+        ({"accuracy": 1.0, "code": 2.0, "length": 0.1}, None),
+        ({"accuracy": 0.0, "code": 2.0, "length": 9.0}, "accuracy below 1"),
+        ({"accuracy": 0.5, "code": 1.0, "length": 9.0}, "accuracy below 1 and code below 2"),
+        ({"accuracy": None, "code": 2.0, "length": 9.0}, None),
+        ({"accuracy": None, "code": None, "length": 9.0}, "no reward could judge it"),
+    ],
+)
 def test_passing_is_every_reward_at_its_maximum(rewards: dict, reason: str | None) -> None:
     assert judge_of("passing", SPECS)(scored(**rewards)) == reason
 
@@ -53,8 +56,11 @@ def test_dropped_rows_are_counted_and_handed_on_with_their_reason() -> None:
 
 def completions() -> list[Row]:
     lengths = {"a": [5, 3, 9, 3], "b": [2], "c": [7, 8]}
-    return [Row({"id": i, "sample": k, "num_tokens": n, "reward": n % 3, "completion": "x" * n}) for i, ns in lengths.items()
-            for k, n in enumerate(ns)]
+    return [
+        Row({"id": i, "sample": k, "num_tokens": n, "reward": n % 3, "completion": "x" * n})
+        for i, ns in lengths.items()
+        for k, n in enumerate(ns)
+    ]
 
 
 def pairs(rows: list[Row], per_prompt: int, how: str, seed: int = 0) -> list[tuple[str, int]]:
@@ -95,12 +101,31 @@ def test_random_is_fair_and_depends_on_the_seed() -> None:
 
 
 def test_sft_rows() -> None:
-    row = Row({"prompt": "2+2?", "source": "s", "answer": "4", "sample": 1, "completion": "x</think> 4", "think_prefix": "<think>\n",
-               "finish_reason": "stop", "num_tokens": 5, "model": "m", "seed": 3, "rewards": {}, "reward": 1.0, "id": "q"})
+    row = Row(
+        {
+            "prompt": "2+2?",
+            "source": "s",
+            "answer": "4",
+            "sample": 1,
+            "completion": "x</think> 4",
+            "think_prefix": "<think>\n",
+            "finish_reason": "stop",
+            "num_tokens": 5,
+            "model": "m",
+            "seed": 3,
+            "rewards": {},
+            "reward": 1.0,
+            "id": "q",
+        }
+    )
     assert list(next(to_sft([row])).items()) == [
         ("id", "q"),
         ("messages", [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "<think>\nx</think> 4"}]),
-        ("source", "s"), ("answer", "4"), ("sample", 1), ("model", "m")]
+        ("source", "s"),
+        ("answer", "4"),
+        ("sample", 1),
+        ("model", "m"),
+    ]
     chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
     assert next(to_sft([Row({"prompt": chat, "completion": "c"})]))["messages"] == [*chat, {"role": "assistant", "content": "c"}]
     with pytest.raises(R1Error, match="has no field `prompt`"):

@@ -123,3 +123,31 @@ def test_nothing_heavy_is_imported_for_text_that_needs_no_detector() -> None:
         "count_words('So the answer is five. 所以答案是五。', 'zh'); print('langdetect' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("text", "english", "chinese"),
+    [
+        ("Let me think about this step by step.", 8, 0),
+        ("我们先计算面积。", 0, 7),
+        ("So $x = 5$, 因此答案是 5.", 1, 5),
+        ("Using `numpy.dot(a, b)` we get the product.", 5, 0),
+        ("设 $x$ 为苹果的数量，则 $2x+3=11$。", 0, 8),
+        ("See https://example.org/a/b for the details of the proof.", 7, 0),
+        ("We don't need another attempt; it's fine.", 7, 0),
+        ("该函数 f(x) 在区间 (0,1) 上单调递增", 0, 11),
+        ("\\begin{align} a &= b \\end{align} Hence the claim follows.", 4, 0),
+        ("Wait, 等一下, let me 重新 check.", 4, 5),
+        ("```python\nfor i in range(3): print(i)\n```\n这段代码打印三个数字。", 0, 10),
+        ("By Vieta, \\(r_1 + r_2 = -\\frac{b}{a}\\), so the sum is negative.", 7, 0),
+        ("答：小明还剩下15个苹果，比小红多3个。", 0, 14),
+        ("First, note that 3 apples cost $4.50 and 2 pears cost $3.", 8, 0),
+        ("根据 Pythagorean theorem，斜边等于 5。", 2, 6),
+        ("$$\\int_0^1 x^2\\,dx = \\frac{1}{3}$$", 0, 0),
+        ("I think, therefore I am.", 5, 0),
+        ("If n is even then n^2 is even; otherwise it is odd.", 10, 0),
+    ],
+)
+def test_counts_by_hand(text: str, english: int, chinese: int) -> None:
+    """Words as people count them: a run of letters is one, a Han character is one, mathematics, code and URLs are none."""
+    assert (count_words(text, "en").target, count_words(text, "zh").target) == (english, chinese)

@@ -3,7 +3,10 @@
 import pytest
 
 from r1cli.errors import R1Error
-from r1cli.text.prompts import BOXED, PromptRenderer, opened
+from r1cli.row import Row
+from r1cli.text.prompts import BOXED, Example, PromptRenderer, WordRenderer, opened
+from r1cli.text.rewriting import rewrite_prompt
+from r1cli.text.templates import REFLECT
 from tests.tiny import tiny_tokenizer
 
 THINKING = (
@@ -115,3 +118,71 @@ def test_a_file_without_a_slot_is_refused(tokenizer, tmp_path):
     (tmp_path / "t.txt").write_text("no slot")
     with pytest.raises(R1Error, match=r"no \{prompt\}"):
         PromptRenderer(tokenizer, template=str(tmp_path / "t.txt"))
+
+
+STRIPPING = (  # as Qwen3's and R1's own templates do it
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{{ m['content'].split('</think>')[-1] if m['role'] == 'assistant' else m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+EXAMPLES: list[Example] = [
+    ("1+1?", "<think>\none and one\n</think>\n\n2"),
+    ([{"role": "system", "content": "s"}, {"role": "user", "content": "2+2?"}], "4"),
+]
+
+
+def test_examples_of_a_chat_keep_their_reasoning_whatever_the_template_strips():
+    renderer = PromptRenderer(tiny_tokenizer(chat_template=STRIPPING), template="boxed", system="S", examples=EXAMPLES)
+    assert renderer.text("3+3?") == (
+        f"<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n1+1?\n{BOXED}<|im_end|>\n"
+        f"<|im_start|>assistant\n<think>\none and one\n</think>\n\n2<|im_end|>\n<|im_start|>user\n2+2?\n{BOXED}<|im_end|>\n"
+        f"<|im_start|>assistant\n4<|im_end|>\n<|im_start|>user\n3+3?\n{BOXED}<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_an_example_never_answers_its_own_prompt(tokenizer):
+    renderer = PromptRenderer(tokenizer, examples=EXAMPLES, shots=1)
+    assert "one and one" in renderer.text("3+3?") and "2+2?" not in renderer.text("3+3?")
+    assert "one and one" not in renderer.text("1+1?") and "2+2?" in renderer.text("1+1?")
+
+
+def test_examples_of_a_plain_template_are_filled_in_copies(tokenizer, tmp_path):
+    assert PromptRenderer(tokenizer, template="raw", examples=EXAMPLES[:1]).text("3?") == f"1+1?\n{EXAMPLES[0][1]}\n\n3?"
+    zero = PromptRenderer(tokenizer, template="r1-zero", examples=EXAMPLES[:1], think_prefix=True).text("3?")
+    assert zero.count("A conversation between User and Assistant.") == 2
+    assert f"User: 1+1?. Assistant: {EXAMPLES[0][1]}\n\nA conversation" in zero
+    assert zero.endswith("User: 3?. Assistant: <think>\n")
+    (tmp_path / "t.txt").write_text("Q: {prompt}\nA: <think>\n")
+    text = PromptRenderer(tokenizer, template=str(tmp_path / "t.txt"), examples=EXAMPLES[:1]).text("3?")
+    assert text == "Q: 1+1?\nA: <think>\none and one\n</think>\n\n2\n\nQ: 3?\nA: <think>"
+
+
+def test_a_template_that_hides_earlier_turns_has_no_place_for_examples():
+    last = "{{ messages[-1]['content'] }}{% if add_generation_prompt %}\nassistant: {% endif %}"
+    with pytest.raises(R1Error, match="examples have no place"):
+        PromptRenderer(tiny_tokenizer(chat_template=last), examples=EXAMPLES[:1]).text("3?")
+
+
+def test_words_for_a_server_are_what_the_tokenizer_would_be_given(tokenizer):
+    for template in ("chat", "boxed", "reflect"):
+        words = WordRenderer(template=template, system="S", examples=EXAMPLES).words("3+3?")
+        rendered = tokenizer.apply_chat_template(words, tokenize=False, add_generation_prompt=True)
+        assert rendered == PromptRenderer(tokenizer, template=template, system="S", examples=EXAMPLES).text("3+3?")
+    assert WordRenderer(template="r1-zero", think_prefix=True).words("?") == PromptRenderer(
+        tokenizer, template="r1-zero", think_prefix=True).text("?")  # fmt: skip
+    with pytest.raises(R1Error, match="the server keeps it"):
+        WordRenderer(think_prefix=True)
+
+
+def test_reflect_asks_for_verification_and_a_summary(tokenizer):
+    text = PromptRenderer(tokenizer, template="reflect").text("a")
+    assert f"user\na\n{REFLECT}<|im_end|>" in text
+
+
+def test_a_rewrite_shows_problem_and_draft_with_the_tag_its_prompt_had_opened():
+    row = Row({"prompt": [{"role": "user", "content": "6*7?"}], "completion": "a {draft}\n</think>\n42", "think_prefix": "<think>\n"})
+    text = rewrite_prompt(row)
+    assert "Problem:\n6*7?\n" in text
+    assert "Draft:\n<think>\na {draft}\n</think>\n42\n" in text
+    with pytest.raises(R1Error, match="no field `completion`"):
+        rewrite_prompt(Row({"prompt": "a"}))

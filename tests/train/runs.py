@@ -5,27 +5,33 @@ Run as a module it is one process of a distributed run (`test_processes.py` star
 
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from r1cli.commands.stopping import Stopper
 from r1cli.row import Row
+from r1cli.train.alarms import Memory, look
 from r1cli.train.checkpoints import load_state, save_state
-from r1cli.train.grpo import Hooks, Rollout, train_grpo
+from r1cli.train.grpo import train_grpo
+from r1cli.train.grpo_config import Prompts
 from r1cli.train.model import frozen, load_policy
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
+from r1cli.train.progress import Progress, Rollout
+from r1cli.train.rollout import Draw, Hooks
 from r1cli.train.sft import SftConfig, train_sft
 from tests.train.toy import PAD, grpo_config, tokens
 
 PROMPTS = [Row({"id": f"p{i}", "prompt": f"prompt {i}"}) for i in range(5)]
 
 
-def toy_sample(rows: list[Row], step: int) -> list[Rollout]:
+def toy_sample(rows: list[Row], draw: Draw) -> list[Rollout]:
     """Four made-up completions a prompt: a function of the prompt and the step, not of the process."""
     rollouts = []
     for row in rows:
-        rng = random.Random(f"{row['id']}/{step}")
+        rng = random.Random(f"{row['id']}/{draw.step}" + "/again" * draw.refill)
         prompt = tokens(rng, 3, 9)
         for number in range(4):
             completion = tokens(rng, 1, 12)
@@ -35,7 +41,7 @@ def toy_sample(rows: list[Row], step: int) -> list[Rollout]:
     return rollouts
 
 
-def toy_score(rows: list[Row]) -> list[Row]:
+def toy_score(rows: list[Row], step: int) -> list[Row]:
     """Reward 1 when the first token is even; the whole group of prompt p1 gets the same."""
     scores = [0.5 if row["id"] == "p1" else 1.0 - int(row["completion"].strip("[]").split(",")[0]) % 2 for row in rows]
     return [row.with_fields(rewards={"even": score}, reward=score) for row, score in zip(rows, scores, strict=True)]
@@ -48,28 +54,40 @@ def grpo_run(
     optimizer: type[torch.optim.Optimizer] | None = None,
     resume: Path | None = None,
     checkpoint: Path | None = None,
-    checkpoint_at: int = 0,
+    checkpoint_at: int | None = 0,
+    stopping: Callable[[float], bool] = lambda seconds: False,
+    more: dict[str, Any] | None = None,
     **changes: Any,
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
-    """(weights, metrics) after a run; `checkpoint` keeps its state after `checkpoint_at` steps, `resume` starts from such a state."""
+    """(weights, metrics) after a run; `checkpoint` keeps its state after `checkpoint_at` steps (None: at every save).
+
+    resume: start from such a state.
+    """
     config = grpo_config(**changes)
     policy = load_policy(folder)
     reference = frozen(load_policy(folder))
     rule = optimizer(policy.parameters(), lr=1.0) if optimizer else build_optimiser(policy.parameters(), config.optimiser)
-    start = 0
+    progress = None
+    place = (accelerator.process_index, accelerator.num_processes)
     if resume is not None:
         policy.load_state_dict(torch.load(resume / "weights.pt"))
-        start = load_state(rule, resume, reference)
+        load_state(rule, resume, reference)
+        progress = Progress.load(resume, *place)
     policy, rule = accelerator.prepare(policy, rule)
     records: list[dict[str, Any]] = []
 
-    def save(done: int) -> None:
-        if done == checkpoint_at and checkpoint is not None:
+    def save(progress: Progress) -> None:
+        if checkpoint is not None and checkpoint_at in (progress.step, None):
             torch.save(accelerator.unwrap_model(policy).state_dict(), checkpoint / "weights.pt")
-            save_state(accelerator, rule, checkpoint, done, reference)
+            save_state(accelerator, rule, checkpoint, progress.step, reference)
+            progress.save(checkpoint, *place)
 
-    hooks = Hooks(toy_sample, toy_score, lambda: None, lambda record, rows: records.append(record), save)
-    train_grpo(accelerator, policy, reference, rule, config, prompts=PROMPTS, hooks=hooks, start_step=start)
+    def log(record: dict[str, Any], rows: list[Row], memory: Memory) -> None:
+        look(record, memory, 2)
+        records.append(record)
+
+    hooks = Hooks(toy_sample, toy_score, lambda: None, log, save, stopping=stopping, **(more or {}))
+    train_grpo(accelerator, policy, reference, rule, config, prompts=Prompts([(0, PROMPTS)]), hooks=hooks, progress=progress)
     return {name: value.detach().clone() for name, value in accelerator.unwrap_model(policy).named_parameters()}, records
 
 
@@ -87,7 +105,7 @@ def sft_run(
     values: dict[str, Any] = {"epochs": 1.0, "batch_rows": 5, "microbatch_tokens": 40, "seed": 3, "pad_id": PAD, "pack_length": 60}
     values["optimiser"] = OptimiserConfig(lr=1e-2, lr_schedule="cosine", warmup_steps=1)
     config = SftConfig(**{**values, **changes})
-    made = [rollout for step in range(2) for rollout in toy_sample(PROMPTS[:2], step)]
+    made = [rollout for step in range(2) for rollout in toy_sample(PROMPTS[:2], Draw(step, 0, 16))]
     samples = [rollout_sample(rollout, index) for index, rollout in enumerate(made)]
     rows = [samples[0:2], *[[sample] for sample in samples[2:]]]
     policy = load_policy(folder)
@@ -114,13 +132,35 @@ def rollout_sample(rollout: Rollout, index: int) -> Any:
     return Sample(index, rollout.prompt_ids, rollout.completion_ids)
 
 
+def one_asks(accelerator: Any) -> Callable[[float], bool]:
+    """The last process, and only that one, is told to end at its eighth look: in the middle of the third step."""
+    stopper = Stopper()
+    looks: list[float] = []
+
+    def stopping(seconds: float) -> bool:
+        looks.append(seconds)
+        if len(looks) == 8 and accelerator.process_index == accelerator.num_processes - 1:
+            stopper.reason = "terminate"
+        return stopper.agreed(accelerator, 0.0)
+
+    return stopping
+
+
 def every_run(accelerator: Any, folder: str) -> dict[str, Any]:
     """What two processes and one must agree on: three objectives and SFT, one step of plain gradient descent each, uneven shares."""
     sgd = torch.optim.SGD
     rate = OptimiserConfig(lr=1.0, max_grad_norm=0.0)
+    small = OptimiserConfig(lr=0.02, max_grad_norm=0.0)
     found: dict[str, Any] = {}
     for loss in ("grpo", "dr_grpo", "dapo"):
         found[loss] = grpo_run(accelerator, folder, optimizer=sgd, loss=loss, microbatch_tokens=30, optimiser=rate)
+    halves: dict[str, Any] = {"updates_per_rollout": 2, "epochs_per_rollout": 2, "steps": 4, "prompts_per_step": 2}
+    halves["importance"] = "sequence"
+    found["several updates"] = grpo_run(accelerator, folder, optimizer=sgd, optimiser=small, **halves)
+    bonus: dict[str, Any] = {"entropy_coef": 0.5, "kl_correction": True, "kl": "k1", "clip_cap": 3.0}
+    found["bonus"] = grpo_run(accelerator, folder, optimizer=sgd, optimiser=rate, **bonus)
+    found["dynamic"] = grpo_run(accelerator, folder, optimizer=sgd, optimiser=rate, dynamic_sampling="even", prompts_per_step=4)
+    found["asked to end"] = grpo_run(accelerator, folder, optimizer=sgd, optimiser=small, steps=6, stopping=one_asks(accelerator))
     found["batch"] = grpo_run(accelerator, folder, optimizer=sgd, advantage="batch", optimiser=rate)
     found["sft"] = sft_run(accelerator, folder, optimizer=sgd, epochs=0.5, batch_rows=7, optimiser=rate)
     gentle = OptimiserConfig(lr=0.05, max_grad_norm=0.0)  # one row alone has a steep gradient; at lr 1 its second step magnifies rounding

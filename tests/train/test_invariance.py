@@ -11,10 +11,11 @@ import torch
 from r1cli.errors import R1Error
 from r1cli.train import grpo
 from r1cli.train.batches import Sample, group_rows
-from r1cli.train.grpo import GrpoConfig, train_on
+from r1cli.train.grpo import train_on
+from r1cli.train.grpo_config import GrpoConfig, Prompts
 from r1cli.train.optimiser import OptimiserConfig
 from r1cli.train.sft import SftConfig, train_sft
-from tests.train.toy import PAD, group_samples, grpo_config, largest_difference, plain_logprobs, weights
+from tests.train.toy import PAD, group_samples, grpo_config, largest_difference, plain_logprobs, rollout_batch, weights
 
 INVARIANT = ["grpo", "dr_grpo", "dapo", "gspo", "cispo"]
 
@@ -25,21 +26,33 @@ def one_step(accelerator: Any, new_policy: Callable[..., Any], config: GrpoConfi
     with torch.no_grad():  # a reference that is somewhere else, so that the KL has a gradient
         for parameter in reference.parameters():
             parameter.mul_(1.05)
-    train_on(accelerator, policy, reference, torch.optim.SGD(policy.parameters(), lr=1.0), samples, config, 0)
+    train_on(accelerator, policy, reference, torch.optim.SGD(policy.parameters(), lr=1.0), rollout_batch(samples, config), config)
     return weights(policy)
 
 
-@pytest.mark.parametrize("loss", INVARIANT)
+OPTIONS: list[dict[str, Any]] = [
+    *({"loss": loss} for loss in INVARIANT),
+    {"importance": "geometric", "importance_rule": "mask", "importance_floor": 0.01, "importance_cap": 50.0},
+    {"importance": "sequence", "importance_cap": 2.0},
+    {"entropy_coef": 0.5, "loss": "dapo"},
+    {"kl": "k1", "kl_correction": True},
+    {"kl": "k2"},
+    {"clip_cap": 3.0, "mask_truncated": False},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: " ".join(f"{name}={value}" for name, value in options.items()))
 def test_micro_batches_and_rows_do_not_change_the_gradient(
-    accelerator: Any, new_policy: Callable[..., Any], loss: str, monkeypatch: pytest.MonkeyPatch
+    accelerator: Any, new_policy: Callable[..., Any], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = group_samples(groups=3, size=4)
-    whole = one_step(accelerator, new_policy, grpo_config(loss=loss), samples)
-    assert largest_difference(whole, weights(new_policy())) > 1e-3  # something was learnt at all
+    whole = one_step(accelerator, new_policy, grpo_config(**options), samples)
+    moved = largest_difference(whole, weights(new_policy()))
+    assert moved > 1e-3  # something was learnt at all
     for tokens, pack_length in ((40, 10_000), (1, 10_000), (4096, 1), (60, 20)):
         monkeypatch.setattr(grpo, "group_rows", lambda chosen, length=pack_length: group_rows(chosen, length))
-        cut = one_step(accelerator, new_policy, grpo_config(loss=loss, microbatch_tokens=tokens), samples)
-        assert largest_difference(whole, cut) < 2e-6, (tokens, pack_length)
+        cut = one_step(accelerator, new_policy, grpo_config(microbatch_tokens=tokens, **options), samples)
+        assert largest_difference(whole, cut) < 2e-6 * max(1.0, moved), (tokens, pack_length)
 
 
 @pytest.mark.parametrize("loss", ["grpo", "dr_grpo", "dapo"])
@@ -64,7 +77,7 @@ def test_the_gradient_is_the_formula(accelerator: Any, new_policy: Callable[...,
         ratio = (logprobs - logprobs.detach()).exp()
         d = logprobs - reference_logprobs
         per_token = -trust * ratio * sample.advantage + config.beta * (torch.exp(-d) - 1 + d)
-        divisor = {"grpo": len(per_token) * len(samples), "dr_grpo": len(samples) * config.max_completion_length, "dapo": tokens}[loss]
+        divisor = {"grpo": len(per_token) * len(samples), "dr_grpo": len(samples) * 16, "dapo": tokens}[loss]
         total = total + per_token.sum() / divisor
     total.backward()
     expected = {name: value.detach() - value.grad for name, value in policy.named_parameters()}
@@ -88,8 +101,9 @@ def test_nothing_to_learn_moves_nothing(accelerator: Any, new_policy: Callable[.
     samples = [dataclasses.replace(s, advantage=0.0) for s in group_samples(groups=2, size=2)]
     policy = new_policy()
     before = weights(policy)
+    config = grpo_config(beta=0.0)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=0.1, weight_decay=0.1)
-    figures = train_on(accelerator, policy, None, optimizer, samples, grpo_config(beta=0.0), 0)
+    figures = train_on(accelerator, policy, None, optimizer, rollout_batch(samples, config), config)
     assert figures == {"updates": 0.0} and largest_difference(before, weights(policy)) == 0.0
 
 
@@ -98,8 +112,9 @@ def test_the_first_ratio_is_one_and_later_ones_are_not(accelerator: Any, new_pol
     samples = group_samples(groups=3, size=4)
     policy = new_policy()
     rate = OptimiserConfig(lr=1e-3, max_grad_norm=0.0)
-    config = grpo_config(epochs_per_rollout=updates, clip_low=1e-4, clip_high=1e-4, importance_cap=0.0, optimiser=rate)
-    figures = train_on(accelerator, policy, new_policy(), torch.optim.SGD(policy.parameters(), lr=1.0), samples, config, 0)
+    config = grpo_config(steps=updates, epochs_per_rollout=updates, clip_low=1e-4, clip_high=1e-4, importance_cap=0.0, optimiser=rate)
+    rule = torch.optim.SGD(policy.parameters(), lr=1.0)
+    figures = train_on(accelerator, policy, new_policy(), rule, rollout_batch(samples, config), config)
     assert figures["updates"] == updates and figures["importance_weight"] == pytest.approx(1.0)
     assert (figures["clip_fraction"] > 0) is (updates > 1)
 
@@ -139,7 +154,7 @@ def test_bnpo_is_the_mean_over_its_micro_batches(accelerator: Any, new_policy: C
 
 
 def test_more_processes_than_prompts_are_refused() -> None:
-    hooks = grpo.Hooks(lambda rows, step: [], lambda rows: rows, lambda: None, lambda record, rows: None, lambda step: None)
+    hooks = grpo.Hooks(lambda rows, draw: [], lambda rows, step: rows, lambda: None, lambda *_: None, lambda progress: None)
     crowd = SimpleNamespace(num_processes=4)
     with pytest.raises(R1Error, match="4 processes cannot share 3 prompts"):
-        grpo.train_grpo(crowd, None, None, None, grpo_config(prompts_per_step=3), prompts=[], hooks=hooks)
+        grpo.train_grpo(crowd, None, None, None, grpo_config(prompts_per_step=3), prompts=Prompts([(0, [])]), hooks=hooks)

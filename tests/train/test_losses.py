@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from r1cli.train.losses import StepCounts, clipped_loss, importance_weights, kl_estimate, log_ratio, sequence_mean, token_weights
+from r1cli.train.losses import StepCounts, clipped_loss, kl_estimate, log_ratio, sequence_mean, token_weights
 
 COUNTS = StepCounts(sequences=4, tokens=10, max_completion_length=8)
 SEQUENCE = torch.tensor([0, 1, 1, 1])
@@ -114,8 +114,43 @@ def test_sequence_mean_leaves_out_masked_tokens() -> None:
     assert sequence_mean(values, SEQUENCE, torch.tensor([0.0, 1.0, 1.0, 0.0]), 2).tolist() == [0.0, 1.5]
 
 
-def test_the_importance_weight_is_truncated_above_only() -> None:
-    old, sampler = torch.log(torch.tensor([0.5, 0.5, 0.1])), torch.log(torch.tensor([0.1, 0.4, 0.5]))
-    assert importance_weights(old, sampler, 2.0).tolist() == pytest.approx([2.0, 1.25, 0.2])
-    assert importance_weights(old, sampler, 0).tolist() == [1.0, 1.0, 1.0]
-    assert not importance_weights(old.requires_grad_(), sampler, 2.0).requires_grad
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "gradient"),
+    [
+        (2.5, -2.0, 5.0, 5.0),  # above the clip, bad, below the cap: not held
+        (4.0, -2.0, 6.0, 0.0),  # above the cap of 3: held at it
+        (4.0, 2.0, -2.4, 0.0),  # good: the clip of 1.2 holds first
+        (0.5, -2.0, 1.6, 0.0),
+    ],
+)
+def test_the_cap_holds_bad_tokens_too(ratio: float, advantage: float, loss: float, gradient: float) -> None:
+    policy = torch.tensor([math.log(ratio)], requires_grad=True)
+    value, silenced = clipped_loss("grpo", policy * 1, policy, torch.tensor([advantage]), clip_low=0.2, clip_high=0.2, clip_cap=3.0)
+    value.sum().backward()
+    assert policy.grad is not None
+    assert (value.item(), policy.grad.item()) == pytest.approx((loss, gradient), rel=1e-5)
+    assert bool(silenced.item()) is (gradient == 0.0)
+
+
+def test_the_corrected_kl_has_the_gradient_of_the_reverse_kl() -> None:
+    """Over a whole vocabulary the expected gradient of k3 times the ratio is that of KL(policy || reference), worked out by autograd.
+
+    Without the ratio it is that of the forward KL, and of k1 it is zero: what `--kl-correction` is for.
+    """
+    torch.manual_seed(0)
+    logits_V, reference_V = torch.randn(7, requires_grad=True), torch.randn(7).log_softmax(0)
+    logprobs_V = logits_V.log_softmax(0)
+    (exact,) = torch.autograd.grad((logprobs_V.exp() * (logprobs_V - reference_V)).sum(), logits_V, retain_graph=True)
+    old_V = logprobs_V.detach()
+    ratio_V = (logprobs_V - old_V).exp()
+
+    def expected(kind: str, weight_V: torch.Tensor) -> torch.Tensor:
+        estimate_V = kl_estimate(logprobs_V, reference_V, kind) * weight_V
+        return torch.autograd.grad((old_V.exp() * estimate_V).sum(), logits_V, retain_graph=True)[0]
+
+    ones_V = torch.ones(7)
+    assert torch.allclose(expected("k3", ratio_V), exact, atol=1e-6) and torch.allclose(expected("k1", ratio_V), exact, atol=1e-6)
+    assert expected("k1", ones_V).abs().max() < 1e-6
+    assert torch.allclose(expected("k2", ones_V), exact, atol=1e-6)
+    forward = logprobs_V.exp().detach() - reference_V.exp()
+    assert torch.allclose(expected("k3", ones_V), forward, atol=1e-6) and not torch.allclose(forward, exact, atol=1e-2)

@@ -46,7 +46,7 @@ def both(tiny: Path, accelerator: Any, tmp_path_factory: pytest.TempPathFactory)
     return alone, [torch.load(out / f"{rank}.pt") for rank in range(2)]
 
 
-RUNS = ["grpo", "dr_grpo", "dapo", "batch", "sft", "one row"]
+RUNS = ["grpo", "dr_grpo", "dapo", "several updates", "bonus", "dynamic", "asked to end", "batch", "sft", "one row"]
 
 
 @pytest.mark.parametrize("run", RUNS)

@@ -7,15 +7,18 @@ import pytest
 import torch
 
 from r1cli.errors import R1Error
+from r1cli.row import Row
+from r1cli.train.batches import Sample
 from r1cli.train.checkpoints import load_state, save_model
 from r1cli.train.model import load_policy
 from r1cli.train.optimiser import OptimiserConfig
+from r1cli.train.progress import Progress, RolloutBatch
 from tests.train.runs import grpo_run, sft_run
 from tests.train.toy import largest_difference, weights
 
 RATE = OptimiserConfig(lr=1e-2, lr_schedule="cosine", warmup_steps=1)
 RUNS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "grpo": (grpo_run, {"steps": 4, "save_every": 1, "updates_per_rollout": 2, "optimiser": RATE, "reference_every": 1}),
+    "grpo": (grpo_run, {"steps": 8, "save_every": 1, "updates_per_rollout": 2, "optimiser": RATE, "reference_every": 2}),
     "sft": (sft_run, {"epochs": 1.0, "batch_rows": 4, "save_every": 1, "optimiser": RATE}),
 }
 
@@ -23,14 +26,100 @@ RUNS: dict[str, tuple[Any, dict[str, Any]]] = {
 @pytest.mark.parametrize("kind", RUNS)
 def test_stopping_half_way_changes_nothing(accelerator: Any, tiny: Path, tmp_path: Path, kind: str) -> None:
     run, settings = RUNS[kind]
-    straight, records = run(accelerator, str(tiny), checkpoint=tmp_path, checkpoint_at=2, **settings)
+    half, rest = {"grpo": (4, [6, 8]), "sft": (2, [3, 4])}[kind]
+    straight, records = run(accelerator, str(tiny), checkpoint=tmp_path, checkpoint_at=half, **settings)
     resumed, later = run(accelerator, str(tiny), resume=tmp_path, **settings)
-    assert len(records) == 4 and [record["step"] for record in later] == [3, 4]
+    assert len(records) == 4 and [record["step"] for record in later] == rest
     assert largest_difference(straight, resumed) == 0.0
     for one, other in zip(records[2:], later, strict=True):
         assert one.keys() == other.keys()
         assert [one[name] for name in one if "second" not in name] == [other[name] for name in one if "second" not in name]
     assert largest_difference(straight, weights(load_policy(str(tiny)))) > 1e-3
+
+
+def same_figures(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool:
+    """Whether two runs measured the same, but for what a clock says."""
+    return [untimed(record) for record in one] == [untimed(record) for record in other]
+
+
+def untimed(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if "second" not in name}
+
+
+SEVERAL: dict[str, Any] = {
+    "steps": 8, "updates_per_rollout": 2, "epochs_per_rollout": 2, "optimiser": RATE, "reference_every": 4, "reference_mix": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("calls", range(2, 12))
+def test_a_run_that_is_asked_to_end_goes_on_as_if_it_had_not(accelerator: Any, tiny: Path, tmp_path: Path, calls: int) -> None:
+    """Asked at every place where it looks: before and after sampling, between the updates of a rollout (its buffer is saved then)."""
+    straight, records = grpo_run(accelerator, str(tiny), **SEVERAL)
+    seen: list[float] = []
+
+    def stopping(seconds: float) -> bool:
+        seen.append(seconds)
+        return len(seen) == calls
+
+    _, before = grpo_run(accelerator, str(tiny), stopping=stopping, checkpoint=tmp_path, checkpoint_at=None, **SEVERAL)
+    assert len(seen) == calls  # it ended there
+    made = (tmp_path / "weights.pt").exists()
+    assert made is (calls > 3)  # before the first update there is nothing to save
+    resumed, after = grpo_run(accelerator, str(tiny), resume=tmp_path if made else None, **SEVERAL)
+    assert same_figures([*(before if made else []), *after], records)
+    assert largest_difference(straight, resumed) == 0.0
+
+
+def test_a_rollout_drawn_ahead_is_in_the_checkpoint(accelerator: Any, tiny: Path, tmp_path: Path) -> None:
+    lagging: dict[str, Any] = {"steps": 5, "rollout_lag": 1, "save_every": 1, "optimiser": RATE}
+    straight, records = grpo_run(accelerator, str(tiny), checkpoint=tmp_path, checkpoint_at=2, **lagging)
+    progress = Progress.load(tmp_path, 0, 1)
+    assert progress is not None and progress.step == 2 and progress.ahead is not None and len(progress.ahead) == 12
+    resumed, later = grpo_run(accelerator, str(tiny), resume=tmp_path, **lagging)
+    assert same_figures(records[2:], later) and largest_difference(straight, resumed) == 0.0
+
+
+def test_a_rollout_drawn_ahead_waits_for_a_run_that_ends_before_its_turn(accelerator: Any, tiny: Path, tmp_path: Path) -> None:
+    lagging: dict[str, Any] = {"steps": 3, "rollout_lag": 1, "optimiser": RATE}
+    straight, records = grpo_run(accelerator, str(tiny), **lagging)
+    calls: list[float] = []
+
+    def stopping(seconds: float) -> bool:
+        calls.append(seconds)
+        return len(calls) == 5  # the second rollout is there, and not looked at yet
+
+    grpo_run(accelerator, str(tiny), stopping=stopping, checkpoint=tmp_path, checkpoint_at=None, **lagging)
+    resumed, later = grpo_run(accelerator, str(tiny), resume=tmp_path, **lagging)
+    assert same_figures(records[1:], later) and largest_difference(straight, resumed) == 0.0
+
+
+def test_a_rollout_that_was_being_drawn_ahead_is_drawn_again(accelerator: Any, tiny: Path, tmp_path: Path) -> None:
+    lagging: dict[str, Any] = {"steps": 3, "rollout_lag": 1, "optimiser": RATE, "updates_per_rollout": 1}
+    calls: list[float] = []
+    abandoned: list[bool] = []
+
+    def stopping(seconds: float) -> bool:
+        calls.append(seconds)
+        return len(calls) == 6  # after the second rollout was taken over, before its update
+
+    more = {"abandon": lambda: abandoned.append(True)}
+    grpo_run(accelerator, str(tiny), stopping=stopping, checkpoint=tmp_path, checkpoint_at=None, more=more, **lagging)
+    progress = Progress.load(tmp_path, 0, 1)
+    assert abandoned == [True] and progress is not None
+    assert progress.step == 1 and progress.ahead is None and progress.taken == {0: 6}
+    _, later = grpo_run(accelerator, str(tiny), resume=tmp_path, **lagging)
+    assert [record["step"] for record in later] == [2, 3]
+
+
+def test_another_number_of_processes_starts_a_new_rollout(tmp_path: Path) -> None:
+    batch = RolloutBatch(4, 2, 16, [Sample(0, [5], [6], sampler_logprobs=[-0.1], key=(3, 1))], [Row({"id": "é", "reward": 0.1 + 0.2})])
+    batch.old = {0: torch.tensor([0.5])}
+    Progress(5, {0: 12}, batch, None, {"clipped": [0.1]}).save(tmp_path, 0, 1)
+    same, other = Progress.load(tmp_path, 0, 1), Progress.load(tmp_path, 1, 2)
+    assert same is not None and same.batch is not None and other is not None
+    assert same.batch.samples == batch.samples and same.batch.rows == batch.rows and torch.equal(same.batch.old[0], batch.old[0])  # type: ignore[index]
+    assert (other.step, other.taken, other.batch, other.memory) == (5, {0: 12}, None, {"clipped": [0.1]})
+    assert Progress.load(tmp_path / "nothing", 0, 1) is None
 
 
 def test_a_checkpoint_is_a_plain_folder_that_loads_again(accelerator: Any, tiny: Path, tmp_path: Path) -> None:

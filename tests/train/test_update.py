@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,9 +10,9 @@ import torch
 from torch import Tensor
 
 from r1cli.errors import R1Error
-from r1cli.train.batches import MicroBatch, collate, group_rows
+from r1cli.train.batches import MicroBatch, collate, group_rows, micro_batches
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
-from r1cli.train.update import update
+from r1cli.train.update import NotFinite, TokenBudget, update
 from tests.train.toy import PAD, group_samples, largest_difference, weights
 
 CONFIG = OptimiserConfig(lr=0.1, weight_decay=0.1)
@@ -41,7 +42,7 @@ def test_broken_numbers_stop_before_the_weights_move(accelerator: Any, new_polic
     policy = new_policy()
     before = weights(policy)
     optimizer = build_optimiser(policy.parameters(), CONFIG)
-    with pytest.raises(R1Error, match=what):
+    with pytest.raises(NotFinite, match=what):
         update(accelerator, policy, optimizer, batches(2), broken_loss(kind), lr=0.1, config=CONFIG, where="step 9")
     assert largest_difference(before, weights(policy)) == 0.0 and not optimizer.state
 
@@ -72,3 +73,64 @@ def test_figures_are_summed_over_micro_batches(accelerator: Any, new_policy: Cal
         accelerator, policy, torch.optim.SGD(policy.parameters(), lr=0.0), count, two_and_tokens, lr=0.0, config=CONFIG, where="step 1"
     )
     assert figures["loss"] == 6.0 and figures["tokens"] == sum(len(batch.target_N) for batch in count)
+
+
+def test_out_of_memory_halves_the_micro_batches_and_the_step_is_the_same(accelerator: Any, new_policy: Callable[..., Any]) -> None:
+    """A machine with room for 120 tokens, pretended: the update that fails half way is made again with smaller micro-batches."""
+    rows = group_rows(group_samples(groups=8, size=3))
+    tried: list[int] = []
+    said: list[str] = []
+
+    def loss_of(batch: MicroBatch, logprobs_N: Tensor, entropies_N: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        if batch.input_ids_BT.numel() > 120:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.30 GiB")
+        return logprobs_N.sum(), {}
+
+    ends = []
+    for tokens in (400, 50):
+        policy = new_policy()
+        rule = torch.optim.SGD(policy.parameters(), lr=1.0)
+        budget = TokenBudget(accelerator, tokens, said.append)
+
+        def attempt(size: int, policy: Any = policy, rule: Any = rule) -> dict[str, float]:
+            tried.append(size)
+            config = OptimiserConfig(lr=0.01, max_grad_norm=0.0)
+            return update(accelerator, policy, rule, micro_batches(rows, size, PAD), loss_of, lr=0.01, config=config, where="step 1")
+
+        budget.within(attempt)
+        ends.append(weights(policy))
+    assert tried[:3] == [400, 200, 100] and tried[-1] == 50
+    assert said[0].startswith("out of memory with micro-batches of 400 tokens: going on with 200")
+    assert largest_difference(*ends) < 2e-6
+
+
+def test_a_model_that_does_not_fit_at_all_says_so(accelerator: Any) -> None:
+    def attempt(tokens: int) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    with pytest.raises(R1Error, match="out of memory with micro-batches of 64 tokens") as error:
+        TokenBudget(accelerator, 256).within(attempt)
+    assert "--gradient-checkpointing" in (error.value.hint or "")
+
+
+def test_several_processes_do_not_retry(accelerator: Any) -> None:
+    def attempt(tokens: int) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    with pytest.raises(R1Error) as error:
+        TokenBudget(SimpleNamespace(num_processes=2, device=torch.device("cpu")), 4096).within(attempt)
+    assert "--microbatch-tokens 2048" in (error.value.hint or "")
+
+
+def test_other_errors_are_not_taken_for_memory(accelerator: Any) -> None:
+    def attempt(tokens: int) -> None:
+        raise RuntimeError("shape mismatch")
+
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        TokenBudget(accelerator, 4096).within(attempt)
+
+
+@pytest.mark.parametrize(("device", "tokens"), [("cpu", 8192), ("cuda", 65536), ("mps", 8192)])
+def test_an_automatic_budget_is_that_of_the_device(device: str, tokens: int) -> None:
+    assert TokenBudget(SimpleNamespace(num_processes=1, device=torch.device(device)), 0).tokens == tokens
+    assert TokenBudget(SimpleNamespace(num_processes=1, device=torch.device(device)), 77).tokens == 77

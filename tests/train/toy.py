@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from r1cli.train.batches import Sample
-from r1cli.train.grpo import GrpoConfig
+from r1cli.train.grpo_config import GrpoConfig
 from r1cli.train.optimiser import OptimiserConfig
+from r1cli.train.progress import RolloutBatch
 
 VOCAB = 384
 PAD = 0
@@ -31,7 +32,9 @@ def group_samples(groups: int, size: int, seed: int = 0) -> list[Sample]:
         for _ in range(size):
             completion = tokens(rng, 1, 12)
             sampler = [rng.uniform(-9.0, -4.0) for _ in completion]
-            sample = Sample(len(samples), prompt, completion, sampler_logprobs=sampler, advantage=rng.choice([-1.2, -0.4, 0.0, 0.7, 1.5]))
+            advantage = rng.choice([-1.2, -0.4, 0.0, 0.7, 1.5])
+            number = len(samples)
+            sample = Sample(number, prompt, completion, sampler_logprobs=sampler, advantage=advantage, key=(number // size, number % size))
             samples.append(sample)
     samples[1].truncated = True
     return samples
@@ -52,7 +55,7 @@ def grpo_config(**changes: Any) -> GrpoConfig:
         "steps": 1,
         "prompts_per_step": 3,
         "group_size": 4,
-        "max_completion_length": 16,
+        "max_completion_length": ((0, 16),),
         "microbatch_tokens": 4096,
         "seed": 5,
         "pad_id": PAD,
@@ -60,6 +63,11 @@ def grpo_config(**changes: Any) -> GrpoConfig:
         "beta": 0.05,
     }
     return GrpoConfig(**{**values, **changes})
+
+
+def rollout_batch(samples: list[Sample], config: GrpoConfig) -> RolloutBatch:
+    """The samples as the first rollout of a run."""
+    return RolloutBatch(0, config.parts(0), config.max_completion_length[0][1], samples)
 
 
 def weights(policy: Any) -> dict[str, Tensor]:

@@ -58,8 +58,11 @@ def apply(benchmark: Benchmark, settings: EvalSettings, sources: dict[str, str])
     changes = {name: value for name, value in benchmark.settings.items() if sources.get(name, "default") == "default"}
     if not settings.inputs:
         if not benchmark.inputs:
-            raise R1Error(f"the rows of `{benchmark.name}` cannot be fetched: name a file with them",
-                          hint=f"r1 eval --benchmark {benchmark.name} rows.jsonl, each row with {benchmark.rows}", code=Exit.USAGE)
+            raise R1Error(
+                f"the rows of `{benchmark.name}` cannot be fetched: name a file with them",
+                hint=f"r1 eval --benchmark {benchmark.name} rows.jsonl, each row with {benchmark.rows}",
+                code=Exit.USAGE,
+            )
         changes["inputs"] = list(benchmark.inputs)
         if not settings.map:
             changes["map"] = list(benchmark.map)

@@ -1,62 +1,259 @@
-"""`r1 distill`: prompts and a teacher, or traces that exist -> a student, by supervised fine-tuning alone.
+"""`r1 distill`: prompts and a teacher, or traces that exist -> a student.
 
-    r1 distill --teacher runs/r1 --student small -k 4 prompts.jsonl -o runs/student
+    r1 distill --teacher runs/r1 --student small -k 4 prompts.jsonl -o runs/student --eval test.jsonl
     r1 distill --traces completions.jsonl --student small -o runs/student
+    r1 distill --teacher runs/r1 --student small --on-policy prompts.jsonl -o runs/student
 
-Three steps, each with its file in the run directory, and each reused by --resume:
+By supervised fine-tuning, as in the paper, with a file in the run directory for each step; --resume reuses those that are whole:
 
-    traces.jsonl   what the teacher wrote (`r1 sample`), one row a completion, as it ends
-    kept.jsonl     the traces that pass the rewards (`r1 reject`)
+    prompts.jsonl  what the teacher is asked (a pipe is read once)
+    traces.jsonl   what it wrote (`r1 sample`), one row a completion, as it ends
+    kept.jsonl     the traces that pass the rewards and filters (`r1 reject`), without the prompts of --eval
     train.jsonl    those and the --general rows as SFT messages (`r1 mix`), what the student learns (`r1 sft`)
+    scores.json    what the student makes of --eval (`r1 eval`), with eval.jsonl, its completions
+
+With --on-policy the student samples and the teacher scores its tokens (`train/on_policy.py`): there is nothing to keep but the student.
 """
 
+import dataclasses
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from r1cli.commands.processes import check_unused, of_process
-from r1cli.commands.sampling import draw
+from r1cli.commands.artefacts import Artefacts, hashes
+from r1cli.commands.distill_eval import evaluate, held_out, question_hash
+from r1cli.commands.distill_traces import passing, sample_traces
+from r1cli.commands.processes import check_unused, is_first, of_process
+from r1cli.commands.sampling import at_address, resolve_model, uses_server
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
+from r1cli.io import manifest
 from r1cli.io.hub import model_folder
-from r1cli.io.jsonl import finished_pairs, repair_tail
 from r1cli.io.run_dir import RunDir
-from r1cli.io.stream import RowReader, RowWriter, read_rows
+from r1cli.io.stream import RowReader, read_rows
 from r1cli.rewards.registry import parse_specs
-from r1cli.rewards.scorer import Scorer
-from r1cli.row import Row
+from r1cli.row import Row, require
 from r1cli.settings import DistillSettings
-from r1cli.steps.keep import Dropped, judge_of, keep_rows
-from r1cli.steps.pick import pick_rows
+from r1cli.steps import condition, readability
+from r1cli.steps.mix import Part, part_of
+from r1cli.steps.pick import in_stable_order, some_of
 from r1cli.steps.sft_rows import to_sft
+from r1cli.text.conversation import answers
+
+MADE = ("prompts.jsonl", "traces.jsonl", "kept.jsonl", "train.jsonl", "eval.jsonl", "scores.json")
 
 
 def run(settings: DistillSettings, context: Context) -> None:
     """Run the command. Models, rewards and settings are checked before anything is sampled."""
     started = time.time()
     context = of_process(context)
-    _check(settings)
+    _check(settings, context)
     folder = model_folder(settings.student, settings.trust_remote_code, say=context.console.info)
-    source = [settings.traces] if settings.traces else settings.inputs
-    reader = read_rows(source, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
-    general = read_rows(settings.general, say=context.console.info) if settings.general else ()
     check_unused(settings.out, resume=settings.resume, force=settings.force)
-    if settings.dry_run:
-        _plan(settings, context, folder, sum(1 for _ in reader))
+    if settings.eval:
+        held_out(settings.eval)  # a file that cannot be read is better known now
+    if settings.on_policy:
+        _on_policy(settings, context, folder, started)
+    elif settings.dry_run:
+        _plan(settings, context, folder, sum(1 for _ in _reader(settings, context)))
         return
+    else:
+        _from_traces(settings, context, folder, started)
+    if settings.eval and not settings.dry_run and is_first():
+        evaluate(settings, context)
+
+
+def _check(settings: DistillSettings, context: Context) -> None:
+    """Refuse what contradicts itself. Raises `R1Error` (exit 2)."""
+    parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
+    readability.parse(settings.filters or "")
+    if settings.plain is not None:
+        condition.parse(settings.plain)
+    if settings.traces and settings.teacher:
+        raise R1Error(
+            "--teacher and --traces exclude each other", code=Exit.USAGE, hint="--traces takes completions that exist, --teacher draws them"
+        )
+    if not settings.traces and not settings.teacher:
+        raise R1Error("no teacher", hint="--teacher MODEL, or --traces FILE with completions that exist", code=Exit.USAGE)
+    if settings.teacher:
+        asked, teacher = at_address(settings, settings.teacher)
+        if settings.on_policy and uses_server(asked):
+            raise R1Error(
+                "--on-policy needs the teacher's weights here: a server does not score given tokens",
+                code=Exit.USAGE,
+                hint="--teacher FOLDER, without --url",
+            )
+        resolve_model(teacher, asked, lambda _: None)
+    of_traces = [name for name in ("traces", "general", "filters", "plain", "per_prompt", "epochs", "batch_rows") if _asked(context, name)]
+    of_policy = [name for name in ("steps", "prompts_per_step", "importance_cap") if _asked(context, name)]
+    wrong = of_traces if settings.on_policy else of_policy
+    if wrong:
+        flag = f"--{wrong[0].replace('_', '-')}"
+        raise R1Error(
+            f"{flag} does nothing {'with' if settings.on_policy else 'without'} --on-policy",
+            hint="leave one of them out" if settings.on_policy else "--on-policy, or leave it out",
+            code=Exit.USAGE,
+        )
+    if not settings.on_policy and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise R1Error(
+            "the rows of a distillation are made by one process",
+            code=Exit.USAGE,
+            hint="r1 sample and r1 reject make them; then: accelerate launch -m r1cli sft ... kept.jsonl",
+        )
+
+
+def _asked(context: Context, name: str) -> bool:
+    return context.sources.get(name) in ("flag", "env")
+
+
+def _reader(settings: DistillSettings, context: Context) -> RowReader:
+    source = [settings.traces] if settings.traces else settings.inputs
+    return read_rows(source, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
+
+
+def _from_traces(settings: DistillSettings, context: Context, folder: str, started: float) -> None:
+    path = Path(settings.out)
+    if settings.force:
+        for name in MADE:
+            (path / name).unlink(missing_ok=True)
+            manifest.path_for(path / name).unlink(missing_ok=True)
+    made = Artefacts(path, settings, context.console.warn)
+    prompts = None if settings.traces else _prompts_there(settings, made)
+    reader = None if prompts is not None else _reader(settings, context)
+    parts = _general(settings, context)
     directory = RunDir.open(
         settings.out, settings=settings, sources=context.sources, command=context.command, resume=settings.resume, force=settings.force
     )
     context.on_interrupt()
-    path = directory.path
-    traces = reader if settings.traces else read_rows([_sampled(settings, context, reader, path / "traces.jsonl")])
-    kept = _made(path / "kept.jsonl", lambda: _passing(settings, context, traces))
-    lessons = _made(path / "train.jsonl", lambda: chain(to_sft(read_rows([str(kept)])), general))
+    if settings.traces:
+        assert reader is not None
+        source, facts = (
+            reader,
+            {"traces": hashes(file for each in reader.sources for file in each.files), "map": settings.map, "limit": settings.limit},
+        )
+    else:
+        if prompts is None:
+            assert reader is not None
+            prompts = _prompts(settings, made, reader, context)
+        traces = sample_traces(settings, context, made, prompts)
+        source, facts = read_rows([str(traces)]), {"traces": hashes([traces])}
+    kept = passing(settings, context, made, source, facts)
+    lessons = made.rows(
+        "train.jsonl",
+        {
+            "kept": hashes([kept])[str(kept)],
+            "general": hashes(part.name for part in parts),
+            "general_rows": [part.count for part in parts],
+            "plain": settings.plain,
+        },
+        lambda: chain(_lessons(settings, kept), *(_rows_of(part, settings) for part in parts)),
+        inputs=[kept, *(part.name for part in parts)],
+    )
+    if (directory.final / manifest.NAME).is_file():
+        context.console.info(f"distill: `{directory.final}` is there and follows from the same rows")
+        directory.close()
+        return
     from r1cli.commands.sft_run import train  # brings torch: not before it is needed
 
     taught = read_rows([str(lessons)])
     train(settings, context, folder, list(taught), taught, started, directory)
+
+
+def _lessons(settings: DistillSettings, kept: Path) -> Iterator[Row]:
+    """The kept traces as SFT rows, in an order that does not depend on when each was drawn."""
+    plain = None if settings.plain is None else condition.parse(settings.plain)
+    return to_sft(in_stable_order(read_rows([str(kept)]), settings.seed), plain)
+
+
+def _general(settings: DistillSettings, context: Context) -> list[Part]:
+    """The --general files, `FILE` or `FILE:N`, read once before anything is sampled. `R1Error` (exit 2) for what cannot be learnt."""
+    parts = [part_of(text) for text in settings.general]
+    for part in parts:
+        if part.weight is not None or part.share is not None:
+            raise R1Error(
+                f"--general takes FILE or FILE:N, not a weight or a share: `{part.name}`",
+                hint="r1 mix makes a mixture of any kind: r1 mix ... -o general.jsonl",
+                code=Exit.USAGE,
+            )
+        count = 0
+        for row in read_rows([part.name], say=context.console.info):
+            answers(row)
+            count += 1
+        if part.count is not None and count < part.count:
+            raise R1Error(
+                f"`{part.name}` has {count} rows to give, {part.count} are asked for",
+                hint="ask for fewer, or name a larger file",
+                code=Exit.USAGE,
+            )
+    return parts
+
+
+def _rows_of(part: Part, settings: DistillSettings) -> Iterable[Row]:
+    rows = read_rows([part.name])
+    return rows if part.count is None else some_of(rows, part.count, settings.seed)
+
+
+def _asked_for(settings: DistillSettings) -> dict[str, object]:
+    """What decides which prompts are read."""
+    return {"inputs": hashes(settings.inputs or ["-"]), "map": settings.map, "limit": settings.limit}
+
+
+def _prompts_there(settings: DistillSettings, made: Artefacts) -> Path | None:
+    """The prompts of an earlier attempt; a pipe that was read whole then need not be there again."""
+    if settings.resume and not settings.force and made.changes("prompts.jsonl", _asked_for(settings)) == []:
+        return made.path / "prompts.jsonl"
+    return None
+
+
+def _prompts(settings: DistillSettings, made: Artefacts, reader: RowReader, context: Context) -> Path:
+    inputs = settings.inputs or ["stdin"]
+    return made.rows("prompts.jsonl", _asked_for(settings), lambda: _usable(reader, context), inputs=inputs)
+
+
+def _usable(reader: RowReader, context: Context) -> Iterator[Row]:
+    for row in reader:
+        try:
+            require(row, "prompt", str, list)
+        except R1Error as error:
+            reader.leave_out(error)
+            continue
+        yield row
+    if reader.bad:
+        context.console.warn(f"{reader.bad} bad rows left out, the first: {reader.first_bad}")
+
+
+def _on_policy(settings: DistillSettings, context: Context, folder: str, started: float) -> None:
+    """Temperature and nucleus are those of training unless they are asked for: the KL is that of the distribution that is sampled."""
+    if (settings.top_p < 1 and _asked(context, "top_p")) or settings.top_k:
+        raise R1Error(
+            "--top-p and --top-k bias --on-policy: the student would be sampled from another distribution than it is scored by",
+            hint="leave them out",
+            code=Exit.USAGE,
+        )
+    if settings.temperature == 0:
+        raise R1Error("--on-policy needs a temperature above 0", hint="leave out --temperature: it is 1 then", code=Exit.USAGE)
+    temperature = settings.temperature if _asked(context, "temperature") else 1.0
+    settings = dataclasses.replace(settings, top_p=1.0, temperature=temperature)
+    reader = _reader(settings, context)
+    prompts = list(_usable(reader, context))
+    if settings.eval:
+        outside = held_out(settings.eval)
+        learnt = [row for row in prompts if question_hash(row) not in outside]
+        if len(learnt) < len(prompts):
+            context.console.warn(f"{len(prompts) - len(learnt)} prompts left out: held out for --eval")
+        prompts = learnt
+    done = manifest.read(settings.out) if settings.resume and Path(settings.out).is_dir() else None
+    if done is not None and done["counts"].get("steps") == settings.steps and not settings.dry_run:
+        context.console.info(f"distill: `{settings.out}/final` is there, after {settings.steps} steps")
+        return
+    from r1cli.commands.on_policy_run import plan, train  # brings torch: not before everything a user can get wrong is checked
+
+    if settings.dry_run:
+        plan(settings, context, folder, prompts)
+        return
+    train(settings, context, folder, prompts, reader, started)
 
 
 def _plan(settings: DistillSettings, context: Context, folder: str, rows: int) -> None:
@@ -66,63 +263,5 @@ def _plan(settings: DistillSettings, context: Context, folder: str, rows: int) -
     else:
         first = f"would draw {rows} x {settings.samples} completions of `{settings.teacher}` and score them with {settings.rewards}"
     second = f"would train `{folder}` on those that pass, for {settings.epochs:g} epochs"
-    context.console.summary([first, second, f"would write {settings.out}"])
-
-
-def _check(settings: DistillSettings) -> None:
-    parse_specs(settings.rewards)
-    if settings.traces and settings.teacher:
-        raise R1Error(
-            "--teacher and --traces exclude each other",
-            hint="--traces takes completions that exist, --teacher draws them",
-            code=Exit.USAGE,
-        )
-    if not settings.traces and not settings.teacher:
-        raise R1Error("no teacher", hint="--teacher MODEL, or --traces FILE with completions that exist", code=Exit.USAGE)
-    if settings.teacher:
-        model_folder(settings.teacher, settings.trust_remote_code)
-
-
-def _sampled(settings: DistillSettings, context: Context, reader: RowReader, path: Path) -> str:
-    """Draw what is missing of the teacher's completions; whole rows of an earlier attempt stay."""
-    done: frozenset = frozenset()
-    if path.exists():
-        repair_tail(path)
-        done = frozenset(finished_pairs(path))
-    with (
-        RowWriter(str(path), append=True, resume=True) as writer,
-        context.console.progress(None, "rows", "teacher") as progress,
-    ):
-        for row in draw(reader, settings, context, model=settings.teacher, skip=done, on_ready=progress.restart):
-            writer.write(row)
-            progress.advance()
-    return str(path)
-
-
-def _passing(settings: DistillSettings, context: Context, traces: RowReader) -> Iterator[Row]:
-    """The traces that pass every reward, at most `per_prompt` of a prompt."""
-    specs = parse_specs(settings.rewards)
-    dropped = Dropped(None)
-    total = 0
-    with Scorer(specs, workers=settings.reward_workers, timeout=settings.reward_timeout) as scorer:
-        scored = scorer.score(traces, on_bad=traces.leave_out if settings.skip_bad else None)
-        kept = keep_rows(scored, judge_of("passing", specs), dropped)
-        for row in pick_rows(kept, settings.per_prompt, "random", settings.seed, dropped):
-            total += 1
-            yield row
-        for line in scorer.warnings():
-            context.console.warn(line)
-    if not total:
-        raise R1Error(
-            f"none of the traces passes {settings.rewards}",
-            hint=f"look at them: r1 reject {traces.sources[0].name} --rewards {settings.rewards}",
-        )
-    context.console.info(f"distill: {total} traces kept, {dropped.total()} dropped")
-
-
-def _made(path: Path, make: Callable[[], Iterable[Row]]) -> Path:
-    """The file, made unless an earlier attempt finished it: it gets its name when it is whole."""
-    if not path.exists():
-        with RowWriter(str(path)) as writer:
-            writer.write_all(make())
-    return path
+    third = [f"would evaluate it on {settings.eval}, {settings.eval_samples} completions a problem"] if settings.eval else []
+    context.console.summary([first, second, *third, f"would write {settings.out}"])

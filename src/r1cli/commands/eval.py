@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from r1cli.benchmarks import benchmark as benchmarks
+from r1cli.commands import finish
 from r1cli.commands.evaluation import Tally
 from r1cli.errors import Exit, R1Error, nearest
 from r1cli.guard import Context
@@ -33,7 +34,7 @@ def run(settings: EvalSettings, context: Context) -> None:
     started = time.monotonic()
     if settings.benchmark:
         settings = benchmarks.apply(benchmarks.load(settings.benchmark), settings, context.sources)
-    specs = parse_specs(settings.rewards)
+    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     floors = [_floor(text, specs) for text in settings.min]
     out = None if settings.out is None else check_new(settings.out, force=settings.force)
     rows = RowWriter(settings.rows or os.devnull, force=settings.force, append=True)
@@ -59,6 +60,10 @@ def run(settings: EvalSettings, context: Context) -> None:
     claim_stdout().write((text if settings.json else table(scores)) + "\n")
     if out is not None:
         manifest.write_json(out, scores)
+    outputs = [name for name in (settings.out, settings.rows) if name]
+    if outputs:
+        counts = {"in": sum(source.rows for source in reader.sources), "out": rows.count, "bad": reader.bad}
+        finish.write_manifest(outputs[0], "eval", settings, reader.sources, outputs, counts, time.time() - scores["seconds"])
     for name, value in floors:
         check_floor(scores, name, value)
 
@@ -75,8 +80,11 @@ def _existing(reader: RowReader) -> Iterator[Row]:
     for row in reader:
         if "completion" not in row and "prompt" in row:
             name = f"{row.where}: " if row.where else ""
-            raise R1Error(f"{name}row `{row['id']}` has no `completion`, and no `--model` is given", code=Exit.USAGE,
-                          hint="r1 eval --model MODEL draws completions for prompt rows")
+            raise R1Error(
+                f"{name}row `{row['id']}` has no `completion`, and no `--model` is given",
+                code=Exit.USAGE,
+                hint="r1 eval --model MODEL draws completions for prompt rows",
+            )
         require(row, "completion", str)
         yield row
 
@@ -85,8 +93,11 @@ def _prompts(reader: RowReader) -> Iterator[Row]:
     for row in reader:
         if "completion" in row:
             name = f"{row.where}: " if row.where else ""
-            raise R1Error(f"{name}row `{row['id']}` has a `completion` already, and `--model` would draw another", code=Exit.USAGE,
-                          hint="leave out --model to score the rows as they are, or give prompt rows")
+            raise R1Error(
+                f"{name}row `{row['id']}` has a `completion` already, and `--model` would draw another",
+                code=Exit.USAGE,
+                hint="leave out --model to score the rows as they are, or give prompt rows",
+            )
         yield row
 
 

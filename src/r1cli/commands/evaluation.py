@@ -63,8 +63,11 @@ class Tally:
         number = row.get("sample", len(problem))
         if number in problem:
             where = f"{row.where}: " if row.where else ""
-            raise R1Error(f"{where}row `{row['id']}`, sample {number} is there twice", code=Exit.USAGE,
-                          hint="give each file once, and rows of one model at a time; `id` must differ between problems")
+            raise R1Error(
+                f"{where}row `{row['id']}`, sample {number} is there twice",
+                code=Exit.USAGE,
+                hint="give each file once, and rows of one model at a time; `id` must differ between problems",
+            )
         maximum = self._specs[0].maximum
         correct = verdict >= (1.0 if maximum is None else maximum)
         self.judged += 1

@@ -1,7 +1,8 @@
 """What the row commands say and leave behind at their end: lines of the summary, and the manifest beside an output file."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,25 +42,35 @@ def write_manifest(
     outputs: Sequence[str],
     counts: Mapping[str, Any],
     started: float,
+    roles: Mapping[str, Sequence[Source]] | None = None,
     **more: Any,
 ) -> None:
-    """The manifest beside an output that is a plain file; nothing for stdout and devices."""
-    if out == "-" or not Path(out).is_file():
+    """A manifest beside every output that is a plain file; nothing for stdout and devices.
+
+    An input that an output has replaced has no hash: what it was is gone.
+    roles: inputs that are not the rows worked on, by what they were for (`{"decontaminate": sources}`).
+    """
+    files = [name for name in dict.fromkeys([out, *outputs]) if name != "-" and Path(name).is_file()]
+    if not files:
         return
-    manifest.write(
-        out,
-        command=command,
-        settings=settings,
-        inputs=[describe_source(source) for source in sources],
-        outputs=[o for o in outputs if o != "-"],
-        counts=counts,
-        started=started,
-        **more,
-    )
+    others = [(role, source) for role, found in (roles or {}).items() for source in found]
+    with ThreadPoolExecutor(2) as pool:  # hashing does not hold the interpreter
+        made = pool.map(manifest.describe, files)
+        written = {Path(file).resolve() for file in files}
+        read = pool.map(lambda source: describe_source(source, written), sources)
+        besides = pool.map(lambda pair: {"role": pair[0], **describe_source(pair[1], written)}, others)
+        described, inputs = list(made), [*read, *besides]
+    for file in files:
+        manifest.write(file, command=command, settings=settings, inputs=inputs, outputs=described, counts=counts, started=started, **more)
 
 
-def describe_source(source: Source) -> dict[str, Any]:
-    """An input for a manifest: its name, rows and hash, or those of its files."""
+def describe_source(source: Source, written: Set[Path] = frozenset()) -> dict[str, Any]:
+    """An input for a manifest: its name, rows and hash, or those of its files. written: files that the command wrote."""
+    if any(file.resolve() in written for file in source.files):
+        return {"name": source.name, "rows": source.rows, "bad": source.bad, "replaced": True}
     if len(source.files) < 2:
-        return manifest.describe(source.name, source.rows, bad=source.bad)
+        entry = manifest.describe(source.name, source.rows, bad=source.bad)
+        if "sha256" not in entry and source.files:  # a folder of one file
+            entry["files"] = [manifest.describe(source.files[0])]
+        return entry
     return {"name": source.name, "rows": source.rows, "bad": source.bad, "files": [manifest.describe(file) for file in source.files]}

@@ -1,6 +1,6 @@
 """Several processes, one command: which of them is the first, and who may speak.
 
-    accelerate launch -m r1cli grpo ...      every process runs the command; only the first one writes and speaks
+accelerate launch -m r1cli grpo ...      every process runs the command; only the first one writes and speaks
 """
 
 import dataclasses

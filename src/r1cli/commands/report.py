@@ -55,8 +55,11 @@ def _expand(inputs: list[str]) -> tuple[list[Path], list[Path]]:
         else:
             inside = sorted((entry for entry in path.iterdir() if is_run_dir(entry)), key=_started)
             if not inside and not (path / "scores.json").is_file():
-                raise R1Error(f"`{name}` is not a run directory and holds none", code=Exit.USAGE,
-                              hint="name a folder that r1 sft, grpo or distill wrote with -o")
+                raise R1Error(
+                    f"`{name}` is not a run directory and holds none",
+                    code=Exit.USAGE,
+                    hint="name a folder that r1 sft, grpo or distill wrote with -o",
+                )
             folders.update(dict.fromkeys(inside))
             if (path / "scores.json").is_file():
                 files[path / "scores.json"] = None

@@ -1,102 +1,257 @@
 """`r1 sample`: prompt rows -> completion rows, each as soon as it ends.
 
-    r1 sample --model M -k 4 problems.jsonl | r1 reject --rewards accuracy,format > kept.jsonl
-    r1 sample --model M -k 16 problems.jsonl -o drawn.jsonl      # interrupted? the same line with --resume draws what is missing
+r1 sample --model M -k 4 problems.jsonl | r1 reject --rewards accuracy,format > kept.jsonl
+r1 sample --model M -k 16 problems.jsonl -o drawn.jsonl --resume     # killed at any moment? the same line draws what is missing
+r1 sample --model M -k 4 --until correct=4 --max 64 problems.jsonl   # more only for the prompts that need it
+r1 sample --model NAME --url https://... --template rewrite drawn.jsonl -o readable.jsonl
 """
 
+import hashlib
+import json
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from r1cli.commands import finish
-from r1cli.commands.sampling import Pair, Totals, check_sampling, draw
+from r1cli.commands.adaptive import Adaptive, Goal, goal_of
+from r1cli.commands.sample_file import SampleFile, described
+from r1cli.commands.sampler import Pair, Task, Totals, missing
+from r1cli.commands.sampling import check_sampling, draw_tasks, resolve_model
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
-from r1cli.io.hub import model_folder
-from r1cli.io.jsonl import finished_pairs, read_file, repair_tail
 from r1cli.io.stream import RowReader, RowWriter, read_rows
-from r1cli.row import Row, seed_of
+from r1cli.rewards.registry import parse_specs
+from r1cli.rewards.reward import RewardSpec
+from r1cli.rewards.scorer import Scorer
+from r1cli.row import Row
 from r1cli.settings import SampleSettings
 
 COUNTED_BYTES = 2**28  # inputs up to this size are read once more, to know how much there is to do
+
+
+@dataclass
+class Prompts:
+    """The prompt rows of this command: of its shard, each id once. repeated: rows left out because their id was there before."""
+
+    settings: SampleSettings
+    reader: RowReader
+    shard: tuple[int, int] | None
+    repeated: int = 0
+    taken: int = 0
+    _seen: dict[Any, bytes] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self.reader:
+            if not in_shard(row["id"], self.shard):
+                continue
+            if self._is_new(row):
+                self.taken += 1
+                yield row
+            else:
+                self.repeated += 1
+
+    def _is_new(self, row: Row) -> bool:
+        """Whether the id is new. Two prompts under one id would share their seeds and their places in the output: an `R1Error`."""
+        rewrites = self.settings.template == "rewrite"
+        key = (row["id"], row.get("sample", 0)) if rewrites else row["id"]
+        shown = row.get("completion") if rewrites else row.get("prompt")
+        digest = hashlib.blake2b(json.dumps(shown, sort_keys=True).encode(), digest_size=8).digest()
+        if key not in self._seen:
+            self._seen[key] = digest
+            return True
+        if self._seen[key] != digest:
+            raise R1Error(
+                f"{row.where}: row `{row['id']}` has the id of an earlier row and another prompt",
+                code=Exit.USAGE,
+                hint="give each prompt its own `id`, or read none (--map id=COLUMN) so that it is made of the prompt",
+            )
+        return False
 
 
 def run(settings: SampleSettings, context: Context) -> None:
     """Run the command. Settings, output and model folder are checked before any row is read."""
     started = time.time()
     check_sampling(settings, context.sources)
-    model_folder(settings.model, settings.trust_remote_code, say=context.console.detail)
+    specs = _specs(settings)
+    goal = None if settings.until is None else goal_of(settings.until, specs, step=settings.samples, most=settings.max)
+    _check_alone(settings)
+    resolve_model(settings.model, settings, context.console.detail)
     output = RowWriter(settings.out, force=settings.force, append=True, resume=settings.resume)
     reader = _reader(settings, context)
-    done = _already_there(settings)
-    if settings.out.endswith(".jsonl"):
-        context.on_interrupt()
-    totals = Totals()
-    on_bad = reader.leave_out if settings.skip_bad else None
-    with ExitStack() as stack:
-        writer = stack.enter_context(output)
-        progress = stack.enter_context(context.console.progress(_to_do(settings, reader, done), "rows", "sample"))
-        drawn = draw(reader, settings, context, skip=done, on_bad=on_bad, totals=totals, on_ready=progress.restart)
-        for row in stack.enter_context(closing(drawn)):
-            writer.write(row)
-            progress.set(f"{totals.rate():,.0f} tok/s")
-            progress.advance()
-    finish.write_manifest(settings.out, "sample", settings, reader.sources, [settings.out], _counts(totals, done, reader), started)
-    context.console.summary(_summary(settings, reader, totals, len(done)))
+    job = Job(settings, context, specs, goal, Prompts(settings, reader, shard_of(settings.shard)))
+    with SampleFile(settings) as file:
+        job.take_over(file)
+        if file.continues:
+            context.on_interrupt()
+        job.draw(output)
+        counts = job.counts()
+        finish.write_manifest(
+            settings.out, "sample", settings, reader.sources, [settings.out], counts, started, drawn_with=described(settings)
+        )
+    context.console.summary(job.summary())
+
+
+@dataclass
+class Job:
+    """One run of the command: what it draws, and what came of it."""
+
+    settings: SampleSettings
+    context: Context
+    specs: list[RewardSpec]
+    goal: Goal | None
+    prompts: Prompts
+    totals: Totals = field(default_factory=Totals)
+    done: set[Pair] = field(default_factory=set)  # there already
+    scored: dict[Any, dict[int, bool]] = field(default_factory=dict)  # the same with --until: id -> sample -> whether it counts
+    plan: Adaptive | None = None
+
+    def take_over(self, file: SampleFile) -> None:
+        """Read what an earlier attempt left."""
+        for row in file.rows():
+            self.done.add((row["id"], row["sample"]))
+            if self.goal is not None:
+                self.scored.setdefault(row["id"], {})[row["sample"]] = self.goal.judge(row)
+
+    def draw(self, output: RowWriter) -> None:
+        """Draw what is missing, score it if asked, write it as it comes."""
+        settings, console = self.settings, self.context.console
+        if self.goal is not None:
+            self.plan = Adaptive(self.prompts, self.goal, self.scored)
+        tasks = self._tasks() if self.plan is None else self.plan.tasks()
+        with ExitStack() as stack:
+            writer = stack.enter_context(output)
+            progress = stack.enter_context(console.progress(self._to_do(), "rows", "sample"))
+            rows: Any = draw_tasks(
+                tasks,
+                settings,
+                self.context,
+                totals=self.totals,
+                on_ready=progress.restart,
+                on_bad=self.prompts.reader.leave_out if settings.skip_bad else None,
+                on_none=self.plan.none if self.plan is not None else _nobody,
+            )
+            scorer = stack.enter_context(Scorer(self.specs, settings.reward_workers, settings.reward_timeout)) if self.specs else None
+            if scorer is not None:
+                rows = scorer.score(rows)
+            if self.plan is not None:
+                stack.callback(self.plan.stop)
+            for row in stack.enter_context(closing(rows)):
+                writer.write(row)
+                if self.plan is not None:
+                    self.plan.scored(row)
+                progress.set(f"{self.totals.rate():,.0f} tok/s")
+                progress.advance()
+        for line in scorer.warnings() if scorer is not None else []:
+            console.warn(line)
+        if self.prompts.repeated:
+            console.warn(f"{self.prompts.repeated} rows left out: their prompt and id were there before")
+
+    def _tasks(self) -> Iterator[Task]:
+        done = frozenset(self.done)
+        for row in self.prompts:
+            if self.settings.template == "rewrite":
+                sample = row.get("sample", 0)
+                yield row, [] if (row["id"], sample) in done else [sample]
+            else:
+                yield row, missing(row, self.settings.samples, done)
+
+    def _to_do(self) -> int | None:
+        """Completions to draw; None when nobody knows, or the input is a pipe, a data set or too big to be read twice."""
+        settings, sources = self.settings, self.prompts.reader.sources
+        size = sum(file.stat().st_size for source in sources for file in source.files)
+        if self.goal is not None or not all(source.files for source in sources) or size > COUNTED_BYTES:
+            return None
+        again = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=True)
+        ids = {row["id"] for row in again if in_shard(row["id"], self.prompts.shard)} if settings.template != "rewrite" else None
+        if ids is None:
+            return None
+        return sum((row_id, sample) not in self.done for row_id in ids for sample in range(settings.samples))
+
+    def counts(self) -> dict[str, int]:
+        """For the manifest."""
+        totals, prompts = self.totals, self.prompts
+        found = {
+            "in": sum(source.rows for source in prompts.reader.sources),
+            "prompts": prompts.taken,
+            "repeated": prompts.repeated,
+            "out": totals.rows,
+            "before": len(self.done),
+            "tokens": totals.tokens,
+            "truncated": totals.cut,
+            "too_long": totals.too_long,
+            "refused": totals.refused,
+            "bad": prompts.reader.bad,
+        }
+        return found | ({"reached": self.plan.reached, "given_up": self.plan.given_up} if self.plan is not None else {})
+
+    def summary(self) -> list[str]:
+        """The lines at the end."""
+        settings, totals = self.settings, self.totals
+        line = f"sample: {self.prompts.taken} prompts, {totals.rows} completions"
+        if self.done:
+            line += f" ({len(self.done)} were there)"
+        if totals.rows:
+            line += f", {totals.tokens:,} tokens at {totals.rate():,.0f} tok/s ({totals.engine}), {totals.cut / totals.rows:.1%} truncated"
+        lines = [line]
+        if self.plan is not None:
+            lines.append(f"{settings.until}: {self.plan.reached} prompts reached it, {self.plan.given_up} did not")
+        lines += [*finish.bad_lines(self.prompts.reader), *finish.output_lines(settings.out)]
+        if settings.out != "-" and totals.rows:
+            lines.append(f"next: r1 reject {settings.out} -o kept.jsonl")
+        return lines
+
+
+def _nobody(row: Row, sample: int) -> None:
+    """Nobody waits for this completion."""
+
+
+def _specs(settings: SampleSettings) -> list[RewardSpec]:
+    """The rewards to score with; none when nobody asked."""
+    if settings.max is not None and settings.until is None:
+        raise R1Error("--max without --until bounds nothing", hint="--until correct=4, or --samples for a fixed number", code=Exit.USAGE)
+    rewards = settings.rewards or ("accuracy" if settings.until is not None else None)
+    return parse_specs(rewards) if rewards is not None else []
+
+
+def _check_alone(settings: SampleSettings) -> None:
+    """Refuse what makes no sense together with a rewrite, or with greedy sampling."""
+    if settings.until is not None and settings.temperature == 0:
+        raise R1Error(
+            "--until with --temperature 0 would draw the same completion again and again", hint="--temperature 0.6", code=Exit.USAGE
+        )
+    if settings.template == "rewrite" and (settings.samples > 1 or settings.until is not None):
+        raise R1Error("--template rewrite makes one row of each completion", hint="leave out --samples and --until", code=Exit.USAGE)
+
+
+def shard_of(text: str | None) -> tuple[int, int] | None:
+    """`3/64` as (3, 64), counted from 1. Raises `R1Error` (exit 2)."""
+    if text is None:
+        return None
+    part, slash, parts = text.partition("/")
+    if not slash or not part.isdecimal() or not parts.isdecimal() or not 1 <= int(part) <= int(parts):
+        raise R1Error(
+            f"`--shard {text}` is not a part of a whole", hint="parts are counted from 1: --shard 1/64 to --shard 64/64", code=Exit.USAGE
+        )
+    return int(part), int(parts)
+
+
+def in_shard(row_id: Any, shard: tuple[int, int] | None) -> bool:
+    """Whether a prompt belongs to a shard: by its id alone, so that neither the order nor the length of the input matters."""
+    if shard is None:
+        return True
+    digest = hashlib.blake2b(f"shard/{row_id}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % shard[1] == shard[0] - 1
 
 
 def _reader(settings: SampleSettings, context: Context) -> RowReader:
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
     if settings.out != "-" and any(file.resolve() == Path(settings.out).resolve() for source in reader.sources for file in source.files):
-        raise R1Error(f"`{settings.out}` is input and output: rows are written as they come, over those not yet read",
-                      hint="give --out another name", code=Exit.USAGE)
+        raise R1Error(
+            f"`{settings.out}` is input and output: rows are written as they come, over those not yet read",
+            hint="give --out another name",
+            code=Exit.USAGE,
+        )
     return reader
-
-
-def _already_there(settings: SampleSettings) -> frozenset[Pair]:
-    """The pairs that `--resume` need not draw again. Refuses a file of another model or seed: the two would not be one sample."""
-    if not settings.resume:
-        return frozenset()
-    if settings.force:
-        raise R1Error("--resume keeps the output and --force replaces it", hint="leave one of them out", code=Exit.USAGE)
-    if not settings.out.endswith(".jsonl"):
-        raise R1Error(f"--resume needs a plain .jsonl file to continue, --out is `{settings.out}`", hint="-o FILE.jsonl", code=Exit.USAGE)
-    if not Path(settings.out).exists():
-        return frozenset()
-    repair_tail(settings.out)
-    first = next(read_file(Path(settings.out), ""), None)
-    pairs = frozenset(finished_pairs(settings.out))
-    if isinstance(first, Row):
-        expected = {"model": settings.model, "seed": seed_of(settings.seed, first["id"], first["sample"])}
-        for field, value in expected.items():
-            if first.get(field) != value:
-                raise R1Error(f"`{settings.out}` was drawn with another --{field}", code=Exit.USAGE,
-                              hint=f"its first row has {field} {first.get(field)}; give --out another name, or start anew with --force")
-    return pairs
-
-
-def _to_do(settings: SampleSettings, reader: RowReader, done: frozenset[Pair]) -> int | None:
-    """Completions to draw; None when the input is a pipe, a data set or too big to be read twice."""
-    files = [file for source in reader.sources for file in source.files]
-    if not all(source.files for source in reader.sources) or sum(file.stat().st_size for file in files) > COUNTED_BYTES:
-        return None
-    again = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=True)
-    return sum((row["id"], sample) not in done for row in again for sample in range(settings.samples))
-
-
-def _counts(totals: Totals, done: frozenset[Pair], reader: RowReader) -> dict[str, int]:
-    return {"in": sum(source.rows for source in reader.sources), "out": totals.rows, "before": len(done), "tokens": totals.tokens,
-            "truncated": totals.cut, "too_long": totals.too_long, "bad": reader.bad}
-
-
-def _summary(settings: SampleSettings, reader: RowReader, totals: Totals, before: int) -> list[str]:
-    prompts = sum(source.rows for source in reader.sources)
-    line = f"sample: {prompts} prompts, {totals.rows} completions"
-    if before:
-        line += f" ({before} were there)"
-    if totals.rows:
-        line += f", {totals.tokens:,} tokens at {totals.rate():,.0f} tok/s ({totals.engine}), {totals.cut / totals.rows:.1%} truncated"
-    lines = [line, *finish.bad_lines(reader), *finish.output_lines(settings.out)]
-    if settings.out != "-" and totals.rows:
-        lines.append(f"next: r1 reject {settings.out} -o kept.jsonl")
-    return lines

@@ -1,7 +1,7 @@
 """`r1 sft`: SFT rows and a model -> a checkpoint.
 
-    r1 sft --model base cold-start.jsonl -o runs/cold-start
-    r1 mix kept.jsonl general.jsonl | r1 sft --model base -o runs/sft -
+r1 sft --model base cold-start.jsonl -o runs/cold-start
+r1 mix kept.jsonl general.jsonl | r1 sft --model base -o runs/sft -
 """
 
 import time

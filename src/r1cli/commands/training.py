@@ -1,12 +1,13 @@
 """What `sft`, `grpo` and `distill` share: the accelerator, the run directory of the main process, checkpoints and resuming.
 
-    accelerate launch -m r1cli grpo ...      every process runs the command; only the first one writes and speaks
+accelerate launch -m r1cli grpo ...      every process runs the command; only the first one writes and speaks
 """
 
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,12 @@ from r1cli.engines.model_files import end_ids
 from r1cli.engines.precision import resolve_dtype
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
-from r1cli.io.run_dir import RunDir, checkpoints
+from r1cli.io.run_dir import RunDir, checkpoint_folder, checkpoints
 from r1cli.train.checkpoints import load_state, named_weights, save_model, save_state
 from r1cli.train.logprobs import Policy
 from r1cli.train.model import accelerator_for, load_policy, load_tokenizer
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
+from r1cli.train.update import NotFinite
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 class Training:
     """A model being trained, and the run directory it is written to.
 
-    policy, optimizer: prepared by accelerate. start_step: steps that a resumed run has behind it.
+    policy, optimizer: prepared by accelerate. start_step: steps that a resumed run has behind it. checkpoint: the folder it goes on from.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Training:
         self.run = directory if directory is not None else self._open_run()
         self.tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
         self.end_id = end_of_turn(folder, self.tokenizer)
-        checkpoint = self._resume_from()
+        self.checkpoint = checkpoint = self._resume_from()
         options = {"temperature": temperature, "trust_remote_code": settings.trust_remote_code}
         policy = load_policy(str(checkpoint or folder), gradient_checkpointing=settings.gradient_checkpointing, **options)
         self.optimiser_config = optimiser_config(settings)
@@ -94,19 +96,32 @@ class Training:
         """The policy's tensors under their checkpoint names, whole on every process: what a sampler takes over."""
         return named_weights(self.accelerator, self.policy)
 
-    def save(self, step: int, total: int) -> None:
-        """A checkpoint after `step` steps; after the last one the plain model goes to `final/` instead."""
+    def save(self, step: int, total: int, extra: Callable[[Path], None] = lambda folder: None) -> None:
+        """A checkpoint after `step` steps; after the last one the plain model goes to `final/` instead.
+
+        extra: called by every process with the checkpoint's folder, to add files of its own.
+        """
         if step == total:
             final = Path(self.settings.out) / "final"
             save_model(self.accelerator, self.policy, self.tokenizer, final)
             return
-        if self.run is None:
-            save_model(self.accelerator, self.policy, self.tokenizer, Path(self.settings.out))  # takes part in gathering; writes nothing
-            save_state(self.accelerator, self.optimizer, Path(self.settings.out), step, self.reference)
-            return
-        with self.run.checkpoint(step) as folder:
+        theirs = checkpoint_folder(self.settings.out, step)  # what the main process makes
+        with nullcontext(theirs) if self.run is None else self.run.checkpoint(step) as folder:
             save_model(self.accelerator, self.policy, self.tokenizer, folder)
             save_state(self.accelerator, self.optimizer, folder, step, self.reference)
+            folder.mkdir(parents=True, exist_ok=True)  # of a process without the main one's disk
+            extra(folder)
+            self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def naming_the_checkpoint(self) -> Iterator[None]:
+        """Around training: an error that stops it before the weights are harmed names the checkpoint to go on from."""
+        try:
+            yield
+        except NotFinite as error:
+            found = checkpoints(Path(self.settings.out))
+            last = f"the last checkpoint is `{found[-1]}`" if found else "there is no checkpoint yet"
+            raise NotFinite(f"{error.message}; {last}", hint=error.hint, code=error.code) from error
 
     def log(self, record: Mapping[str, Any]) -> None:
         """A line of metrics.jsonl, from the main process."""

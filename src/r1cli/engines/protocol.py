@@ -26,21 +26,26 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion to draw. `key` comes back with it and is the caller's own (for instance `(row number, sample)`)."""
+    """One completion to draw. `key` comes back with it and is the caller's own (for instance `(row number, sample)`).
+
+    prompt: for an engine without a tokenizer (`tokenizer` is None), instead of the tokens: text, or messages for the server's template
+    """
 
     key: Any
     prompt_ids: list[int]
     seed: int
+    prompt: str | list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What one request gave.
 
-    token_ids:     generated tokens, the end-of-sequence token included when the model wrote it
+    token_ids:     generated tokens, the end-of-sequence token included when the model wrote it; [] when a server does not say
     text:          the same without special tokens
-    finish_reason: "stop" or "length"
+    finish_reason: "stop" or "length"; "refused" when a server will not answer this prompt, and `text` then says why
     logprobs:      log-probability of each generated token under the sampling distribution (temperature applied), when asked for
+    num_tokens:    tokens generated, where a server says how many but not which
     """
 
     key: Any
@@ -48,6 +53,7 @@ class Completion:
     text: str
     finish_reason: str
     logprobs: list[float] | None = None
+    num_tokens: int | None = None
 
 
 class Engine(Protocol):

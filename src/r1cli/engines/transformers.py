@@ -61,8 +61,11 @@ class TransformersEngine:
         try:
             loaded = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
         except (ValueError, OSError, RuntimeError) as error:
-            raise R1Error(f"transformers cannot load `{model}`: {str(error).splitlines()[0]}", hint="r1 check --model MODEL says more",
-                          code=Exit.USAGE) from error
+            raise R1Error(
+                f"transformers cannot load `{model}`: {str(error).splitlines()[0]}",
+                hint="r1 check --model MODEL says more",
+                code=Exit.USAGE,
+            ) from error
         self._net = loaded.to(self._device).eval().requires_grad_(False)
         own_limit = getattr(self._net.config.get_text_config(), "max_position_embeddings", None)
         self.max_model_len = min(max_model_len or own_limit or CACHE_TOKENS, own_limit or CACHE_TOKENS)
@@ -117,8 +120,11 @@ class TransformersEngine:
 
     def _check(self, request: Request, params: SamplingParams) -> None:
         if len(request.prompt_ids) + params.max_tokens > self.max_model_len or not request.prompt_ids:
-            raise R1Error(f"a prompt of {len(request.prompt_ids)} tokens and {params.max_tokens} new ones do not fit {self.max_model_len}",
-                          hint="raise --max-model-len, lower --max-completion-length, or leave the prompt out", code=Exit.USAGE)
+            raise R1Error(
+                f"a prompt of {len(request.prompt_ids)} tokens and {params.max_tokens} new ones do not fit {self.max_model_len}",
+                hint="raise --max-model-len, lower --max-completion-length, or leave the prompt out",
+                code=Exit.USAGE,
+            )
 
     def _ended(self, slot: _Slot, params: SamplingParams) -> Completion | None:
         """The completion of a slot that has just drawn its last token, None while it goes on."""
@@ -183,11 +189,13 @@ class _Batch:
     ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
         positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
         past = DynamicCache(cache) if cache else DynamicCache()
-        out = self._net(input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT, past_key_values=past, use_cache=True,
-                        logits_to_keep=1)
+        out = self._net(
+            input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT, past_key_values=past, use_cache=True, logits_to_keep=1
+        )
         if not past.layers or not all(isinstance(getattr(layer, "keys", None), torch.Tensor) for layer in past.layers):
-            raise R1Error("the model's cache is not made of keys and values: this engine cannot run it", hint="--engine vllm",
-                          code=Exit.USAGE)
+            raise R1Error(
+                "the model's cache is not made of keys and values: this engine cannot run it", hint="--engine vllm", code=Exit.USAGE
+            )
         return out.logits[:, -1], [(layer.keys, layer.values) for layer in past.layers]
 
     def _join(self, mask_BT: torch.Tensor, cache: list[tuple[torch.Tensor, torch.Tensor]]) -> None:

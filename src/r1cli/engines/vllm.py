@@ -25,7 +25,7 @@ from r1cli.engines.detokenize import completion_text
 from r1cli.engines.feed import Feed
 from r1cli.engines.model_files import end_ids, is_tied, tensor_names, whole_weights
 from r1cli.engines.protocol import Completion, Request, SamplingParams
-from r1cli.engines.watchdog import Watchdog
+from r1cli.engines.watchdog import LOAD_DEADLINE, Watchdog
 from r1cli.errors import Exit, R1Error
 
 STALL_SECONDS = 120.0
@@ -54,8 +54,18 @@ class VllmEngine:
     name = "vllm"
 
     def __init__(
-        self, model: str, *, dtype: str, max_model_len: int | None, batch_size: int, gpu_memory: float, kv_cache_gib: float, seed: int,
-        trust_remote_code: bool, logprobs: bool, verbose: bool,
+        self,
+        model: str,
+        *,
+        dtype: str,
+        max_model_len: int | None,
+        batch_size: int,
+        gpu_memory: float,
+        kv_cache_gib: float,
+        seed: int,
+        trust_remote_code: bool,
+        logprobs: bool,
+        verbose: bool,
     ) -> None:
         self.model = model
         self._batch_size = batch_size
@@ -64,7 +74,7 @@ class VllmEngine:
         self._drawn = 0
         self._watchdog = Watchdog(STALL_SECONDS)
         self._owns_process_group = not torch.distributed.is_initialized()
-        with host_state(), self._watchdog.waiting(f"vLLM to load `{model}`"):
+        with host_state(), self._watchdog.waiting(f"vLLM to load `{model}`", LOAD_DEADLINE):
             import vllm
             from vllm.platforms import current_platform
 
@@ -76,9 +86,15 @@ class VllmEngine:
                 # rewind the generator of its request, which a CPU generator cannot
                 memory = {"kv_cache_memory_bytes": int(kv_cache_gib * 2**30), "enforce_eager": True, "enable_chunked_prefill": False}
             self._llm = vllm.LLM(
-                model=model, dtype=dtype, max_model_len=max_model_len or -1, max_num_seqs=batch_size, seed=seed,
-                trust_remote_code=trust_remote_code, logprobs_mode="processed_logprobs" if logprobs else "raw_logprobs",
-                use_tqdm_on_load=verbose, **memory,
+                model=model,
+                dtype=dtype,
+                max_model_len=max_model_len or -1,
+                max_num_seqs=batch_size,
+                seed=seed,
+                trust_remote_code=trust_remote_code,
+                logprobs_mode="processed_logprobs" if logprobs else "raw_logprobs",
+                use_tqdm_on_load=verbose,
+                **memory,
             )
         self._core = self._llm.llm_engine
         # not vLLM's own: callers render prompts on another thread, and a fast tokenizer that is used twice at a time raises
@@ -120,13 +136,23 @@ class VllmEngine:
     def _add(self, request: Request, params: SamplingParams) -> None:
         room = self.max_model_len - len(request.prompt_ids)
         if params.max_tokens > room or not request.prompt_ids:
-            raise R1Error(f"a prompt of {len(request.prompt_ids)} tokens and {params.max_tokens} new ones do not fit {self.max_model_len}",
-                          hint="raise --max-model-len, lower --max-completion-length, or leave the prompt out", code=Exit.USAGE)
+            raise R1Error(
+                f"a prompt of {len(request.prompt_ids)} tokens and {params.max_tokens} new ones do not fit {self.max_model_len}",
+                hint="raise --max-model-len, lower --max-completion-length, or leave the prompt out",
+                code=Exit.USAGE,
+            )
         self._drawn += 1
         name = f"r1-{self._drawn}"
         chosen = self._vllm.SamplingParams(
-            max_tokens=params.max_tokens, temperature=params.temperature, top_p=params.top_p, top_k=params.top_k, seed=request.seed,
-            stop=list(params.stop), include_stop_str_in_output=True, stop_token_ids=self._end_ids, logprobs=0 if params.logprobs else None,
+            max_tokens=params.max_tokens,
+            temperature=params.temperature,
+            top_p=params.top_p,
+            top_k=params.top_k,
+            seed=request.seed,
+            stop=list(params.stop),
+            include_stop_str_in_output=True,
+            stop_token_ids=self._end_ids,
+            logprobs=0 if params.logprobs else None,
             output_kind=self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
         )
         self._core.add_request(name, {"prompt_token_ids": request.prompt_ids}, chosen)
@@ -153,8 +179,11 @@ class VllmEngine:
 
     def _stalled(self) -> R1Error:
         longest = max(len(request.prompt_ids) for request in self._running.values())
-        return R1Error(f"vLLM computed nothing for {STALL_SECONDS:.0f} s with {len(self._running)} sequences waiting, "
-                       f"the longest prompt of {longest} tokens", hint="raise --kv-cache-gib (CPU) or --gpu-memory, or lower --batch-size")
+        return R1Error(
+            f"vLLM computed nothing for {STALL_SECONDS:.0f} s with {len(self._running)} sequences waiting, "
+            f"the longest prompt of {longest} tokens",
+            hint="raise --kv-cache-gib (CPU) or --gpu-memory, or lower --batch-size",
+        )
 
     def load_weights(self, weights: Iterable[tuple[str, "torch.Tensor"]]) -> None:
         """Take over new weights (any float type; vLLM converts), then drop every cached prefix, which the old weights computed."""

@@ -1,10 +1,11 @@
 """JSON values as Arrow columns and back, losing nothing.
 
 The rule for a column that r1 writes: when all values of a field share one Arrow type, the column has that type; when they do not (a number
-here and a string there, objects with different keys, an integer beyond 64 bits, text with half a surrogate pair), the column is JSON text.
-Arrow cannot tell a field that is null from a field that is not there: a field that some rows lack and no row has as null is a column
-whose nulls mean "not there"; a field that comes both ways is JSON text. The schema's metadata, under the key `r1`, says which columns are
-which, so that reading gives back the rows that were written. Other tools see ordinary columns.
+here and a string there, an integer beyond 64 bits, text with half a surrogate pair), the column is JSON text. Objects with different keys
+become one type with all of them.
+Arrow cannot tell a field that is null from a field that is not there: a field (or a key of an object) that is lacking in places and nowhere
+null has nulls that mean "not there"; one that comes both ways is JSON text. The schema's metadata, under the key `r1`, says which columns
+are which, so that reading gives back the rows that were written. Other tools see ordinary columns.
 
 Values of other people's files that JSON has no word for: times become ISO 8601, decimals their digits, bytes base64; NaN and infinity
 are refused.
@@ -25,17 +26,24 @@ from r1cli.row import Row
 METADATA_KEY = b"r1"
 MIXED = "json"  # the shape of values that share no Arrow type
 _DEEPEST = 16  # lists and objects nested deeper than this are JSON text
-Shape = Any  # None (only nulls so far) | "bool" | "int" | "float" | "str" | MIXED | ("list", Shape) | ("object", {key: Shape})
+_MOST_KEYS = 100  # objects with more keys in all are JSON text: their keys are data
+_EXACT = 2**53  # whole numbers below this are exact as floats
+_LACKING, _NULL = "lacking", "null"
+Shape = Any
+"""None (only nulls so far) | "bool" | "int" | "long" (from 2**53) | "float" | "str" | MIXED | ("list", Shape) | ("object", {key: Shape}).
+The shape of a key is wrapped, ("lacking", Shape) or ("null", Shape), where some objects lack it or have it as null."""
 
 
-def shape_of(value: Any, depth: int = 0) -> Shape:
-    """The shape of one JSON value; MIXED when no Arrow type holds it exactly."""
+def shape_of(value: Any, depth: int = 0, floats: bool = False) -> Shape:
+    """The shape of one JSON value; MIXED when no Arrow type holds it exactly. floats: see `merge`."""
     if value is None:
         return None
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int):
-        return "int" if -(2**63) <= value < 2**63 else MIXED
+        if -_EXACT < value < _EXACT:
+            return "int"
+        return "long" if -(2**63) <= value < 2**63 else MIXED
     if isinstance(value, float):
         return "float"
     if isinstance(value, str):
@@ -45,29 +53,51 @@ def shape_of(value: Any, depth: int = 0) -> Shape:
     if isinstance(value, list):
         inner: Shape = None
         for item in value:
-            inner = merge(inner, shape_of(item, depth + 1))
+            inner = merge(inner, shape_of(item, depth + 1, floats), floats)
         return MIXED if inner == MIXED else ("list", inner)
     if not value or not all(key and encodable(key) for key in value):
         return MIXED
-    shapes = {key: shape_of(item, depth + 1) for key, item in value.items()}
+    shapes = {key: shape_of(item, depth + 1, floats) for key, item in value.items()}
     return MIXED if MIXED in shapes.values() else ("object", shapes)
 
 
-def merge(one: Shape, other: Shape) -> Shape:
-    """The shape that holds the values of both."""
+def merge(one: Shape, other: Shape, floats: bool = False) -> Shape:
+    """The shape that holds the values of both. floats: whole numbers may become floats beside others."""
     if one is None or one == other:
         return other
     if other is None:
         return one
+    if isinstance(one, str) and isinstance(other, str):
+        pair = {one, other}
+        if pair == {"int", "long"}:
+            return "long"
+        return "float" if floats and pair == {"int", "float"} else MIXED
     if not isinstance(one, tuple) or not isinstance(other, tuple) or one[0] != other[0]:
         return MIXED
     if one[0] == "list":
-        inner = merge(one[1], other[1])
+        inner = merge(one[1], other[1], floats)
         return MIXED if inner == MIXED else ("list", inner)
-    if one[1].keys() != other[1].keys():
+    shapes = {key: _merge_keys(one[1].get(key, _LACKING), other[1].get(key, _LACKING), floats) for key in {**one[1], **other[1]}}
+    return MIXED if MIXED in shapes.values() or len(shapes) > _MOST_KEYS else ("object", shapes)
+
+
+def _merge_keys(one: Shape, other: Shape, floats: bool) -> Shape:
+    """The shape of a key of two objects; `_LACKING` stands for the key that one of them has not."""
+    (first, marks), (second, more) = _unwrapped(one), _unwrapped(other)
+    marks |= more
+    shape = merge(first, second, floats)
+    if len(marks) == 2 or shape == MIXED:
         return MIXED
-    shapes = {key: merge(shape, other[1][key]) for key, shape in one[1].items()}
-    return MIXED if MIXED in shapes.values() else ("object", shapes)
+    return (marks.pop(), shape) if marks and shape is not None else shape
+
+
+def _unwrapped(shape: Shape) -> tuple[Shape, set[str]]:
+    """A key's shape and its marks: lacking in places, null in places."""
+    if shape == _LACKING:
+        return None, {_LACKING}
+    if isinstance(shape, tuple) and shape[0] in (_LACKING, _NULL):
+        return shape[1], {shape[0]}
+    return shape, {_NULL} if shape is None else set()
 
 
 def encodable(text: str) -> bool:
@@ -83,9 +113,13 @@ def encodable(text: str) -> bool:
 
 @dataclass
 class Columns:
-    """What the rows seen so far need as columns: `add` every row, then ask for the `schema` and for `batch`es."""
+    """What the rows seen so far need as columns: `add` every row, then ask for the `schema` and for `batch`es.
+
+    floats: a field of whole and other numbers becomes a column of floats, not of JSON text; 1 is then read back as 1.0.
+    """
 
     rows: int = 0
+    floats: bool = False
     _shapes: dict[str, Shape] = field(default_factory=dict)
     _present: dict[str, int] = field(default_factory=dict)
     _nulls: set[str] = field(default_factory=set)
@@ -97,7 +131,15 @@ class Columns:
             if value is None:
                 self._nulls.add(name)
             if self._shapes.get(name) != MIXED:
-                self._shapes[name] = merge(self._shapes.get(name), shape_of(value))
+                self._shapes[name] = merge(self._shapes.get(name), shape_of(value, floats=self.floats), self.floats)
+
+    def update(self, other: "Columns") -> None:
+        """Take in what other rows need; the fields of those that came first stay in front."""
+        self.rows += other.rows
+        self._nulls |= other._nulls
+        for name, shape in other._shapes.items():
+            self._present[name] = self._present.get(name, 0) + other._present[name]
+            self._shapes[name] = merge(self._shapes.get(name), shape, self.floats)
 
     def schema(self) -> Any:
         """The Arrow schema, with the metadata that `rows_of` reads."""
@@ -111,6 +153,9 @@ class Columns:
             "absent": [columns[name] for name, count in self._present.items() if count < self.rows],
             "names": {column: name for name, column in columns.items() if name != column},
         }
+        lacking = {columns[name]: tree for name, shape in self._shapes.items() if name not in as_text and (tree := _lacking(shape))}
+        if lacking:
+            note["keys"] = lacking
         return pa.schema(fields, metadata={METADATA_KEY: json.dumps(note).encode("ascii")})
 
     def batch(self, rows: list[dict[str, Any]], schema: Any) -> Any:
@@ -148,17 +193,47 @@ def _arrow_type(shape: Shape) -> Any:
     if isinstance(shape, tuple) and shape[0] == "list":
         return pa.list_(_arrow_type(shape[1]))
     if isinstance(shape, tuple):
-        return pa.struct([(key, _arrow_type(inner)) for key, inner in shape[1].items()])
-    return {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}.get(shape, pa.string())
+        return pa.struct([(key, _arrow_type(_unwrapped(inner)[0])) for key, inner in shape[1].items()])
+    return {"bool": pa.bool_(), "int": pa.int64(), "long": pa.int64(), "float": pa.float64()}.get(shape, pa.string())
+
+
+def _lacking(shape: Shape) -> dict[str, Any]:
+    """Which keys some objects lack: {key: {"lacking": True} and what lies in it}, {} when there are none. Lists are passed through."""
+    if isinstance(shape, tuple) and shape[0] == "list":
+        return _lacking(shape[1])
+    tree: dict[str, Any] = {}
+    if isinstance(shape, tuple):
+        for key, wrapped in shape[1].items():
+            inner, marks = _unwrapped(wrapped)
+            branch = {"lacking": _LACKING in marks, "keys": _lacking(inner)}
+            if branch["lacking"] or branch["keys"]:
+                tree[key] = branch
+    return tree
+
+
+def _without_lacking(value: Any, tree: dict[str, Any]) -> Any:
+    """A value read from a column without the keys that its objects did not have when they were written."""
+    if isinstance(value, list):
+        return [_without_lacking(item, tree) for item in value]
+    if not isinstance(value, dict):
+        return value
+    fields = {}
+    for key, item in value.items():
+        branch = tree.get(key)
+        if branch is None:
+            fields[key] = item
+        elif item is not None or not branch["lacking"]:
+            fields[key] = _without_lacking(item, branch["keys"])
+    return fields
 
 
 def rows_of(batches: Iterable[Any], schema: Any, name: str) -> Iterator[Row | R1Error]:
     """The rows of Arrow record batches (or tables); a row that JSON cannot hold comes out as the error that says so."""
     note = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    as_text, absent, names = set(note.get("json", ())), set(note.get("absent", ())), note.get("names", {})
+    as_text, absent, names, keys = set(note.get("json", ())), set(note.get("absent", ())), note.get("names", {}), note.get("keys", {})
     if len(set(schema.names)) < len(schema.names):
         raise R1Error(f"{name}: two columns have the same name", hint="rename one of them", code=Exit.USAGE)
-    columns = [(names.get(f.name, f.name), f.name in as_text, f.name in absent, not _is_json(f.type)) for f in schema]
+    columns = [(names.get(f.name, f.name), f.name in as_text, f.name in absent, not _is_json(f.type), keys.get(f.name)) for f in schema]
     number = 0
     for batch in batches:
         lists = [column.to_pylist() for column in batch.columns]
@@ -166,15 +241,19 @@ def rows_of(batches: Iterable[Any], schema: Any, name: str) -> Iterator[Row | R1
             number += 1
             fields = {}
             try:
-                for (target, text, skip_null, foreign), value in zip(columns, values, strict=True):
+                for (target, text, skip_null, foreign, tree), value in zip(columns, values, strict=True):
                     if value is None and skip_null:
                         continue
                     if text and value is not None:
                         value = json.loads(value)
-                    fields[target] = _jsonable(value) if foreign else value
+                    value = _jsonable(value) if foreign else value
+                    fields[target] = value if tree is None else _without_lacking(value, tree)
             except ValueError as error:
-                yield R1Error(f"{name}:{number}: column `{target}`: {error}",
-                              hint="mend the value, or pass --skip-bad to count and leave out bad rows", code=Exit.USAGE)
+                yield R1Error(
+                    f"{name}:{number}: column `{target}`: {error}",
+                    hint="mend the value, or pass --skip-bad to count and leave out bad rows",
+                    code=Exit.USAGE,
+                )
                 continue
             yield Row(fields, where=f"{name}:{number}")
 

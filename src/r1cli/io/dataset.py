@@ -49,8 +49,9 @@ def parse(name: str) -> DataSet:
         for end in ends:
             if Path(path[:end]).is_dir():
                 return DataSet(name, path[:end], split=path[end + 1 :] or None, local=True)
-        raise R1Error(f"no such folder: `{body.rpartition(':')[0] or body}`", hint="hf:./FOLDER:SPLIT reads a local data set",
-                      code=Exit.USAGE)
+        raise R1Error(
+            f"no such folder: `{body.rpartition(':')[0] or body}`", hint="hf:./FOLDER:SPLIT reads a local data set", code=Exit.USAGE
+        )
     match = _HUB.fullmatch(body)
     if match is None:
         raise R1Error(f"`{name}` does not name a data set", hint="write hf:org/name@revision:split or hf:./folder:split", code=Exit.USAGE)
@@ -62,8 +63,9 @@ def _rows(spec: DataSet, say: Callable[[str], None]) -> Iterator[Item]:
     if not hasattr(data, "features"):  # several splits
         splits = list(data)
         if spec.split is None and len(splits) > 1:
-            raise R1Error(f"`{spec.name}` has several splits: {', '.join(splits)}", hint=f"name one: {spec.name}:{splits[0]}",
-                          code=Exit.USAGE)
+            raise R1Error(
+                f"`{spec.name}` has several splits: {', '.join(splits)}", hint=f"name one: {spec.name}:{splits[0]}", code=Exit.USAGE
+            )
         wanted = spec.split or splits[0]
         if wanted not in data:
             raise R1Error(f"`{spec.name}` has no split `{wanted}`", hint=nearest(wanted, splits), code=Exit.USAGE)
@@ -85,12 +87,17 @@ def _load(spec: DataSet, say: Callable[[str], None]) -> Any:
             say(f"fetching data set `{spec.path}`{at} from the Hugging Face hub")
         return datasets.load_dataset(spec.path, spec.config, split=spec.split, revision=spec.revision)
     except ConnectionError as error:
-        raise R1Error(f"cannot reach `{spec.name}`: {_first_line(error)}",
-                      hint="check the network, or read a local copy: hf:./FOLDER:SPLIT", code=Exit.ENVIRONMENT) from None
+        raise R1Error(
+            f"cannot reach `{spec.name}`: {_first_line(error)}",
+            hint="check the network, or read a local copy: hf:./FOLDER:SPLIT",
+            code=Exit.ENVIRONMENT,
+        ) from None
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        raise R1Error(f"cannot read `{spec.name}`: {_first_line(error)}",
-                      hint="check the name, hf:org/name/configuration@revision:split; private sets need `hf auth login`",
-                      code=Exit.USAGE) from None
+        raise R1Error(
+            f"cannot read `{spec.name}`: {_first_line(error)}",
+            hint="check the name, hf:org/name/configuration@revision:split; private sets need `hf auth login`",
+            code=Exit.USAGE,
+        ) from None
 
 
 def _first_line(error: Exception) -> str:

@@ -23,8 +23,11 @@ class FieldMap:
             if not (name and equals and column):
                 raise R1Error(f"`--map {pair}` is not field=column", hint="for example --map answer=solution", code=Exit.USAGE)
             if self._column_of.setdefault(name, column) != column:
-                raise R1Error(f"`--map` gives field `{name}` two columns: `{self._column_of[name]}` and `{column}`",
-                              hint="keep one of them", code=Exit.USAGE)
+                raise R1Error(
+                    f"`--map` gives field `{name}` two columns: `{self._column_of[name]}` and `{column}`",
+                    hint="keep one of them",
+                    code=Exit.USAGE,
+                )
 
     def apply(self, row: Row) -> Row:
         """The row with its fields renamed; the row itself when there is nothing to do. A column it lacks is an `R1Error` (exit 2)."""

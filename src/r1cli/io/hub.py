@@ -39,8 +39,11 @@ def model_folder(name: str, trust_remote_code: bool = False, *, say: Callable[[s
         raise _no_folder(name, path)
     if _offline():
         if not _in_cache(name):
-            raise R1Error(f"model `{name}` is not in the hub cache, and HF_HUB_OFFLINE is set",
-                          hint="unset HF_HUB_OFFLINE, or name a local folder", code=Exit.ENVIRONMENT)
+            raise R1Error(
+                f"model `{name}` is not in the hub cache, and HF_HUB_OFFLINE is set",
+                hint="unset HF_HUB_OFFLINE, or name a local folder",
+                code=Exit.ENVIRONMENT,
+            )
     elif not _in_cache(name):
         say(f"fetching model `{name}` from the Hugging Face hub")
     return name
@@ -50,18 +53,25 @@ def check_model_folder(path: Path, trust_remote_code: bool = False) -> None:
     """Refuse a folder that transformers could not load, with the files it lacks. Raises `R1Error` (exit 2)."""
     files = {entry.name for entry in path.iterdir()}
     if "adapter_config.json" in files and "config.json" not in files:
-        raise R1Error(f"`{path}` holds an adapter, not a model", hint="merge it first: peft's merge_and_unload, then save_pretrained",
-                      code=Exit.USAGE)
+        raise R1Error(
+            f"`{path}` holds an adapter, not a model", hint="merge it first: peft's merge_and_unload, then save_pretrained", code=Exit.USAGE
+        )
     if "config.json" not in files:
         raise R1Error(f"`{path}` is not a model folder: no `config.json`", hint=_what_is_there(files), code=Exit.USAGE)
     config = _read_config(path / "config.json")
     _check_weights(path, files, trust_remote_code)
     if not any(name in files for name in _TOKENIZERS):
-        raise R1Error(f"`{path}` has no tokenizer (looked for {', '.join(_TOKENIZERS)})",
-                      hint="save it beside the weights: AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)", code=Exit.USAGE)
+        raise R1Error(
+            f"`{path}` has no tokenizer (looked for {', '.join(_TOKENIZERS)})",
+            hint="save it beside the weights: AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)",
+            code=Exit.USAGE,
+        )
     if "auto_map" in config and not trust_remote_code:
-        raise R1Error(f"`{path}` needs code of its own to load (`auto_map` in config.json)",
-                      hint="read that code, then pass --trust-remote-code", code=Exit.USAGE)
+        raise R1Error(
+            f"`{path}` needs code of its own to load (`auto_map` in config.json)",
+            hint="read that code, then pass --trust-remote-code",
+            code=Exit.USAGE,
+        )
 
 
 def _check_weights(path: Path, files: set[str], trust_remote_code: bool) -> None:
@@ -71,25 +81,37 @@ def _check_weights(path: Path, files: set[str], trust_remote_code: bool) -> None
         shards = set(_read_config(path / "model.safetensors.index.json").get("weight_map", {}).values())
         lacking = sorted(shards - files)
         if lacking:
-            raise R1Error(f"`{path}` lacks {len(lacking)} of {len(shards)} weight files, the first is `{lacking[0]}`",
-                          hint="copy or fetch the folder again", code=Exit.USAGE)
+            raise R1Error(
+                f"`{path}` lacks {len(lacking)} of {len(shards)} weight files, the first is `{lacking[0]}`",
+                hint="copy or fetch the folder again",
+                code=Exit.USAGE,
+            )
         return
     if files.intersection(_PICKLES):
         if trust_remote_code:
             return
-        raise R1Error(f"`{path}` has its weights as pickle (`pytorch_model.bin`), which can run code when loaded",
-                      hint="save it as safetensors (save_pretrained does), or pass --trust-remote-code if you trust it", code=Exit.USAGE)
+        raise R1Error(
+            f"`{path}` has its weights as pickle (`pytorch_model.bin`), which can run code when loaded",
+            hint="save it as safetensors (save_pretrained does), or pass --trust-remote-code if you trust it",
+            code=Exit.USAGE,
+        )
     if any(name.endswith(".gguf") for name in files):
-        raise R1Error(f"`{path}` has its weights as GGUF only",
-                      hint="load it with transformers (gguf_file=...) and save it as safetensors", code=Exit.USAGE)
+        raise R1Error(
+            f"`{path}` has its weights as GGUF only",
+            hint="load it with transformers (gguf_file=...) and save it as safetensors",
+            code=Exit.USAGE,
+        )
     raise R1Error(f"`{path}` has no weights (looked for {', '.join(_WEIGHTS + _PICKLES[:1])})", hint=_what_is_there(files), code=Exit.USAGE)
 
 
 def _of_run(path: Path, say: Callable[[str], None]) -> Path:
     chosen = final_or_latest(path)
     if chosen is None:
-        raise R1Error(f"run directory `{path}` has no model yet: no whole `final/` and no whole checkpoint",
-                      hint="wait for its first checkpoint, or continue the run with --resume", code=Exit.USAGE)
+        raise R1Error(
+            f"run directory `{path}` has no model yet: no whole `final/` and no whole checkpoint",
+            hint="wait for its first checkpoint, or continue the run with --resume",
+            code=Exit.USAGE,
+        )
     if chosen.name != "final":
         say(f"`{path}` has no final model: taking its checkpoint `{chosen.name}`")
     return chosen

@@ -28,11 +28,16 @@ def read_file(path: Path, compression: str) -> Iterator[Item]:
 
 def read_pipe(raw: IO[bytes], name: str) -> Iterator[Item]:
     """The rows of a stream that cannot seek; compression is told from its first bytes, Parquet is refused."""
+    yield from read_stream(plain_stream(raw, name), name)
+
+
+def plain_stream(raw: IO[bytes], name: str) -> IO[bytes]:
+    """The JSON lines of a stream that cannot seek, decompressed if its first bytes say so. Parquet is an `R1Error`."""
     stream = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var]
     magic = stream.peek(4)[:4]
     if magic == compress.PARQUET_MAGIC:
         raise R1Error(f"{name}: Parquet cannot be read from a pipe", hint="name the file: r1 COMMAND FILE.parquet", code=Exit.USAGE)
-    yield from read_stream(compress.reader(stream, compress.compression_of(magic)), name)
+    return compress.reader(stream, compress.compression_of(magic))
 
 
 def read_stream(stream: IO[bytes], name: str) -> Iterator[Item]:
@@ -46,14 +51,18 @@ def read_stream(stream: IO[bytes], name: str) -> Iterator[Item]:
         except StopIteration:
             return
         except (EOFError, zlib.error, OSError) as error:
-            raise R1Error(f"{name}:{number}: cannot read on ({error})", hint="the file is damaged or cut off: fetch or write it again",
-                          code=Exit.USAGE) from None
-        item = _parse_line(line, f"{name}:{number}", first=number == 1)
+            raise R1Error(
+                f"{name}:{number}: cannot read on ({error})",
+                hint="the file is damaged or cut off: fetch or write it again",
+                code=Exit.USAGE,
+            ) from None
+        item = parse_line(line, f"{name}:{number}", first=number == 1)
         if item is not None:
             yield item
 
 
-def _parse_line(line: bytes, where: str, *, first: bool) -> Item | None:
+def parse_line(line: bytes, where: str, *, first: bool) -> Item | None:
+    """The row of one line; None for a blank one, and the error that describes it for a bad one. first: it is the first of its file."""
     if first and line.startswith(_UTF16):
         raise R1Error(f"{where}: the file is UTF-16", hint="turn it into UTF-8: iconv -f UTF-16 -t UTF-8 IN > OUT", code=Exit.USAGE)
     if first:
@@ -63,18 +72,25 @@ def _parse_line(line: bytes, where: str, *, first: bool) -> Item | None:
     if not line.strip():
         return None
     if first and line.strip() == b"[":
-        raise R1Error(f"{where}: this is one JSON array over several lines, not JSON lines",
-                      hint="one object a line: jq -c '.[]' IN > OUT.jsonl", code=Exit.USAGE)
+        raise R1Error(
+            f"{where}: this is one JSON array over several lines, not JSON lines",
+            hint="one object a line: jq -c '.[]' IN > OUT.jsonl",
+            code=Exit.USAGE,
+        )
     try:
         return parse(line.decode("utf-8"), where)
     except UnicodeDecodeError as error:
-        return R1Error(f"{where}: not UTF-8 (byte {error.start + 1} of the line)",
-                       hint="mend the line, or pass --skip-bad to count and leave out bad lines", code=Exit.USAGE)
+        return R1Error(
+            f"{where}: not UTF-8 (byte {error.start + 1} of the line)",
+            hint="mend the line, or pass --skip-bad to count and leave out bad lines",
+            code=Exit.USAGE,
+        )
     except R1Error as error:
         if whole:
             return error
-        return R1Error(f"{where}: the last line is cut off", hint="its writer was stopped: pass --skip-bad to leave the line out",
-                       code=Exit.USAGE)
+        return R1Error(
+            f"{where}: the last line is cut off", hint="its writer was stopped: pass --skip-bad to leave the line out", code=Exit.USAGE
+        )
 
 
 def repair_tail(path: str | Path) -> int:
@@ -128,7 +144,10 @@ def finished_pairs(path: str | Path) -> set[tuple[str | int, int]]:
             raise item
         row_id, sample = item.get("id"), item.get("sample")
         if not isinstance(row_id, str | int) or not isinstance(sample, int):
-            raise R1Error(f"{item.where}: not a row of `r1 sample`: it has no `id` and `sample`",
-                          hint="give --out another name, or start anew with --force", code=Exit.USAGE)
+            raise R1Error(
+                f"{item.where}: not a row of `r1 sample`: it has no `id` and `sample`",
+                hint="give --out another name, or start anew with --force",
+                code=Exit.USAGE,
+            )
         pairs.add((row_id, sample))
     return pairs

@@ -30,22 +30,31 @@ def path_for(target: str | Path) -> Path:
 
 
 def write(
-    target: str | Path, *, command: str, settings: Any = None, inputs: Iterable[Mapping[str, Any]] = (), outputs: Iterable[str | Path] = (),
-    counts: Mapping[str, Any] | None = None, started: float | None = None, **more: Any,
+    target: str | Path,
+    *,
+    command: str,
+    settings: Any = None,
+    inputs: Iterable[Mapping[str, Any]] = (),
+    outputs: Iterable[str | Path | Mapping[str, Any]] = (),
+    counts: Mapping[str, Any] | None = None,
+    started: float | None = None,
+    **more: Any,
 ) -> Path:
     """Write the manifest of a folder or file that is otherwise finished; returns its path.
 
-    settings: the command's dataclass or a mapping. inputs: what `describe` gives. outputs: files to hash. counts: rows in, out, dropped ...
+    settings: the command's dataclass or a mapping. inputs: what `describe` gives. outputs: files to hash, or what `describe` gave.
+    counts:   rows in, out, dropped ...
     started:  `time.time()` at the start, for the seconds. more: further entries (`step=100`), JSON values.
     """
     record: dict[str, Any] = {
         "command": command,
         "command_line": sys.argv,
+        "directory": str(Path.cwd()),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": None if started is None else round(time.time() - started, 3),
         "settings": plain(settings),
         "inputs": [dict(item) for item in inputs],
-        "outputs": [describe(path) for path in outputs],
+        "outputs": [dict(out) if isinstance(out, Mapping) else describe(out) for out in outputs],
         "counts": dict(counts or {}),
         "versions": versions(),
         **more,
@@ -58,8 +67,11 @@ def write(
 def read(target: str | Path) -> dict[str, Any] | None:
     """The manifest of a folder or file; None when there is none. A manifest that cannot be read is an `R1Error`."""
     path = path_for(target)
-    if not path.exists():
-        return None
+    return read_json(path) if path.exists() else None
+
+
+def read_json(path: Path) -> Any:
+    """The value of a small JSON file. One that cannot be read is an `R1Error`."""
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

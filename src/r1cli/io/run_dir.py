@@ -62,12 +62,14 @@ class RunDir:
         """
         path = Path(path)
         if resume and force:
-            raise R1Error("--resume and --force exclude each other", hint="--resume continues the run, --force throws it away",
-                      code=Exit.USAGE)
+            raise R1Error(
+                "--resume and --force exclude each other", hint="--resume continues the run, --force throws it away", code=Exit.USAGE
+            )
         step, before = _prepare(path, resume=resume, force=force)
         config = {
             "command": command,
             "command_line": sys.argv,
+            "directory": str(Path.cwd()),
             "settings": manifest.plain(settings),
             "sources": dict(sources),
             "versions": manifest.versions(),
@@ -107,7 +109,7 @@ class RunDir:
 
         Older checkpoints beyond the newest `keep` are removed then. facts go into the manifest.
         """
-        folder = self.path / "checkpoints" / f"step_{step:06d}"
+        folder = checkpoint_folder(self.path, step)
         _remove(folder)
         folder.mkdir(parents=True)
         yield folder
@@ -150,6 +152,11 @@ def is_run_dir(path: str | Path) -> bool:
     return isinstance(value, dict) and "command" in value and "settings" in value
 
 
+def checkpoint_folder(path: str | Path, step: int) -> Path:
+    """Where a run's checkpoint of a step is."""
+    return Path(path) / "checkpoints" / f"step_{step:06d}"
+
+
 def checkpoints(path: str | Path) -> list[Path]:
     """The whole checkpoints of a run directory, oldest first."""
     found = [folder for folder in (Path(path) / "checkpoints").glob("step_*") if _STEP.fullmatch(folder.name)]
@@ -171,8 +178,11 @@ def check_unused(path: str | Path, *, resume: bool = False, force: bool = False)
     if used and not is_run_dir(path):
         raise R1Error(f"`{path}` holds files that are not a run's", hint="give -o another name", code=Exit.USAGE)
     if used and not resume and not force:
-        raise R1Error(f"run directory `{path}` is in use", hint="--resume continues it, --force starts it anew, or give -o another name",
-                      code=Exit.USAGE)
+        raise R1Error(
+            f"run directory `{path}` is in use",
+            hint="--resume continues it, --force starts it anew, or give -o another name",
+            code=Exit.USAGE,
+        )
     return used
 
 
@@ -222,8 +232,10 @@ def _write_line(file: IO[str], record: Mapping[str, Any], name: str) -> None:
     try:
         file.write(dump(dict(record)) + "\n")
     except ValueError as error:
-        raise R1Error(f"step {record.get('step')}: {name} would hold a number that is not finite ({error})",
-                      hint="the run has diverged: lower --lr, or look at the last checkpoint") from None
+        raise R1Error(
+            f"step {record.get('step')}: {name} would hold a number that is not finite ({error})",
+            hint="the run has diverged: lower --lr, or look at the last checkpoint",
+        ) from None
     except OSError as error:
         raise R1Error(f"cannot write {name}: {error.strerror}", hint="free some space, then continue with --resume") from None
 

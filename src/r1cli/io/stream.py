@@ -33,6 +33,7 @@ class Source:
     files: list[Path] = field(default_factory=list)  # what a manifest can hash; empty for stdin and data sets
     rows: int = 0
     bad: int = 0
+    stream: Callable[[], IO[bytes]] | None = None  # the bytes of a pipe or a device
 
 
 class RowReader:
@@ -69,9 +70,7 @@ class RowReader:
 
     def _accept(self, item: Item, source: Source) -> Row | None:
         try:
-            if isinstance(item, R1Error):
-                raise item
-            row = with_id(self._fields.apply(item))
+            row = settled(item, self._fields)
         except R1Error as error:
             if not self.skip_bad:
                 raise
@@ -90,8 +89,19 @@ class RowReader:
         self.first_bad = self.first_bad or error.message
 
 
+def settled(item: Item, fields: FieldMap) -> Row:
+    """The row as commands see it: its fields renamed, with an id. A bad line is raised as the `R1Error` it is."""
+    if isinstance(item, R1Error):
+        raise item
+    return with_id(fields.apply(item))
+
+
 def read_rows(
-    inputs: Sequence[str], *, field_map: Sequence[str] = (), limit: int | None = None, skip_bad: bool = False,
+    inputs: Sequence[str],
+    *,
+    field_map: Sequence[str] = (),
+    limit: int | None = None,
+    skip_bad: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> RowReader:
     """The rows of these inputs, in their order.
@@ -122,7 +132,7 @@ def source_of(name: str, say: Callable[[str], None] | None = None) -> Source:
     if path.is_dir():
         return _folder(name, path)
     if not path.is_file():  # /dev/stdin, /dev/fd/63 of <(...), a named pipe
-        return Source(name, lambda: _read_device(path, name))
+        return Source(name, lambda: _read_device(path, name), stream=lambda: path.open("rb"))
     if path.name.startswith("data-") and path.suffix == ".arrow":
         raise R1Error(f"`{name}` is a part of a saved data set", hint=f"name its folder: {path.parent}", code=Exit.USAGE)
     return Source(name, _file(path), [path])
@@ -133,16 +143,15 @@ def _stdin() -> Source:
         raise R1Error("no input: stdin is closed", hint="name a file of rows", code=Exit.USAGE)
     if sys.stdin.isatty():
         raise R1Error("no input: stdin is a terminal", hint="name a file of rows, or pipe rows in; --help shows examples", code=Exit.USAGE)
-    return Source("stdin", _read_stdin)
+    return Source("stdin", lambda: jsonl.read_pipe(_open_stdin(), "stdin"), stream=_open_stdin)
 
 
-def _read_stdin() -> Iterator[Item]:
-    """Rows of stdin. The buffer is our own: a reader thread that still waits in Python's at exit would abort the process."""
+def _open_stdin() -> IO[bytes]:
+    """The bytes of stdin. The buffer is our own: a reader thread that still waits in Python's at exit would abort the process."""
     try:
-        raw: IO[bytes] = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115  a descriptor
+        return open(sys.stdin.fileno(), "rb", closefd=False)
     except (OSError, ValueError):  # a test's stdin has none
-        raw = sys.stdin.buffer
-    yield from jsonl.read_pipe(raw, "stdin")
+        return sys.stdin.buffer
 
 
 def _read_device(path: Path, name: str) -> Iterator[Item]:
@@ -153,8 +162,11 @@ def _read_device(path: Path, name: str) -> Iterator[Item]:
 def _file(path: Path) -> Callable[[], Iterator[Item]]:
     kind = compress.kind_of(path.name)
     if kind is None:
-        raise R1Error(f"`{path}`: the suffix does not say what is in it",
-                      hint=f"rename it to one of {compress.SUFFIXES}, or pipe JSON lines in: < {path}", code=Exit.USAGE)
+        raise R1Error(
+            f"`{path}`: the suffix does not say what is in it",
+            hint=f"rename it to one of {compress.SUFFIXES}, or pipe JSON lines in: < {path}",
+            code=Exit.USAGE,
+        )
     if kind[0] == compress.PARQUET:
         from r1cli.io import parquet
 
@@ -172,11 +184,17 @@ def _folder(name: str, path: Path) -> Source:
     files = [file for file in files if not file.name.endswith(".manifest.json") and file.name != "dataset_info.json"]
     splits = {split for file in files for split in ("train", "test", "validation", "valid", "dev") if file.name.startswith(split)}
     if len(splits) > 1:
-        raise R1Error(f"`{name}` holds several splits: {', '.join(sorted(splits))}",
-                      hint=f"name one: hf:{path.resolve()}:{min(splits)}", code=Exit.USAGE)
+        raise R1Error(
+            f"`{name}` holds several splits: {', '.join(sorted(splits))}",
+            hint=f"name one: hf:{path.resolve()}:{min(splits)}",
+            code=Exit.USAGE,
+        )
     if not files:
-        raise R1Error(f"`{name}` is a folder without rows (looked for {compress.SUFFIXES})",
-                      hint="name a folder of row files, or a data set folder as hf:FOLDER:SPLIT", code=Exit.USAGE)
+        raise R1Error(
+            f"`{name}` is a folder without rows (looked for {compress.SUFFIXES})",
+            hint="name a folder of row files, or a data set folder as hf:FOLDER:SPLIT",
+            code=Exit.USAGE,
+        )
     openers = [_file(file) for file in files]
     return Source(name, lambda: (item for opener in openers for item in opener()), files)
 

@@ -7,10 +7,10 @@ into a plain .jsonl file, line by line, and stay there whatever happens; `resume
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from r1cli.errors import Exit, R1Error
 from r1cli.io import compress
@@ -18,11 +18,15 @@ from r1cli.io.jsonl import repair_tail
 from r1cli.io.stdout import claim_stdout, reader_left, watch_reader
 from r1cli.row import dump
 
+if TYPE_CHECKING:
+    from r1cli.io.arrow import Columns
+
 
 class Sink(Protocol):
     """Where rows go one after another; `close` makes them last, `discard` gives up."""
 
     def write(self, row: dict[str, Any]) -> None: ...
+    def write_lines(self, lines: list[bytes]) -> None: ...
     def close(self) -> None: ...
     def discard(self) -> None: ...
 
@@ -35,12 +39,16 @@ class RowWriter:
     append: write straight into a plain .jsonl file, so that finished rows survive an interruption. Other kinds are written as always.
     resume: with `append`, keep the whole rows of the file and write after them; a torn last line is cut off.
     count:  rows written by this writer.
+    columns: what a Parquet file's rows need, where it is known before the first one; without it rows wait in a temporary file.
     """
 
-    def __init__(self, out: str | Path, *, force: bool = False, append: bool = False, resume: bool = False) -> None:
+    def __init__(
+        self, out: str | Path, *, force: bool = False, append: bool = False, resume: bool = False, columns: "Columns | None" = None
+    ) -> None:
         self.out = str(out)
         self.count = 0
         self._force, self._append, self._resume = force, append, append and resume
+        self.columns = columns
         self._sink: Sink | None = None
         self._kind = check_output(out, force=force, resume=self._resume)
         self._target = Path() if self.out == "-" else Path(out).resolve()
@@ -68,23 +76,37 @@ class RowWriter:
         if kind == compress.PARQUET:
             from r1cli.io.parquet import ParquetSink
 
-            return ParquetSink(self._temporary)
+            return ParquetSink(self._temporary, self.columns)
         return _BytesSink(self._temporary.open("wb"), compression)
 
     def write(self, row: dict[str, Any]) -> None:
         """Write one row. Raises `R1Error` for NaN and for a full disk; a reader that went away is `BrokenPipeError`."""
         assert self._sink is not None, "RowWriter is a context manager"
         try:
-            self._sink.write(row)
+            with self._errors():
+                self._sink.write(row)
+        except (ValueError, TypeError) as error:
+            raise R1Error(
+                f"row `{row.get('id', self.count + 1)}` cannot be written: {error}", hint="numbers must be finite and values must be JSON"
+            ) from None
+        self.count += 1
+
+    def write_lines(self, lines: list[bytes]) -> None:
+        """Write rows that are lines of JSON already (UTF-8, without their newline): many at once, byte for byte."""
+        assert self._sink is not None, "RowWriter is a context manager"
+        with self._errors():
+            self._sink.write_lines(lines)
+        self.count += len(lines)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
         except BrokenPipeError:
             reader_left()  # known from here on: no signal interrupts what is being closed
             raise
         except OSError as error:
             raise _cannot_write(self.out, error) from None
-        except (ValueError, TypeError) as error:
-            raise R1Error(f"row `{row.get('id', self.count + 1)}` cannot be written: {error}",
-                          hint="numbers must be finite and values must be JSON") from None
-        self.count += 1
 
     def write_all(self, rows: Iterable[dict[str, Any]]) -> None:
         """Write every row, each as soon as it is there."""
@@ -125,8 +147,9 @@ def check_output(out: str | Path, *, force: bool = False, resume: bool = False, 
     if kind is None:
         raise R1Error(f"`{out}`: the suffix does not say what to write", hint=f"use one of {compress.SUFFIXES}", code=Exit.USAGE)
     if resume and kind != (compress.JSONL, "") and path.exists():
-        raise R1Error(f"`{out}` cannot be continued: only a plain .jsonl file can", hint="--force to start anew, or another --out",
-                      code=Exit.USAGE)
+        raise R1Error(
+            f"`{out}` cannot be continued: only a plain .jsonl file can", hint="--force to start anew, or another --out", code=Exit.USAGE
+        )
     if path.exists() and not force and not resume:
         raise R1Error(f"`{out}` exists", hint=ways_out or "--force to replace it, or another --out", code=Exit.USAGE)
     return kind
@@ -144,6 +167,9 @@ class _StdoutSink:
     def write(self, row: dict[str, Any]) -> None:
         self._stream.write(dump(row) + "\n")
 
+    def write_lines(self, lines: list[bytes]) -> None:
+        self._stream.write(b"\n".join([*lines, b""]).decode("utf-8"))
+
     def close(self) -> None:
         self._stream.flush()
 
@@ -158,11 +184,16 @@ class _BytesSink:
         self._stream = compress.writer(raw, compression) if compression else raw
 
     def write(self, row: dict[str, Any]) -> None:
-        line = dump(row).encode("utf-8") + b"\n"
-        written = self._stream.write(line)
-        while written is not None and written < len(line) and self._stream is self._raw:  # an unbuffered write may be short
-            line = line[written:]
-            written = self._stream.write(line)
+        self._write(dump(row).encode("utf-8") + b"\n")
+
+    def write_lines(self, lines: list[bytes]) -> None:
+        self._write(b"\n".join([*lines, b""]))
+
+    def _write(self, data: bytes) -> None:
+        written = self._stream.write(data)
+        while written is not None and written < len(data) and self._stream is self._raw:  # an unbuffered write may be short
+            data = data[written:]
+            written = self._stream.write(data)
 
     def close(self) -> None:
         if self._stream is not self._raw:
@@ -175,4 +206,5 @@ class _BytesSink:
 
 def _cannot_write(out: str, error: OSError) -> R1Error:
     where = "stdout" if out == "-" else f"`{out}`"
-    return R1Error(f"cannot write {where}: {error.strerror or error}", hint="free some space or name another place with --out")
+    reason = (error.strerror or str(error)).rpartition("] ")[2]  # pyarrow: "Error writing bytes to file. Detail: [errno 28] No space ..."
+    return R1Error(f"cannot write {where}: {reason}", hint="free some space or name another place with --out")

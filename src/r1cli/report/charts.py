@@ -59,9 +59,11 @@ def line_chart(title: str, series: Sequence[Series]) -> str:
             parts.append(_path([place(p) for p in smoothed(s.points)], s.colour, "main"))
     box = {"left": LEFT, "right": RIGHT, "low": x_low, "high": x_high, "width": WIDTH}
     data = {"box": box, "series": [{"name": s.name, "points": [[x, significant(y)] for x, y in s.points]} for s in drawn]}
-    return (f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
-            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}" data-chart="{escape(json.dumps(data))}">'
-            f'{"".join(parts)}<line class="cursor" y1="{TOP}" y2="{HEIGHT - BOTTOM}" x1="0" x2="0"/></svg><output></output></figure>')
+    return (
+        f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}" data-chart="{escape(json.dumps(data))}">'
+        f'{"".join(parts)}<line class="cursor" y1="{TOP}" y2="{HEIGHT - BOTTOM}" x1="0" x2="0"/></svg><output></output></figure>'
+    )
 
 
 def interval_chart(rows: Sequence[tuple[str, float, float, float]]) -> str:

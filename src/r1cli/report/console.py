@@ -19,8 +19,16 @@ STYLES = {"error": "1;31", "warning": "1;33", "hint": "1;36"}  # ANSI: bold red,
 class Console:
     """The voice of one command. quiet 1 hides notes, progress and the summary, quiet 2 also warnings; errors are always said."""
 
-    def __init__(self, *, quiet: int = 0, verbose: bool = False, progress: bool = True, stream: TextIO | None = None,
-                 environ: Mapping[str, str] = os.environ, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        quiet: int = 0,
+        verbose: bool = False,
+        progress: bool = True,
+        stream: TextIO | None = None,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.quiet, self.verbose = quiet, verbose
         self._progress = progress
         self._stream = stream
@@ -172,9 +180,16 @@ class Bar(Progress):
 
         no_colour = not self._console.colour
         self._bar = RichProgress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"),
-            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True), TextColumn("{task.fields[extra]}"),
-            console=RichConsole(file=self._console.stream, no_color=no_colour), redirect_stdout=False, transient=False,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[extra]}"),
+            console=RichConsole(file=self._console.stream, no_color=no_colour),
+            redirect_stdout=False,
+            transient=False,
         )
         self._task = self._bar.add_task(self.label, total=self.total, unit=self.unit, rate="", extra="")
 

@@ -24,7 +24,8 @@ CHART_NAMES = {
     "reward": "Reward, mean", "completion_length": "Completion length, tokens", "truncated": "Share cut at the length limit",
     "signal_groups": "Share of groups whose rewards differ", "kl": "KL to the reference", "entropy": "Entropy, nats a token",
     "clip_fraction": "Share of tokens clipped", "loss": "Loss", "grad_norm": "Gradient norm", "lr": "Learning rate",
-    "tokens_per_second": "Tokens a second",
+    "tokens_per_second": "Tokens a second", "importance_weight": "Weight between trainer and sampler, mean",
+    "sampler_mismatch": "KL of the sampler from the trainer", "wasted": "Share of groups drawn for nothing", "refills": "Times drawn anew",
 }  # fmt: skip
 FIRST = ("reward", "reward/", "completion_length", "truncated", "signal_groups", "kl", "entropy", "clip_fraction", "loss")
 NOT_CHARTS = ("step", "time")
@@ -43,8 +44,10 @@ class RunData:
     def settings(self) -> dict[str, tuple[Any, str]]:
         """Setting -> (value, which layer set it)."""
         found = self.config.get("settings", {})
-        return {name: (entry["value"], entry.get("source", "")) if isinstance(entry, dict) and "value" in entry else (entry, "")
-                for name, entry in found.items()}
+        return {
+            name: (entry["value"], entry.get("source", "")) if isinstance(entry, dict) and "value" in entry else (entry, "")
+            for name, entry in found.items()
+        }
 
 
 def page(title: str, runs: Sequence[RunData], scores: Sequence[Mapping[str, Any]]) -> str:
@@ -83,7 +86,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int, clas
     """A table of escaped cells; `left` columns of text. classes: one class a row, where given."""
 
     def cells(tag: str, row: Sequence[str]) -> str:
-        return "".join(f'<{tag}{" class=text" if i < left else ""}>{escape(cell)}</{tag}>' for i, cell in enumerate(row))
+        return "".join(f"<{tag}{' class=text' if i < left else ''}>{escape(cell)}</{tag}>" for i, cell in enumerate(row))
 
     names = [f' class="{name}"' if name else "" for name in classes]
     body = "".join(f"<tr{names[i] if i < len(names) else ''}>{cells('td', row)}</tr>" for i, row in enumerate(rows))
@@ -194,8 +197,10 @@ def _settings(runs: Sequence[RunData]) -> str:
 
     first = [name for name in names if name in chosen or name in differ]
     marked = ", those that differ marked" if len(runs) > 1 else ""
-    return (f'<section><h2>Settings</h2><p class="note">what was set by hand{marked}</p>{table(first) if first else ""}'
-            f"<details><summary>all {len(names)} settings</summary>{table(names)}</details></section>")
+    return (
+        f'<section><h2>Settings</h2><p class="note">what was set by hand{marked}</p>{table(first) if first else ""}'
+        f"<details><summary>all {len(names)} settings</summary>{table(names)}</details></section>"
+    )
 
 
 def _value(value: Any) -> str:

@@ -1,7 +1,7 @@
 """Tables as plain text and as Markdown: what `r1 eval` shows people, and what a recipe prints at its end.
 
-    from r1cli.report.tables import score_table
-    score_table([{"model": "base", "problems": 200, "samples": 800, "pass@1": 0.41, "low": 0.36, "high": 0.46}])
+from r1cli.report.tables import score_table
+score_table([{"model": "base", "problems": 200, "samples": 800, "pass@1": 0.41, "low": 0.36, "high": 0.46}])
 """
 
 from collections.abc import Mapping, Sequence

@@ -11,6 +11,7 @@ from typing import Any
 
 from r1cli.errors import Exit, R1Error, nearest
 from r1cli.rewards import registry
+from r1cli.rewards.code.holding import LEVEL, UNSAFE
 from r1cli.rewards.math.judge import Judgement, judge
 from r1cli.rewards.math.verify import readable
 from r1cli.rewards.reward import UNDECIDED, Option, Reward, RewardKind, Score, Undecided
@@ -96,8 +97,9 @@ class AccuracyReward(Reward):
     name = "accuracy"
     isolated = True
 
-    def __init__(self, style: str = "auto") -> None:
+    def __init__(self, style: str = "auto", **held: Any) -> None:
         self.math = MathReward(style)
+        self._held = held
         self._others: dict[str, Reward] = {}
 
     def quick(self, row: Row) -> Score | Undecided:
@@ -124,7 +126,8 @@ class AccuracyReward(Reward):
             return self.math
         if name not in self._others:
             kind = registry.kind_of(name)
-            self._others[name] = kind.make({option.name: option.default for option in kind.options})
+            known = {option.name: option.default for option in kind.options}
+            self._others[name] = kind.make(known | {key: value for key, value in self._held.items() if key in known})
         return self._others[name]
 
 
@@ -148,8 +151,8 @@ ACCURACY = RewardKind(
     summary="the answer is right: code for a row with `tests`, choice for one with `choices`, else math",
     formula="1 if right, else 0; null if there is nothing to judge by",
     example="accuracy,format=0.5",
-    make=lambda options: AccuracyReward(options["style"]),
+    make=lambda options: AccuracyReward(options["style"], level=options["level"], unsafe=options["unsafe"]),
     fields=("completion", "answer", "tests?", "choices?", "answer_style?", "think_prefix?", "finish_reason?"),
-    options=(STYLE_OPTION,),
+    options=(STYLE_OPTION, LEVEL, UNSAFE),
     mode="style",
 )

@@ -11,8 +11,9 @@ from typing import Any
 
 from r1cli.errors import Exit, R1Error
 from r1cli.rewards.reward import Option, Reward, RewardKind
-from r1cli.row import Row, messages_of, require
+from r1cli.row import Row, require
 from r1cli.text.language import LANGUAGES, count_words, main_language, normalise_language
+from r1cli.text.question import prompt_text
 from r1cli.text.think import opened_by, split
 
 
@@ -47,15 +48,6 @@ class LanguageReward(Reward):
                 where = f"{row.where}: " if row.where else ""
                 raise R1Error(f"{where}row `{row.get('id')}`: {error.message}", hint=error.hint, code=Exit.USAGE) from None
         return self.target or main_language(prompt_text(row))
-
-
-def prompt_text(row: Row) -> str:
-    """What the user wrote last: the prompt, or the text of its last user message; "" when there is none."""
-    for message in reversed(messages_of(row.get("prompt") or "")):
-        if message.get("role") == "user":
-            content = message.get("content") or ""
-            return content if isinstance(content, str) else "\n".join(str(part.get("text") or "") for part in content)
-    return ""
 
 
 def _make(options: Mapping[str, Any]) -> Reward:

@@ -1,12 +1,13 @@
 r"""The names of the rewards, and how `--rewards` is read.
 
-    NAME[=WEIGHT][=WORD][:OPTION=VALUE]...      entries are separated by commas
+    NAME[=WEIGHT][=WORD][@STEP][:OPTION=VALUE]...      entries are separated by commas
 
     accuracy,format=0.5              weights are numbers
     code=fraction                    a word sets the reward's main option (here `score=fraction`)
     code=fraction=0.5                both
     format=0.5:style=r1              further options follow colons
     path/to/file.py:function=2       a user's own; module:function likewise
+    helpful=1@1300                   counts from step 1300 of `r1 grpo` on
 
 A reward module is imported when its name is used, and none of them imports anything heavy at the top.
 """
@@ -35,6 +36,7 @@ KINDS = {
 
 HINT = "`r1 rewards` lists every reward with its options"
 WEIGHT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+START = re.compile(r"@(\d+)(?=:|$)")
 TRUTH = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
@@ -51,11 +53,14 @@ def kinds() -> list[RewardKind]:
     return [kind_of(name) for name in KINDS]
 
 
-def parse_specs(text: str) -> list[RewardSpec]:
-    """`--rewards` as a list. Raises `R1Error` (exit 2) for an unknown name, a bad weight or option, or a name given twice."""
+def parse_specs(text: str, **flags: Any) -> list[RewardSpec]:
+    """`--rewards` as a list. Raises `R1Error` (exit 2) for an unknown name, a bad weight or option, or a name given twice.
+
+    flags: values for the options of these names, in every reward that has one and whose entry does not set it itself.
+    """
     specs: list[RewardSpec] = []
     for entry in filter(None, (part.strip() for part in text.split(","))):
-        spec = _parse_entry(entry)
+        spec = _parse_entry(entry, flags)
         if any(spec.name == other.name for other in specs):
             raise R1Error(
                 f"reward `{spec.name}` is named twice in `{text}`", hint="name each reward once, with one weight", code=Exit.USAGE
@@ -73,15 +78,16 @@ def make(spec: RewardSpec) -> Reward:
     return reward
 
 
-def _parse_entry(entry: str) -> RewardSpec:
-    head, *rest = entry.split(":")
+def _parse_entry(entry: str, flags: dict[str, Any]) -> RewardSpec:
+    started = START.search(entry)
+    head, *rest = START.sub("", entry, count=1).split(":")
     name, *values = head.split("=")
     source = name
     if name not in KINDS and rest and not values:  # path/to/file.py:function or module:function
         function, *values = rest.pop(0).split("=")
         source, name = f"{name}:{function}", function
     kind = _kind_for(source)
-    options = {option.name: option.default for option in kind.options}
+    options = {option.name: flags.get(option.name, option.default) for option in kind.options}
     weight: float | None = None
     for value in values:
         if WEIGHT.fullmatch(value):
@@ -99,7 +105,7 @@ def _parse_entry(entry: str) -> RewardSpec:
         if not equals:
             raise R1Error(f"`{part}` in `{entry}` is not an option", hint=f"write {source}:option=value", code=Exit.USAGE)
         options[key] = _read(kind, key, value)
-    return RewardSpec(name, 1.0 if weight is None else weight, options, source, kind.maximum)
+    return RewardSpec(name, 1.0 if weight is None else weight, options, source, kind.maximum, int(started[1]) if started else 0)
 
 
 def _kind_for(source: str) -> RewardKind:

@@ -8,24 +8,13 @@ non-blanks in lower case, a Han or kana character by itself. Long honest reasoni
 real R1 traces then lose 0.02 in the median (0.12 with trigrams), a loop nearly all.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
 from r1cli.rewards.reward import Option, Reward, RewardKind
 from r1cli.row import Row, require
-
-_WORD = re.compile(r"[\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\s\u3005-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
-
-
-def repeated_share(text: str, n: int) -> float:
-    """The share of a text's n-grams that are repeats of earlier ones, in [0, 1); 0 when it has fewer than n words."""
-    words = _WORD.findall(text.lower())
-    total = len(words) - n + 1
-    if total < 1:
-        return 0.0
-    return 1.0 - len(set(zip(*(words[i:] for i in range(n)), strict=False))) / total
+from r1cli.text.repetition import repeated_share
 
 
 class RepetitionReward(Reward):

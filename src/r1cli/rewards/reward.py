@@ -117,6 +117,7 @@ class RewardSpec:
     options: every option of its kind with its value
     source:  the registered name, or `path/to/file.py:function` / `module:function`
     maximum: best value, None when there is none
+    start:   steps of `r1 grpo` before it counts
     """
 
     name: str
@@ -124,3 +125,4 @@ class RewardSpec:
     options: dict[str, Any] = field(default_factory=dict)
     source: str = ""
     maximum: float | None = 1.0
+    start: int = 0

@@ -47,6 +47,13 @@ class Scorer:
 
     def __init__(self, specs: Sequence[RewardSpec], workers: int = 0, timeout: float = 5.0) -> None:
         self.specs = list(specs)
+        late = next((spec for spec in self.specs if spec.start), None)
+        if late is not None:
+            raise R1Error(
+                f"reward `{late.name}` starts at step {late.start}, and there are no steps here",
+                hint=f"@{late.start} is for `r1 grpo`: leave it out",
+                code=Exit.USAGE,
+            )
         self.timeout = timeout
         self.timeouts = 0
         self.crashes = 0

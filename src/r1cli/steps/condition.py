@@ -162,7 +162,10 @@ class _Parser:
             return _constant(_LITERALS[token.text]) if token.text in _LITERALS else _lookup(token)
         if token.kind == "string":
             return _constant(re.sub(r"\\(.)", r"\1", token.text[1:-1]))
-        return _constant(float(token.text) if re.search(r"[.eE]", token.text) else int(token.text))
+        try:
+            return _constant(float(token.text) if re.search(r"[.eE]", token.text) else int(token.text))
+        except ValueError:  # Python refuses to read thousands of digits
+            raise _error(token.column, f"cannot read a number of {len(token.text)} digits") from None
 
     def _nested(self, inner: Callable[[], Term], closing: str) -> Term:
         self._depth += 1
@@ -206,8 +209,9 @@ def _lookup(token: Token) -> Term:
         if value is _MISSING:
             where = f"{row.where}: " if row.where else ""
             known = [*row, *(rewards if isinstance(rewards, dict) else ())]
-            raise R1Error(f"{where}row `{row.get('id', '')}` has nothing named `{token.text}`", hint=nearest(token.text, known),
-                          code=Exit.USAGE)
+            raise R1Error(
+                f"{where}row `{row.get('id', '')}` has nothing named `{token.text}`", hint=nearest(token.text, known), code=Exit.USAGE
+            )
         return value
 
     return find

@@ -1,46 +1,54 @@
-"""Several sources of rows as one data set: how many rows of each, which ones, in which order.
+"""Several sources of rows as one data set: how many rows of each.
 
-    FILE      all its rows          FILE:N   exactly N of them          FILE=W   a share of W among the weighted ones
+    FILE      all its rows          FILE:25%   a quarter of them                     FILE=W   a share of W among the weighted ones
+    FILE:N    exactly N of them     FILE:2.5x  each of them twice, half of them once more
 
-Every choice is by a hash of (seed, row), so the same seed gives the same bytes whatever the order of the sources and of the rows in them
-(with `--dedupe`, which of several sources a repeated row is taken from follows the order in which they are named).
-Rows wait on disk; about 350 bytes of each stay in memory.
+Which rows these are, and in which order, is decided in `steps.draw`.
 """
 
-import hashlib
 import math
 import re
-import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter
-from types import TracebackType
-from typing import Self
+from fractions import Fraction
 
 from r1cli.errors import Exit, R1Error
-from r1cli.row import Row, dump, parse
 
 
 @dataclass(frozen=True)
 class Part:
-    """One source of a mixture: its name, and an exact `count` or a `weight`; neither means all rows."""
+    """One source of a mixture: its name, and an exact `count`, a `share` of its rows or a `weight`; none of them means all rows."""
 
     name: str
     count: int | None = None
     weight: float | None = None
+    share: Fraction | None = None
+
+    @property
+    def whole(self) -> bool:
+        """True when there is nothing to decide: all rows, once."""
+        return self.count is None and self.weight is None and self.share is None
 
 
 def part_of(text: str) -> Part:
-    """`FILE`, `FILE:N` or `FILE=W`. `hf:./folder:train:100` and `data.jsonl=0.3` read as one expects: only a number at the end counts."""
+    """`FILE`, `FILE:N`, `FILE:P%`, `FILE:Kx` or `FILE=W`. `hf:./folder:train:100` and `data.jsonl=0.3` read as one expects: only a
+    number at the end counts."""
     exact = re.fullmatch(r"(.+):(\d+)", text)
     if exact:
         return Part(exact[1], count=int(exact[2]))
-    share = re.fullmatch(r"(.+)=(\d+\.?\d*|\.\d+)", text)
+    share = re.fullmatch(r"(.+):(\d+\.?\d*|\.\d+)([%x])", text)
     if share:
-        return Part(share[1], weight=float(share[2]))
+        return Part(share[1], share=Fraction(share[2]) / (100 if share[3] == "%" else 1))
+    weight = re.fullmatch(r"(.+)=(\d+\.?\d*|\.\d+)", text)
+    if weight:
+        return Part(weight[1], weight=float(weight[2]))
     if re.search(r"=[^/]*$", text) and not text.endswith((".jsonl", ".gz", ".zst", ".parquet")):
-        raise R1Error(f"`{text}`: the weight must be a number from 0 up", hint="for example math.jsonl=0.7 chat.jsonl=0.3", code=Exit.USAGE)
+        raise R1Error(
+            f"`{text}`: the weight must be a number from 0 up",
+            hint="for example math.jsonl=0.7 chat.jsonl=0.3; "
+            "a row count is math.jsonl:1000, a share math.jsonl:25%, repeated rows math.jsonl:2.5x",
+            code=Exit.USAGE,
+        )
     return Part(text)
 
 
@@ -50,34 +58,47 @@ def check_parts(parts: Sequence[Part], total: int | None) -> None:
     if weights and not any(weights):
         raise R1Error("all weights are 0", hint="give at least one source a weight above 0", code=Exit.USAGE)
     if total is not None and not weights:
-        raise R1Error("`--total` needs weights, and no source has one", hint="write FILE=WEIGHT, or FILE:N for exact counts",
-                      code=Exit.USAGE)
+        raise R1Error(
+            "`--total` needs weights, and no source has one", hint="write FILE=WEIGHT, or FILE:N for exact counts", code=Exit.USAGE
+        )
 
 
-def allot(parts: Sequence[Part], available: Sequence[int], total: int | None) -> list[int]:
+def allot(parts: Sequence[Part], available: Sequence[int], total: int | None, max_repeat: int = 1) -> list[int]:
     """How many rows each part gives. Raises `R1Error` (exit 2) when a part has fewer rows than it must give.
 
-    Weighted parts share `total` less the rows of the other parts, by largest remainder; without a total they are scaled until the first of
-    them is used up.
+    A share is rounded to the nearest row, halves up. Weighted parts share `total` less the rows of the other parts, by largest remainder;
+    without a total they are scaled until the first of them is used up. max_repeat: how often a row may be given to reach a count or the
+    share of a total.
     """
-    counts = [have if part.count is None else part.count for part, have in zip(parts, available, strict=True)]
+    counts = [_own_count(part, have) for part, have in zip(parts, available, strict=True)]
     weighted = [index for index, part in enumerate(parts) if part.weight is not None]
-    for index in weighted:
-        counts[index] = 0
     if weighted:
         weights = [parts[index].weight or 0.0 for index in weighted]
         room = None if total is None else total - sum(counts)
         if room is not None and room < 0:
-            raise R1Error(f"--total is {total}, but the sources without a weight alone give {sum(counts)} rows",
-                          hint="raise --total, or give them weights too", code=Exit.USAGE)
+            raise R1Error(
+                f"--total is {total}, but the sources without a weight alone give {sum(counts)} rows",
+                hint="raise --total, or give them weights too",
+                code=Exit.USAGE,
+            )
         shares = _shares(weights, [available[index] for index in weighted], room)
         for index, share in zip(weighted, shares, strict=True):
             counts[index] = share
     for part, count, have in zip(parts, counts, available, strict=True):
-        if count > have:
-            raise R1Error(f"`{part.name}` has {have} rows to give, {count} are asked for", hint="ask for fewer, or name a larger source",
-                          code=Exit.USAGE)
+        if part.share is None and count > have * max_repeat:
+            times = math.ceil(count / have) if have else 0
+            hint = f"ask for fewer, or --max-repeat {times} to repeat rows" if times else "name a source with rows"
+            raise R1Error(f"`{part.name}` has {have} rows to give, {count} are asked for", hint=hint, code=Exit.USAGE)
     return counts
+
+
+def _own_count(part: Part, have: int) -> int:
+    """What a part gives by itself; 0 for a weighted one."""
+    if part.weight is not None:
+        return 0
+    if part.share is not None:
+        return math.floor(part.share * have + Fraction(1, 2))
+    return have if part.count is None else part.count
 
 
 def _shares(weights: list[float], available: list[int], room: int | None) -> list[int]:
@@ -90,52 +111,3 @@ def _shares(weights: list[float], available: list[int], room: int | None) -> lis
     for index in by_remainder[: room - sum(shares)]:
         shares[index] += 1
     return shares
-
-
-class Mixture:
-    """Rows of several parts, waiting on disk until it is known how many of each are wanted. A context manager.
-
-    `add` the rows of each part, then read the mixture with `rows`. available: rows so far, by part.
-    """
-
-    def __init__(self, parts: int, seed: int) -> None:
-        self._seed = seed
-        self._spool = tempfile.TemporaryFile("w+b")  # noqa: SIM115  closed by __exit__
-        self._entries: list[list[tuple[bytes, bytes, int]]] = [[] for _ in range(parts)]  # (order key, choice key, offset)
-        self._copies: Counter[bytes] = Counter()
-
-    def add(self, part: int, rows: Iterable[Row]) -> None:
-        """Take in the rows of one part."""
-        for row in rows:
-            line = dump(row).encode("utf-8")
-            digest = hashlib.blake2b(line, digest_size=16).digest()
-            copy = self._copies[digest]  # equal rows must not end up side by side
-            self._copies[digest] += 1
-            order, choice = (_key(use, self._seed, copy, digest) for use in (b"order", b"choice"))
-            self._entries[part].append((order, choice, self._spool.tell()))
-            self._spool.write(line + b"\n")
-
-    @property
-    def available(self) -> list[int]:
-        return [len(entries) for entries in self._entries]
-
-    def rows(self, counts: Sequence[int], shuffle: bool) -> Iterator[Row]:
-        """`counts[i]` rows of part i: all in one random order, or part after part in the order they came in."""
-        chosen = []
-        for entries, count in zip(self._entries, counts, strict=True):
-            kept = entries if count == len(entries) else sorted(entries, key=lambda entry: entry[1])[:count]
-            chosen.extend(kept)
-        chosen.sort(key=itemgetter(0 if shuffle else 2))
-        for _, _, offset in chosen:
-            self._spool.seek(offset)
-            yield parse(self._spool.readline()[:-1].decode("utf-8"))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._spool.close()
-
-
-def _key(use: bytes, seed: int, copy: int, digest: bytes) -> bytes:
-    return hashlib.blake2b(b"%s/%d/%d/%s" % (use, seed, copy, digest), digest_size=16).digest()

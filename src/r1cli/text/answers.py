@@ -36,6 +36,7 @@ _NEW_THOUGHT = re.compile(
 )
 _OR = re.compile(r"\bor\b|或")
 _SENTENCE = re.compile(r"[a-z]{2}[.!?]\s")
+_LIST_OF_WORDS = re.compile(r"\S{1,20}(?: \S{1,20}){0,2}(?:, [^\s,]{1,20}(?: [^\s,]{1,20}){0,2}){2,}")
 _FINAL = re.compile(r"final answer(?:\s*(?:is|:|\*|=))*\s*", re.IGNORECASE)
 _VALUE = re.compile(r'"?\s*[$\d\\({\[+-]')
 
@@ -96,7 +97,7 @@ def answer_region(completion: str, opened: bool = False, open_tag: bool = True, 
 def _inside_tag(text: str) -> str:
     """The answer in a pair of tags: all of it when it is short, else what prose in it commits to."""
     stripped = text.strip()
-    short = len(stripped) <= 60 and "\n" not in stripped and not _SENTENCE.search(stripped)
+    short = len(stripped) <= (300 if _LIST_OF_WORDS.fullmatch(stripped) else 60) and "\n" not in stripped and not _SENTENCE.search(stripped)
     committed = anchored(text, ("final answer", "answer"))
     if committed is not None:
         return committed

@@ -34,11 +34,17 @@ _CHARACTERS = {
     "（": "(", "）": ")", "【": "[", "】": "]", "［": "[", "］": "]", "｛": r"\{", "｝": r"\}", "〈": r"\langle ",
     "〉": r"\rangle ", "⟨": r"\langle ",
     "⟩": r"\rangle ", "，": ",", "、": ",", "；": ";", "：": ":", "。": ".", "．": ".", "＝": "=", "＜": "<", "＞": ">",
-    "％": "%", "‰": "%0", "∶": ":",
+    "˚": r"^{\circ}", "％": "%", "‰": "%0", "∶": ":",
     "｜": "|", "∣": "|", "～": "~", "﹪": "%", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
     "㎝": "cm", "㎞": "km", "㎏": "kg",
     "㎡": "m^2", "∠": r"\angle ", "△": r"\triangle ", "∖": r"\setminus ", "★": "*", "＊": "*", "∗": "*", "¬": r"\neg ",
 }  # fmt: skip
+_NAMED = """
+    εepsilon ζzeta ηeta ιiota κkappa νnu ξxi ρrho τtau υupsilon χchi ψpsi ϕphi ϵepsilon ϑvartheta ΓGamma ΘTheta ΛLambda ΞXi ΠPi ΣSigma
+    ΦPhi ΨPsi ⊂subset ⊆subseteq ⊃supset ∧land ∨lor ⇒Rightarrow ⇔iff ⟹implies ⊥perp ∥parallel ∼sim ≅cong ℓell ∂partial ∇nabla ∑sum
+    ∏prod ∫int ∴therefore ≃simeq
+"""  # a character and its macro
+_CHARACTERS |= {entry[0]: f"\\{entry[1:]} " for entry in _NAMED.split()}
 _TABLE = {ord(k): v for k, v in _CHARACTERS.items()}
 _CHINESE_WORDS = (
     ("或者", " or "),
@@ -50,6 +56,12 @@ _CHINESE_WORDS = (
     ("与", " and "),
     ("及", " and "),
 )
+_RELATION_WORDS = (("大于等于", r"\ge "), ("大于或等于", r"\ge "), ("不小于", r"\ge "), ("小于等于", r"\le "), ("小于或等于", r"\le "),
+                   ("不大于", r"\le "), ("不等于", r"\ne "), ("大于", ">"), ("小于", "<"), ("等于", "="))  # fmt: skip
+_BEFORE_NUMBER = re.compile(r"^\s*(?:一共|总共|共|第|大约|约为|约|还剩|剩下|得|等于)+\s*(?=\d)")
+_AFTER_NUMBER = re.compile(r"(?<=[\d}])\s*(?:\\text\{\s*)?\([\u4e00-\u9fff/]{1,6}\)\s*\}?\s*$")  # 9(元)
+_MINUS_WORD = re.compile(r"负(?=[\d\\])")
+_RATIO_WORD = re.compile(r"(?<=\d)\s*比\s*(?=\d)")
 _PERCENT_WORDS = re.compile(r"百分之\s*(\d+(?:\.\d+)?)")
 _HAN_DEGREES = re.compile(r"(?<=[\d}])\s*度(?!\w)")
 
@@ -70,6 +82,10 @@ def plain_characters(text: str) -> str:
     text = _vulgar_fractions(text)
     text = unicodedata.normalize("NFKC", _SURROGATE.sub("\ufffd", text)).translate(_TABLE)
     text = _PERCENT_WORDS.sub(r"\1%", text)
+    text = _AFTER_NUMBER.sub("", _BEFORE_NUMBER.sub("", _RATIO_WORD.sub(":", _MINUS_WORD.sub("-", text))))
+    for word, plain in _RELATION_WORDS:
+        if word in text:
+            text = text.replace(word, plain)
     text = _HAN_DEGREES.sub(r"^{\\circ}", text)
     for word, plain in _CHINESE_WORDS:
         text = text.replace(word, plain)

@@ -3,23 +3,33 @@ r"""Answers in prose: after an anchor such as "the answer is", and the last valu
 import re
 
 # what may follow a word for "answer" so that it announces one; a word that needs nothing after it has an empty rule
-_ANNOUNCES = re.compile(r"s?\b\W{0,4}(?:is|are|be|equals|est|es|ist|è|é|:|：|=)")
+_MODAL = r"(?:could|might|may|must|should|would|will|can)\s+(?:\w+\s+)?be"
+_NOT = r"(?:is|was|are|can|could|must|should|may|would)(?:n['’]t|\s?not)\b"
+_ANNOUNCES = re.compile(rf"s?\b\W{{0,4}}(?:(?:{_MODAL}|ist|is|are|be|equals|est|es)\b(?!n['’]t)|è|é|:|：|=|(?=\s*{_NOT}))")
 _WORDS = dict.fromkeys(("answer", "final result", "réponse", "reponse", "respuesta", "antwort", "risposta", "resposta"), _ANNOUNCES)
 _WORDS |= {word: re.compile(r"(?:应该|应)?(?:是|为|：|:)") for word in ("答案",)}
+_WORDS |= {"故选": re.compile(r"[\s:：]{0,3}(?=[a-j])")}
 _WORDS |= {word: re.compile(r"[\s:*：]{0,4}") for word in ("final answer", "ответ", "الجواب", "الإجابة", "उत्तर")}
 _WORDS |= {"答え": re.compile(r"(?:は|：|:)"), "답": re.compile(r"(?:은|:)")}
 _SENTENCE_END = re.compile(
     r"(?<![\d\s])\.(?=\s|$|\*)|(?<=\d)\.(?=\s+[A-Z\u0080-\uffff]|\s*$)|[。！!？?]"
-    r"|\n|<\||</|\bI hope\b|,?\s\b(?:since|because)\b|,\s*(?:I|we|but|as|which|so|if|when)\b"
+    r"|\n|<\||</|\s\((?:not|i\.e|since|because|as|rounded)\b|\bI hope\b|,?\s\b(?:since|because)\b|,\s*(?:I|we|but|as|which|so|if|when)\b"
 )
 _LEAD = re.compile(r'(?:[\s*:：="“]|[-–]\s)*(?:(?:is|are|be|approximately|about|exactly|equal to|simply|just|est|es|是|为)\b[\s*:：]*)*')
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _JOINED = re.compile(r"(?:\s|,|;|and|or|\\q?quad|和|或)*")
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:\{,\}\d{3})+|\d{1,3}(?:,\\!\s?\d{3})+|\d+(?:[.,]\d+)?|\.\d+)"
 _FRACTION = r"\\[dtc]?frac\s*(?:\{[^{}]{1,40}\}|\d)\s*(?:\{[^{}]{1,40}\}|\d)"
+_DATE = r"\d{1,2}[/.]\d{1,2}[/.]\d{4}|\d{4}[-/]\d{1,2}[-/]\d{1,2}|\d{1,2}:\d{2}(?::\d{2})?(?:\s?[ap]\.?m\b\.?)?"
 _VALUE = re.compile(
-    rf"(?<![A-Za-z0-9_.\\^/])[-−+]?\s?[$€£¥]?\s?-?(?:{_NUMBER}(?:[eE][-+]?\d{{1,4}}(?!\w))?(?:\s?/\s?\d+|\s+\d+/\d+)?(?:\s?\\?%|\s?percent)?|{_FRACTION})"
+    rf"(?<![A-Za-z0-9_.\\^/:-])(?:{_DATE})(?![\d/:-])|(?<![A-Za-z0-9_.\\^/])[-−+]?\s?[$€£¥]?\s?-?(?:{_NUMBER}(?:[eE][-+]?\d{{1,4}}(?!\w))?(?:\s?/\s?\d+|\s+\d+/\d+)?(?:\s?\\?%|\s?percent)?|{_FRACTION})"
 )
+_PAIR = re.compile(r"[(\[]\s*[-−+]?[\w./\\{}^]{1,30}(?:\s*,\s*[-−+]?[\w./\\{}^]{1,30}){1,9}\s*[)\]]")
+_BOLD = re.compile(r"\*\*([^*\n]{1,60})\*\*")
+_BOUNDS = r"at least|at most|less than|more than|greater than|fewer than|no more than|no less than|over|under|up to|below|above"
+_NO_VALUE = re.compile(rf"(?:{_NOT}|not\b|never\b|(?:{_BOUNDS})\b)", re.IGNORECASE)
+_DENIED = re.compile(r"(?:\bnot|n['’]t|\bcannot|\bnever)\s+(?:be\s+|equal\s+(?:to\s+)?)?(?:the\s+answer\s+)?$", re.IGNORECASE)
+_HEDGE = re.compile(r",?\s*(?:[a-z]+,?\s+)?(?:or|或)\s*(?:(?:maybe|possibly|perhaps|even|else)\s*)?")
 _OPERAND = re.compile(r"(?:[\d)}\]]|\b[a-z])\s*$")
 _SYMBOL_ONLY = re.compile(r"\s*\\?[A-Za-z]+(?:_\{?\w+\}?)?\s*")
 _LATIN_WORD = re.compile(r"(?<!\\)[A-Za-z]{2,}")
@@ -28,6 +38,7 @@ _MARKED = re.compile(r"[$€£¥%]|\s?[$€£¥%]")
 _MACRO = re.compile(r"\\(?:text|mathrm|mbox|begin|end|left|right)\*?(?:\{[^{}]*\})?|\\[a-zA-Z]+")
 _WORD_BEFORE = re.compile(r"\bI\b|\b(?!or\b|and\b|sin\b|cos\b|tan\b|ln\b|log\b|sqrt\b|pi\b)[A-Za-z]{2,}")
 _END = 300
+_LONG = 4000
 _SHORT_LINE = 120
 MAX_ANCHORS = 20
 
@@ -64,8 +75,8 @@ def _committed(text: str) -> str:
     end = _SENTENCE_END.search(text)
     sentence = text[: end.start()] if end else text
     sentence = sentence.strip().strip("*").strip().rstrip(".,;").strip()
-    if not sentence:
-        return ""
+    if not sentence or _NO_VALUE.match(sentence):
+        return sentence
     if len(sentence) <= 40 and not _prose_around_value(sentence):
         return sentence
     return _marked_value(sentence) or last_value(sentence) or sentence
@@ -105,15 +116,30 @@ def last_value(text: str) -> str | None:
         return None
     values = list(_VALUE.finditer(whole))
     formulas = [m for m in _MATH.finditer(whole) if _is_value(next(g for g in m.groups() if g is not None))]
+    if not values and not formulas and len(whole) < _LONG and (bold := _BOLD.findall(whole)):
+        return bold[-1].strip()
     if len(whole) <= _SHORT_LINE and "\n" not in whole and _is_bare(whole, formulas):
         return whole
     number = values[-1] if values else None
     formula = formulas[-1] if formulas else None
     if formula is not None and (number is None or number.start() < formula.end()):
         return next(g for g in formula.groups() if g is not None).strip()
-    if number is not None:
-        return _with_sign(whole, number)
-    return None
+    if number is None:
+        return None
+    if (pair := _pair_around(whole, number)) is not None:
+        return pair
+    if _DENIED.search(whole, max(0, number.start() - 40), number.start()):
+        return f"not {number[0].strip()}"
+    if len(values) > 1 and _HEDGE.fullmatch(whole, values[-2].end(), number.start()):
+        return f"{values[-2][0].strip()} or {number[0].strip()}"
+    return _with_sign(whole, number)
+
+
+def _pair_around(text: str, number: re.Match[str]) -> str | None:
+    """The bracket of values that a number is the last of, as in "the point (3, 4)"."""
+    start = max(text.rfind("(", 0, number.start()), text.rfind("[", 0, number.start()))
+    match = _PAIR.match(text, start) if start >= 0 and number.start() - start < 80 else None
+    return match[0] if match is not None and match.end() > number.end() else None
 
 
 def _end_of(text: str) -> str:

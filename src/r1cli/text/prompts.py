@@ -1,51 +1,57 @@
-"""How a row's prompt becomes the text, and the tokens, that a model sees.
-
-    chat      the tokenizer's chat template with a generation prompt
-    boxed     the same, the last user message followed by the sentence the R1 model card asks for
-    r1-zero   the template of DeepSeek-R1-Zero (arXiv 2501.12948, Table 1): plain text for a base model
-    raw       the prompt as it is
-    FILE      the text of a file in which `{prompt}` stands for the prompt (nothing else in braces means anything)
+"""How a row's prompt becomes the text, and the tokens, that a model sees. The templates are in `templates.py`.
 
 A template may open the reasoning: "<think>" at the end of the prompt, which the completion then lacks. `think_prefix` is what was opened;
 rows carry it, because a format reward that looks for the opening tag in the completion would otherwise be 0 for ever.
+
+Examples (few-shot) stand before the prompt, in the form the prompt itself has: turns of the chat, or filled-in copies of a plain template.
+What the assistant of an example says never passes through the chat template: templates that strip `<think>` from earlier turns would take
+away what the example is there for.
 """
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from r1cli.errors import Exit, R1Error, nearest
+from r1cli.errors import Exit, R1Error
 from r1cli.row import Message, Prompt, messages_of
+from r1cli.text.templates import BOXED, CHAT_TEMPLATES, OPEN, REQUESTS, SLOT, check_template, opened
 
-CHAT_TEMPLATES = ("chat", "boxed")
-TEMPLATES = (*CHAT_TEMPLATES, "r1-zero", "raw")
-OPEN, CLOSE = "<think>", "</think>"
-BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
-R1_ZERO = (
-    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant first thinks about "
-    "the reasoning process in the mind and then provides the user with the answer. The reasoning process and answer are enclosed within "
-    "<think>...</think> and <answer>...</answer> tags, respectively, i.e., <think> reasoning process here </think> <answer> answer here "
-    "</answer>. User: {prompt}. Assistant:"
-)
-SLOT = "{prompt}"
+__all__ = ["BOXED", "Example", "PromptRenderer", "WordRenderer", "opened"]
+
+Example = tuple[Prompt, str]
+"""(prompt, what the assistant answers, its reasoning included)"""
 
 
 class PromptRenderer:
     """Renders prompts for one tokenizer and one template.
 
+    examples: candidates, of which the first `shots` that are not the prompt itself stand before each prompt
     think_prefix (attribute): what the rendered prompt has already opened of the completion, such as "<think>\\n"; "" if nothing.
 
     Raises `R1Error` (exit 2): a tokenizer without a chat template, an unknown template, `system` with a template that has no place for it.
     """
 
-    def __init__(self, tokenizer: Any, *, template: str = "chat", system: str | None = None, think_prefix: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        template: str = "chat",
+        system: str | None = None,
+        think_prefix: bool = False,
+        examples: Sequence[Example] = (),
+        shots: int | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
         self.template = template
         self._system = system
         self._is_chat = template in CHAT_TEMPLATES
         self._frame = check_template(template, system)
+        self._examples, self._shots = list(examples), len(examples) if shots is None else shots
         if self._is_chat and not getattr(tokenizer, "chat_template", None):
-            raise R1Error("the model's tokenizer has no chat template", code=Exit.USAGE,
-                          hint="a base model takes --template r1-zero, raw, or a file with {prompt} in it")
+            raise R1Error(
+                "the model's tokenizer has no chat template",
+                code=Exit.USAGE,
+                hint="a base model takes --template r1-zero, raw, or a file with {prompt} in it",
+            )
         self.think_prefix = opened(self._ending())
         self._opening = ""
         if think_prefix and not self.think_prefix:
@@ -56,10 +62,20 @@ class PromptRenderer:
 
     def text(self, prompt: Prompt) -> str:
         """The text of a prompt (a string or a list of messages), up to where the completion starts; without a BOS the tokenizer adds."""
-        if self._is_chat:
-            return self._chat(self._messages(prompt), generation=True) + self._opening
-        question = _only_question(prompt, self.template)
-        return self._frame.replace(SLOT, question) + self._opening
+        chosen = chosen_examples(self._examples, prompt, self._shots)
+        if not self._is_chat:
+            return filled(self._frame, prompt, self.template, chosen) + self._opening
+        messages, answers = conversation(prompt, self.template, self._system, chosen)
+        text = self._chat(messages, generation=True)
+        for place, answer in enumerate(answers):
+            if text.count(_mark(place)) != 1:
+                raise R1Error(
+                    "the chat template does not show earlier assistant turns: examples have no place in it",
+                    code=Exit.USAGE,
+                    hint="leave out --few-shot, or take a plain-text template",
+                )
+            text = text.replace(_mark(place), answer)
+        return text + self._opening
 
     def ids(self, prompt: Prompt) -> list[int]:
         """The tokens of `text`. A chat template writes its own BOS; for plain text one is added if the tokenizer would, never two."""
@@ -69,31 +85,17 @@ class PromptRenderer:
             ids.insert(0, self._bos)
         return ids
 
-    def _messages(self, prompt: Prompt) -> list[Message]:
-        messages = messages_of(prompt)
-        if not all(isinstance(m, dict) and isinstance(m.get("role"), str) and m.get("content") is not None for m in messages):
-            raise R1Error("a message of the prompt lacks `role` or `content`", hint='write {"role": "user", "content": "..."}',
-                          code=Exit.USAGE)
-        if not messages or messages[-1].get("role") == "assistant":
-            raise R1Error("a prompt must end with a message the model answers", hint="remove the last assistant message", code=Exit.USAGE)
-        if self._system is not None:
-            if messages[0].get("role") == "system":
-                raise R1Error("the prompt has a system message of its own, and --system gives another",
-                              hint="leave out --system, or remove the message", code=Exit.USAGE)
-            messages = [{"role": "system", "content": self._system}, *messages]
-        if self.template == "boxed":
-            last = messages[-1]
-            messages = [*messages[:-1], {**last, "content": f"{last['content']}\n{BOXED}"}]
-        return messages
-
     def _chat(self, messages: list[Message], *, generation: bool) -> str:
         from jinja2.exceptions import TemplateError
 
         try:
             return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
         except (TemplateError, KeyError, TypeError) as error:
-            raise R1Error(f"the chat template refuses the prompt: {error}", code=Exit.USAGE,
-                          hint="some templates know no system role, or want user and assistant to alternate") from error
+            raise R1Error(
+                f"the chat template refuses the prompt: {error}",
+                code=Exit.USAGE,
+                hint="some templates know no system role, or want user and assistant to alternate",
+            ) from error
 
     def _ending(self) -> str:
         """What the template puts between the prompt and the completion."""
@@ -104,32 +106,102 @@ class PromptRenderer:
         return whole.removeprefix(without)
 
 
-def opened(ending: str) -> str:
-    """The open reasoning block at the end of a prompt: "<think>\\n" of "assistant\\n<think>\\n", "" when none is open."""
-    _, tag, rest = ending.rpartition(OPEN)
-    return tag + rest if tag and CLOSE not in rest else ""
+class WordRenderer:
+    """Prompts for a server that renders and cuts them itself: messages for the chat templates, text for the plain ones.
 
-
-def check_template(template: str, system: str | None = None) -> str:
-    """The text around {prompt} of a plain-text template, "" for the chat ones; needs no tokenizer, so a mistake is found before a model
-    is loaded. Raises `R1Error` (exit 2): an unknown template, a file without {prompt}, a system message where there is no place for it.
+    think_prefix (attribute): what a plain template opens. A server's chat template opens what it likes; nobody is told.
     """
-    if template in CHAT_TEMPLATES:
-        return ""
+
+    def __init__(
+        self,
+        *,
+        template: str = "chat",
+        system: str | None = None,
+        think_prefix: bool = False,
+        examples: Sequence[Example] = (),
+        shots: int | None = None,
+    ) -> None:
+        self.template = template
+        self._system = system
+        self._frame = check_template(template, system)
+        self._examples, self._shots = list(examples), len(examples) if shots is None else shots
+        self.think_prefix = opened(self._frame.rpartition(SLOT)[2])
+        self._opening = ""
+        if think_prefix and template in CHAT_TEMPLATES:
+            raise R1Error(
+                "--think-prefix needs the model's chat template, and the server keeps it",
+                code=Exit.USAGE,
+                hint="--model FOLDER with the model's tokenizer, or leave out --think-prefix",
+            )
+        if think_prefix and not self.think_prefix:
+            self.think_prefix = OPEN + "\n"
+            self._opening = (" " if template == "r1-zero" else "\n") + self.think_prefix
+
+    def words(self, prompt: Prompt) -> str | list[Message]:
+        """The messages or the text to send."""
+        chosen = chosen_examples(self._examples, prompt, self._shots)
+        if self.template not in CHAT_TEMPLATES:
+            return filled(self._frame, prompt, self.template, chosen) + self._opening
+        messages, answers = conversation(prompt, self.template, self._system, chosen)
+        said = {_mark(place): answer for place, answer in enumerate(answers)}
+        return [
+            {**message, "content": said.get(message["content"], message["content"])} if isinstance(message["content"], str) else message
+            for message in messages
+        ]
+
+
+def chosen_examples(examples: Sequence[Example], prompt: Prompt, shots: int) -> list[Example]:
+    """The first `shots` examples whose question is not the prompt: else the prompt's own answer would stand before it."""
+    own = messages_of(prompt)[-1:]
+    return [example for example in examples if messages_of(example[0])[-1:] != own][:shots]
+
+
+def conversation(prompt: Prompt, template: str, system: str | None, examples: Sequence[Example]) -> tuple[list[Message], list[str]]:
+    """(messages, what the assistant of each example says). In the messages a mark stands for what it says: see the top of the file."""
+    messages = messages_of(prompt)
+    if not all(isinstance(m, dict) and isinstance(m.get("role"), str) and m.get("content") is not None for m in messages):
+        raise R1Error("a message of the prompt lacks `role` or `content`", hint='write {"role": "user", "content": "..."}', code=Exit.USAGE)
+    if not messages or messages[-1].get("role") == "assistant":
+        raise R1Error("a prompt must end with a message the model answers", hint="remove the last assistant message", code=Exit.USAGE)
+    own_system = [message for message in messages[:1] if message.get("role") == "system"]
     if system is not None:
-        raise R1Error(f"a system message has no place in template `{template}`", code=Exit.USAGE,
-                      hint="write it into the template, or take --template chat")
-    if template == "raw":
-        return SLOT
-    if template == "r1-zero":
-        return R1_ZERO
-    path = Path(template).expanduser()
-    if not path.is_file():
-        raise R1Error(f"no template named `{template}`, and no such file", hint=nearest(template, TEMPLATES), code=Exit.USAGE)
-    frame = path.read_text(encoding="utf-8").removesuffix("\n")  # the newline an editor leaves at the end of a file
-    if SLOT not in frame:
-        raise R1Error(f"template `{template}` has no {SLOT} in it", hint=f"write {SLOT} where the prompt belongs", code=Exit.USAGE)
-    return frame
+        if own_system:
+            raise R1Error(
+                "the prompt has a system message of its own, and --system gives another",
+                hint="leave out --system, or remove the message",
+                code=Exit.USAGE,
+            )
+        own_system = [{"role": "system", "content": system}]
+    else:
+        messages = messages[len(own_system) :]
+    shown: list[Message] = []
+    for place, (question, _) in enumerate(examples):
+        asked = [message for message in messages_of(question) if message.get("role") != "system"]
+        shown += [*_asked(asked, template), {"role": "assistant", "content": _mark(place)}]
+    return [*own_system, *shown, *_asked(messages, template)], [answer for _, answer in examples]
+
+
+def _asked(messages: list[Message], template: str) -> list[Message]:
+    """The messages with what the template asks for behind the last one."""
+    if template not in REQUESTS:
+        return messages
+    last = messages[-1]
+    return [*messages[:-1], {**last, "content": f"{last['content']}\n{REQUESTS[template]}"}]
+
+
+def filled(frame: str, prompt: Prompt, template: str, examples: Sequence[Example]) -> str:
+    """A plain-text template with the examples and then the prompt in it."""
+    gap = " " if template == "r1-zero" else "" if frame[-1:].isspace() else "\n"
+    already = opened(frame.rpartition(SLOT)[2])
+    shown = [
+        frame.replace(SLOT, _only_question(question, template)) + ("" if already else gap) + answer.removeprefix(already)
+        for question, answer in examples
+    ]
+    return "\n\n".join([*shown, frame.replace(SLOT, _only_question(prompt, template))])
+
+
+def _mark(place: int) -> str:
+    return f"[[r1 example {place}]]"
 
 
 def _only_question(prompt: Prompt, template: str) -> str:
@@ -139,8 +211,9 @@ def _only_question(prompt: Prompt, template: str) -> str:
     if len(prompt) == 1 and prompt[0].get("role") == "user" and isinstance(prompt[0].get("content"), str):
         return prompt[0]["content"]
     roles = ", ".join(str(message.get("role")) for message in prompt)
-    raise R1Error(f"template `{template}` takes one question, the prompt is a conversation ({roles})", hint="take --template chat",
-                  code=Exit.USAGE)
+    raise R1Error(
+        f"template `{template}` takes one question, the prompt is a conversation ({roles})", hint="take --template chat", code=Exit.USAGE
+    )
 
 
 def _bos_of(tokenizer: Any) -> int | None:

@@ -30,6 +30,7 @@ class Sample:
     sampler_logprobs: log-probability of each completion token as the sampler computed it (None in SFT)
     advantage:        of the whole completion
     truncated:        finish_reason was "length"
+    key:              names the sequence over all processes (a rollout is split at random by it)
     """
 
     index: int
@@ -39,6 +40,7 @@ class Sample:
     sampler_logprobs: list[float] | None = None
     advantage: float = 0.0
     truncated: bool = False
+    key: tuple[int, int] = (0, 0)
 
 
 @dataclass(slots=True)

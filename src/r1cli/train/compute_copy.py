@@ -6,24 +6,15 @@ Gradients go to the float32 weights as soon as they are known, so micro-batches 
 """
 
 import copy
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from r1cli.train.cpu_layers import adopt
-
-steps_taken = 0  # by any optimizer of this process
-
-
-def _count_step(*_: Any) -> None:
-    global steps_taken
-    steps_taken += 1
-
-
-register_optimizer_step_post_hook(_count_step)
 
 
 class ComputeCopy:
@@ -40,21 +31,36 @@ class ComputeCopy:
             if cast.requires_grad:
                 cast.register_post_accumulate_grad_hook(_hand_over(weight))
         self.seen = self._versions()
+        self.stale = False
+        hook = register_optimizer_step_post_hook(_marking(weakref.ref(self)))
+        weakref.finalize(self, hook.remove)
 
     def fresh(self) -> Any:
         now = self._versions()
-        if now != self.seen:
+        if self.stale or now != self.seen:
             with torch.no_grad():
                 for weight, cast in self.pairs:
                     cast.copy_(weight)
-            self.seen = now
+            self.seen, self.stale = now, False
         if self.model.training != self.source.training:
             self.model.train(self.source.training)
         return self.model
 
-    def _versions(self) -> tuple[int, list[tuple[int, int]]]:
-        """Changes with every step of an optimizer (fused ones leave no trace on a tensor) and every other in-place write to a weight."""
-        return steps_taken, [(weight.data_ptr(), weight._version) for weight, _ in self.pairs]
+    def _versions(self) -> list[tuple[int, int]]:
+        """Changes with every in-place write to a weight but those of fused optimizers, which autograd does not hear of."""
+        return [(weight.data_ptr(), weight._version) for weight, _ in self.pairs]
+
+
+def _marking(reference: "weakref.ref[ComputeCopy]") -> Callable[..., None]:
+    """Called after each step of any optimizer: marks the copy when its weights were among those that moved."""
+
+    def mark(optimizer: Optimizer, *_: Any) -> None:
+        copied = reference()
+        if copied is not None:
+            moved = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+            copied.stale = copied.stale or any(id(weight) in moved for weight, _ in copied.pairs)
+
+    return mark
 
 
 def _hand_over(weight: Tensor) -> Callable[[Tensor], None]:

@@ -5,13 +5,14 @@ Shapes: _B rows of the batch, _T positions of a row, _N completion tokens (packe
 A vocabulary of 152k and 32k tokens make 9.3 GiB of bfloat16 logits for one sequence; here a chunk of `chunk` tokens is projected and
 reduced to one log-probability and one entropy a token. The backward pass projects the chunk again and turns its logits into their gradient
 in place: d log p(target) / d logits = [target] - p. That is one product with the head more than keeping all logits would take, and two
-buffers of the size of a chunk at most.
+buffers of the size of a chunk at most. An entropy bonus adds d entropy / d logits = -p (log p + entropy), and one more buffer.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.state import DistributedType, PartialState
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
@@ -55,7 +56,7 @@ class Policy(nn.Module):
     def forward(
         self, input_ids_BT: Tensor, position_ids_BT: Tensor, marks_BT: Tensor, source_N: Tensor, target_N: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(log-probability [N] with gradient, entropy in nats [N] without), float32, at the sampling temperature.
+        """(log-probability [N], entropy in nats [N]), float32, both with gradient, at the sampling temperature.
 
         marks_BT: segment number of each position (`batches.MicroBatch`). source_N: index into the flattened B x T positions of the position
         that predicts each token. target_N: the token's id.
@@ -73,7 +74,7 @@ class Policy(nn.Module):
 
     def _computing(self, dtype: torch.dtype) -> Any:
         """The model whose forward pass is run: a copy in the computation type, where no strategy of accelerate makes one itself."""
-        if dtype == next(self.model.parameters()).dtype or torch.distributed.is_initialized():
+        if dtype == next(self.model.parameters()).dtype or not _alone():
             return self.model
         if self._copy is None:
             self._copy = ComputeCopy(self.model, dtype)
@@ -90,6 +91,11 @@ class Policy(nn.Module):
         packed = [part.flatten()[segments.keep_N][None] for part in (input_ids_BT, position_ids_BT)]
         hidden_1NH = decoder(input_ids=packed[0], position_ids=packed[1], segments=segments, use_cache=False).last_hidden_state
         return hidden_1NH[0][segments.packed_BT.flatten()[source_N]]
+
+
+def _alone() -> bool:
+    """Whether no strategy of accelerate wraps or shards the weights. torch.distributed says nothing: vLLM starts it for one process too."""
+    return PartialState().distributed_type == DistributedType.NO
 
 
 class TokenLogprobs(torch.autograd.Function):
@@ -124,15 +130,16 @@ class TokenLogprobs(torch.autograd.Function):
                 normalisers_N[rows] = most_n + total_n.log()
                 logprobs_N[rows] = chosen_n - normalisers_N[rows]
                 entropies_N[rows] = total_n.log() - powers_nV.mul_(logits_nV).sum(-1) / total_n
-        ctx.save_for_backward(hidden_NH, weight_VH, bias_V, target_N, normalisers_N, *(cast or (None, None)))
+        ctx.save_for_backward(hidden_NH, weight_VH, bias_V, target_N, normalisers_N, entropies_N, *(cast or (None, None)))
         ctx.shape, ctx.dtype = shape, dtype
-        ctx.mark_non_differentiable(entropies_N)
+        ctx.set_materialize_grads(False)
         return logprobs_N, entropies_N
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient_N: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_NH, weight_VH, bias_V, target_N, normalisers_N, *cast = ctx.saved_tensors
+    def backward(ctx: Any, gradient_N: Tensor | None, entropy_gradient_N: Tensor | None) -> tuple[Tensor | None, ...]:
+        hidden_NH, weight_VH, bias_V, target_N, normalisers_N, entropies_N, *cast = ctx.saved_tensors
+        gradient_N = torch.zeros_like(normalisers_N) if gradient_N is None else gradient_N
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         d_hidden_NH = torch.empty_like(hidden_NH) if wants_hidden else None
         d_weight_VH = torch.zeros_like(weight_VH) if wants_weight else None
@@ -144,7 +151,8 @@ class TokenLogprobs(torch.autograd.Function):
             for rows in _rows(part, d_logits_nV):
                 place = slice(rows.start - part.start, rows.stop - part.start)
                 logits_nV = _logits(d_logits_nV[place], ctx.shape)
-                d_logits_nV[place] = _d_logits(logits_nV, normalisers_N[rows], target_N[rows], gradient_N[rows], ctx.shape)
+                bonus = None if entropy_gradient_N is None else (entropies_N[rows], entropy_gradient_N[rows])
+                d_logits_nV[place] = _d_logits(logits_nV, normalisers_N[rows], target_N[rows], gradient_N[rows], bonus, ctx.shape)
             if d_hidden_NH is not None:
                 d_hidden_NH[part] = d_logits_nV @ head[0]
             if d_weight_VH is not None and d_weight_VH.dtype == ctx.dtype:
@@ -179,10 +187,21 @@ def _logits(products_nV: Tensor, shape: HeadShape) -> Tensor:
     return logits_nV if shape.scale == 1.0 else logits_nV.mul_(shape.scale)
 
 
-def _d_logits(logits_nV: Tensor, normaliser_n: Tensor, target_n: Tensor, gradient_n: Tensor, shape: HeadShape) -> Tensor:
-    """Gradient of sum(gradient * log p(target)) with respect to what the head gave, [n, V], written over `logits_nV`."""
+def _d_logits(
+    logits_nV: Tensor, normaliser_n: Tensor, target_n: Tensor, gradient_n: Tensor, bonus: tuple[Tensor, Tensor] | None, shape: HeadShape
+) -> Tensor:
+    """Gradient of sum(gradient * log p(target)) with respect to what the head gave, [n, V], written over `logits_nV`.
+
+    bonus: (entropy [n], its gradient [n]) when the loss asks for the entropy too.
+    """
     slope_nV = 1 - (logits_nV / (shape.scale * shape.softcap)) ** 2 if shape.softcap else None  # of tanh
     gradient_n1 = (gradient_n * shape.scale)[:, None]
-    d_logits_nV = logits_nV.sub_(normaliser_n[:, None]).exp_().mul_(-gradient_n1)
+    logprobs_nV = logits_nV.sub_(normaliser_n[:, None])
+    if bonus is None:
+        d_logits_nV = logprobs_nV.exp_().mul_(-gradient_n1)
+    else:
+        entropy_n1, slope_n1 = bonus[0][:, None], (bonus[1] * shape.scale)[:, None]
+        factor_nV = (logprobs_nV + entropy_n1).mul_(slope_n1).add_(gradient_n1).neg_()
+        d_logits_nV = logprobs_nV.exp_().mul_(factor_nV)
     d_logits_nV.scatter_add_(1, target_n[:, None], gradient_n1)
     return d_logits_nV if slope_nV is None else d_logits_nV.mul_(slope_nV)

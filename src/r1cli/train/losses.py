@@ -82,31 +82,33 @@ def log_ratio(kind: str, policy_logprobs_N: Tensor, old_logprobs_N: Tensor, sequ
 
 
 def clipped_loss(
-    kind: str, log_ratio_N: Tensor, policy_logprobs_N: Tensor, advantages_N: Tensor, *, clip_low: float, clip_high: float
+    kind: str,
+    log_ratio_N: Tensor,
+    policy_logprobs_N: Tensor,
+    advantages_N: Tensor,
+    *,
+    clip_low: float,
+    clip_high: float,
+    clip_cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The policy-gradient part, per token, and which tokens the clip silenced: ([N], [N] bool).
 
     -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A). With clip_low above 1 the lower bound is negative and never binds: at the paper's
     eps = 10 only the cap 11 does, and only for positive advantages. "cispo" keeps every token's gradient and caps its weight instead:
     -stopgrad(min(rho, 1 + clip_high)) A log pi.
+
+    clip_cap: the ratio is held below this for negative advantages too, where the clip alone lets it grow without bound (dual clip,
+    arXiv 1912.09729 equation 5, where it is c). "cispo" caps its weight in any case and takes none.
     """
     ratio_N = log_ratio_N.exp()
     if kind == "cispo":
         weight_N = ratio_N.detach().clamp(max=1 + clip_high)
         return -weight_N * advantages_N * policy_logprobs_N, ratio_N.detach() > 1 + clip_high
     bounded_N = ratio_N.clamp(1 - clip_low, 1 + clip_high)
-    loss_N = -torch.minimum(ratio_N * advantages_N, bounded_N * advantages_N)
+    capped_N = ratio_N if clip_cap is None else ratio_N.clamp(max=clip_cap)
+    loss_N = -torch.minimum(capped_N * advantages_N, bounded_N * advantages_N)
     with torch.no_grad():
         silenced_N = ((ratio_N < 1 - clip_low) & (advantages_N < 0)) | ((ratio_N > 1 + clip_high) & (advantages_N > 0))
+        if clip_cap is not None:
+            silenced_N |= (ratio_N > clip_cap) & (advantages_N < 0)
     return loss_N, silenced_N
-
-
-def importance_weights(old_logprobs_N: Tensor, sampler_logprobs_N: Tensor, cap: float) -> Tensor:
-    """Truncated importance weight of each token between the trainer and the sampler, shape [N], no gradient: min(pi_old/pi_sampler, cap).
-
-    The sampler computes with other kernels and in lower precision, so its probabilities differ a little. The token form is used: the
-    product over a sequence starves long completions. cap 0 turns the correction off (all ones).
-    """
-    if cap == 0:
-        return torch.ones_like(old_logprobs_N)
-    return (old_logprobs_N - sampler_logprobs_N).detach().exp().clamp(max=cap)

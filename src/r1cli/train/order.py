@@ -1,27 +1,34 @@
-"""Which rows a step takes: a function of (seed, step) alone, so that a resumed run and any number of processes see the same order."""
+"""Which rows a step takes: a function of the seed and of how many were taken before, so that a resumed run and any number of processes
+see the same order."""
 
 import hashlib
 import random
 from collections.abc import Hashable, Sequence
+from typing import Any
+
+from accelerate.utils import gather_object
 
 
-def shuffled(count: int, epoch: int, seed: int) -> list[int]:
+def shuffled(count: int, epoch: int, seed: int | str) -> list[int]:
     """The order of `count` rows in an epoch."""
     order = list(range(count))
     random.Random(f"{seed}/{epoch}").shuffle(order)
     return order
 
 
+def next_rows(count: int, taken: int, wanted: int, seed: int | str) -> list[int]:
+    """Numbers of the next `wanted` rows of an endless run of shuffled epochs of `count` rows, when `taken` were taken before; an epoch
+    takes every row once."""
+    chosen: list[int] = []
+    while len(chosen) < wanted:
+        epoch, offset = divmod(taken + len(chosen), count)
+        chosen += shuffled(count, epoch, seed)[offset : offset + wanted - len(chosen)]
+    return chosen
+
+
 def step_rows(count: int, step: int, per_step: int, seed: int) -> list[int]:
-    """Row numbers of a step that takes `per_step` rows of an endless run of shuffled epochs; an epoch takes every row once."""
-    taken: list[int] = []
-    place = step * per_step
-    while len(taken) < per_step:
-        epoch, offset = divmod(place, count)
-        part = shuffled(count, epoch, seed)[offset : offset + per_step - len(taken)]
-        taken += part
-        place += len(part)
-    return taken
+    """Row numbers of a step when every step takes `per_step` rows."""
+    return next_rows(count, step * per_step, per_step, seed)
 
 
 def random_parts(keys: Sequence[Hashable], parts: int, salt: str) -> list[list[int]]:
@@ -37,3 +44,10 @@ def random_parts(keys: Sequence[Hashable], parts: int, salt: str) -> list[list[i
         split.append(ranked[start:end])
         start = end
     return split
+
+
+def split(accelerator: Any, keys: Sequence[Hashable], parts: int, salt: str) -> list[list[int]]:
+    """As `random_parts` over the keys of all processes: for each part the places of this process's `keys` in it."""
+    everyone = gather_object(list(keys)) if accelerator.num_processes > 1 else keys
+    mine = {key: place for place, key in enumerate(keys)}
+    return [sorted(mine[everyone[i]] for i in part if everyone[i] in mine) for part in random_parts(everyone, parts, salt)]

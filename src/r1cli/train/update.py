@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,55 @@ from r1cli.train.logprobs import Policy
 from r1cli.train.optimiser import OptimiserConfig
 
 LossOf = Callable[[MicroBatch, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
+T = TypeVar("T")
+AUTOMATIC_TOKENS = {"cpu": 8192, "cuda": 65536}  # a GPU says when it is too much; on a CPU the system ends the process instead
+FEWEST_TOKENS = 64  # a budget below this means that the model itself does not fit
+
+
+class NotFinite(R1Error):
+    """A loss or a gradient that is not a number; the weights are as they were."""
+
+
+class TokenBudget:
+    """Most tokens of a micro-batch. Work that runs out of memory is done again with half of them, and the rest of the run keeps that.
+
+    tokens: 0 is as many as is usual for the accelerator's device.
+
+    It tries again only in a run of one process: in the others a pass that fails on one process leaves the rest waiting in a collective.
+    """
+
+    def __init__(self, accelerator: Any, tokens: int, say: Callable[[str], None] = lambda text: None) -> None:
+        self._accelerator = accelerator
+        self.tokens = tokens or AUTOMATIC_TOKENS.get(accelerator.device.type, AUTOMATIC_TOKENS["cpu"])
+        self._say = say
+
+    def within(self, attempt: Callable[[int], T]) -> T:
+        """What `attempt(tokens)` returns. It must start from nothing each time: gradients are dropped by `update` at its beginning."""
+        while True:
+            try:
+                return attempt(self.tokens)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                self._halve(error)
+            if torch.cuda.is_available():  # outside of the except block: there the traceback still holds the tensors
+                torch.cuda.empty_cache()
+
+    def _halve(self, error: Exception) -> None:
+        half = self.tokens // 2
+        if self._accelerator.num_processes > 1 or half < FEWEST_TOKENS:
+            hint = "add --gradient-checkpointing, or train with fewer tokens: a smaller --max-completion-length"
+            hint = hint if half < FEWEST_TOKENS else f"--microbatch-tokens {half}, or add --gradient-checkpointing"
+            raise R1Error(f"out of memory with micro-batches of {self.tokens} tokens", hint=hint) from error
+        self._say(f"out of memory with micro-batches of {self.tokens} tokens: going on with {half} (--microbatch-tokens {half})")
+        self.tokens = half
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is a device or the machine having no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
 
 
 def forward(policy: Any, batch: MicroBatch) -> tuple[Tensor, Tensor]:
@@ -37,7 +86,7 @@ def update(
     and figures to add up. Gradients are averaged over processes by DDP and FSDP, so the loss is multiplied by their number.
     Every process runs the same number of passes (collectives inside them would hang otherwise): the shorter ones repeat a batch at
     weight 0.
-    Raises R1Error before the optimizer moves when the loss or the gradient is not finite. `where` names the step for that message.
+    Raises `NotFinite` before the optimizer moves when the loss or the gradient is not finite. `where` names the step for that message.
     """
     policy.train()
     optimizer.zero_grad(set_to_none=True)
@@ -54,7 +103,7 @@ def update(
             if idle:
                 loss, figures = loss * 0, {name: value * 0 for name, value in figures.items()}
             if not torch.isfinite(loss):
-                raise R1Error(
+                raise NotFinite(
                     f"the loss of {where} is not finite ({loss.item()}); the weights were not touched",
                     hint="lower --lr, or look at samples.jsonl for broken rows",
                 )
@@ -63,15 +112,16 @@ def update(
             sums[name] = sums.get(name, torch.zeros((), device=accelerator.device)) + value.detach()
     norm = accelerator.clip_grad_norm_(policy.parameters(), config.max_grad_norm or float("inf"))
     if not torch.isfinite(norm):
-        raise R1Error(
+        raise NotFinite(
             f"the gradient of {where} is not finite; the weights were not touched",
             hint="lower --lr, or --dtype float32 to rule out overflow",
         )
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
-    totals = {name: accelerator.reduce(value, "sum").item() for name, value in sorted(sums.items())}
-    return {**totals, "grad_norm": float(norm), "lr": lr}
+    names = sorted(sums)
+    totals = accelerator.reduce(torch.stack([sums[name].float() for name in names]), "sum").tolist()
+    return {**dict(zip(names, totals, strict=True)), "grad_norm": float(norm), "lr": lr}
 
 
 @torch.no_grad()

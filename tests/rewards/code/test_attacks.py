@@ -87,7 +87,8 @@ for name, module in list(sys.modules.items()):
 builtins.abs = builtins.range = lambda *args: []
 builtins.AssertionError = type('Never', (BaseException,), {})
 json.dumps = lambda *args, **kwargs: '{"passed": 0}'
-""" + WRONG,
+"""
+    + WRONG,
     "writes verdicts to every descriptor": """
 import json, os
 for fd in range(1, 64):
@@ -97,7 +98,8 @@ for fd in range(1, 64):
             os.write(fd, len(data).to_bytes(4, 'big') + data)
         except OSError:
             pass
-""" + WRONG,
+"""
+    + WRONG,
     "raises to the judge": "def add(a, b):\n    raise AssertionError('passed')\nraise SystemExit(0)",
     "sleeps for ever": "import time\ntime.sleep(1e6)\n" + WRONG,
     "ignores signals and sleeps": """

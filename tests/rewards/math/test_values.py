@@ -63,7 +63,7 @@ def test_numbers(text: str, expected: float | None) -> None:
         assert float(Numbers({}).value(tree).real) == pytest.approx(expected, rel=1e-12)
 
 
-@given(st.integers(-10**6, 10**6), st.integers(1, 10**6))
+@given(st.integers(-(10**6), 10**6), st.integers(1, 10**6))
 def test_every_fraction_is_read_back(top: int, bottom: int) -> None:
     assert value(rf"\frac{{{top}}}{{{bottom}}}") == value(f"{top}/{bottom}") == Fraction(top, bottom)
 

@@ -19,6 +19,7 @@ _CONDITIONS = {
     Level.SECCOMP: ("refused(socket.socket)", "refused(os.fork)", "refused(os.kill, os.getppid(), 0)", "refused(os.setpgid, 0, 0)"),
     Level.CONFINED: ("refused(os.listdir, '/')", "refused(open, '/etc/passwd')", "refused(open, '/proc/self/environ')"),
     Level.NAMESPACES: (),
+    Level.BUBBLEWRAP: ("os.getpid() == 1", "not os.path.exists('/etc/passwd')"),
 }
 _PROBE = """
 import collections, decimal, fractions, heapq, itertools, json, math, os, random, re, resource, socket, statistics, string, threading
@@ -61,7 +62,7 @@ def required(minimum: Level = DEFAULT_MINIMUM, unsafe: bool = False) -> Sandbox:
     if sandbox.level < minimum and not unsafe:
         reached, asked = sandbox.level.name.lower(), minimum.name.lower()
         what = f"this machine's sandbox level is `{reached}`, below the minimum `{asked}`: model code does not run"
-        hint = "use a kernel with Landlock and seccomp, a remote sandbox (R1_SANDBOX_URL), or code:unsafe=yes"
+        hint = "use a kernel with Landlock and seccomp, or a remote sandbox (R1_SANDBOX_URL); --unsafe runs it all the same"
         raise R1Error(what, hint=hint, code=Exit.ENVIRONMENT)
     return replace(sandbox, level=min(sandbox.level, max(minimum, DEFAULT_MINIMUM)))
 

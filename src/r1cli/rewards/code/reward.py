@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from r1cli.rewards.code.extract import program_of
+from r1cli.rewards.code.holding import LEVEL, UNSAFE
 from r1cli.rewards.code.judge import Local, Runner, Verdict
-from r1cli.rewards.code.levels import DEFAULT_MINIMUM, required
+from r1cli.rewards.code.levels import required
 from r1cli.rewards.code.remote import Http
 from r1cli.rewards.code.sandbox import Level, Limits
 from r1cli.rewards.code.suite import suite_of
 from r1cli.rewards.reward import UNDECIDED, Option, Reward, RewardKind, Score, Undecided
 from r1cli.row import Row, require
 
-LEVELS = tuple(level.name.lower() for level in Level)
 TRUE_WORDS = ("1", "true", "yes")
 
 
@@ -66,6 +66,8 @@ def _make(options: Mapping[str, Any]) -> Reward:
     unsafe = options["unsafe"] or os.environ.get("R1_UNSAFE", "").lower() in TRUE_WORDS
     sandbox = required(Level[options["level"].upper()], unsafe)
     held = f"code ran in the local sandbox at level `{sandbox.level.name.lower()}`"
+    if sandbox.level < Level[options["level"].upper()]:
+        held += f", below the minimum `{options['level']}`, as --unsafe allows"
     wall = 3 * (budget + limits.seconds) + 60.0  # the pool's deadline is wall-clock time: room for a busy machine, compiling, starting
     return CodeReward(Local(sandbox, limits, budget), fraction, wall, held)
 
@@ -82,8 +84,8 @@ CODE = RewardKind(
         Option("time", float, 5.0, "seconds a test may take"),
         Option("memory", int, 1024, "MiB of address space a program may use"),
         Option("budget", float, 60.0, "seconds the tests of a row may take together; what is not reached fails"),
-        Option("level", str, DEFAULT_MINIMUM.name.lower(), "least sandbox level at which model code runs", LEVELS),
-        Option("unsafe", bool, False, "run model code even below that level (also R1_UNSAFE=1)"),
+        LEVEL,
+        UNSAFE,
     ),
     mode="score",
 )

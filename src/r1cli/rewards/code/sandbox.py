@@ -11,23 +11,23 @@ import contextlib
 import os
 import select
 import selectors
-import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
+from r1cli.rewards.code import bubblewrap
+from r1cli.rewards.code.box import DEVICES, LIBRARIES, environment, python_folders, remove
 from r1cli.rewards.code.inside import channel
 from r1cli.rewards.code.inside.confine import NOBODY
 from r1cli.rewards.code.stopwatch import LOOK_SECONDS, Stopwatch
@@ -35,8 +35,6 @@ from r1cli.rewards.code.stopwatch import LOOK_SECONDS, Stopwatch
 CHILD = str(Path(__file__).parent / "inside" / "child.py")
 START_SECONDS = 20.0  # from the start of the interpreter until it is confined
 DISK_SECONDS = 0.1  # how often the size of the temporary directory is looked at
-LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/usr/share/zoneinfo")
-DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 
 class Level(IntEnum):
@@ -46,6 +44,7 @@ class Level(IntEnum):
     SECCOMP = 2  # and no network, no new processes, no signals to others; but it reads what this user can read
     CONFINED = 3  # and no file outside its own directory and the libraries (Landlock)
     NAMESPACES = 4  # and in network and IPC namespaces of its own
+    BUBBLEWRAP = 5  # and sees no process and no file system but its own (bwrap: namespaces of every kind)
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Sandbox:
 
         also_run: files or folders it may execute. Raises `R1Error` (exit 3) when it cannot be confined.
         """
-        process = self.prepare(limits, talk)
+        process = self.prepare(limits, talk, also_run)
         try:
             self.begin(process, job, also_run)
         except BaseException:
@@ -100,27 +99,27 @@ class Sandbox:
             raise
         return process
 
-    def prepare(self, limits: Limits, talk: bool = False) -> "Process":
+    def prepare(self, limits: Limits, talk: bool = False, also_run: tuple[str, ...] = ()) -> "Process":
         """A process that waits for its job, in its own directory (`process.box`)."""
         box = tempfile.mkdtemp(prefix="r1-box-")
         if self.user == "nobody":
             os.chown(box, NOBODY, NOBODY)
-        return Process(box, limits, talk)
+        return Process(box, limits, talk, seen=also_run if self.level >= Level.BUBBLEWRAP else None)
 
     def begin(self, process: "Process", job: dict[str, Any], also_run: tuple[str, ...] = ()) -> None:
         """Give a waiting process its job, and wait until it is confined. Raises `R1Error` (exit 3) when it cannot be."""
         confinement = {
             "user": self.user,
-            "namespaces": self.level >= Level.NAMESPACES,
+            "namespaces": self.level == Level.NAMESPACES,  # bwrap has made its own
             "landlock": self.level >= Level.CONFINED,
             "seccomp": self.level >= Level.SECCOMP,
             "limits": process.limits.job(),
-            "read": [*LIBRARIES, *DEVICES, *_python_folders()],
+            "read": [*LIBRARIES, *DEVICES, *python_folders()],
             "write": [process.box, "/dev/null"],
             "run": list(also_run),
             "spawn": False,
-            "parent": os.getpid(),
-            "path": _python_folders(),
+            "parent": os.getpid() if self.level < Level.BUBBLEWRAP else 0,  # as seen from its own process namespace
+            "path": python_folders(),
         }
         process.begin({**confinement, **job})
 
@@ -128,7 +127,7 @@ class Sandbox:
 class Process:
     """One sandboxed process; a context manager that leaves nothing behind: its group is killed, its directory removed."""
 
-    def __init__(self, box: str, limits: Limits, talk: bool) -> None:
+    def __init__(self, box: str, limits: Limits, talk: bool, seen: tuple[str, ...] | None = None) -> None:
         self.box = box
         self.limits = limits
         self._disk_due = 0.0
@@ -136,10 +135,15 @@ class Process:
         with child_end:
             pipe = subprocess.DEVNULL if talk else subprocess.PIPE
             command = [sys.executable, "-s", "-S", "-P", "-B", "-X", "utf8", CHILD, str(child_end.fileno())]
-            self._process = subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, pass_fds=(child_end.fileno(),), cwd=box,
-                env=_environment(box), start_new_session=True,
-            )  # fmt: skip
+            start: Callable[..., Any] = partial(
+                subprocess.Popen, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, cwd=box, env=environment(box)
+            )
+            fds = (child_end.fileno(),)
+            if seen is not None:  # bwrap, which shows it these files besides its directory
+                self._process, self._watched = bubblewrap.start(start, command, fds, box, seen)
+            else:
+                self._process = start(command, pass_fds=fds, start_new_session=True)
+                self._watched = self._process.pid
 
     def begin(self, job: dict[str, Any]) -> None:
         """Send the job and wait until the process is confined. Raises `R1Error` (exit 3) when it is not."""
@@ -154,7 +158,7 @@ class Process:
 
     def stopwatch(self, seconds: float) -> Stopwatch:
         """A stopwatch on this process."""
-        return Stopwatch(self._process.pid, seconds)
+        return Stopwatch(self._watched, seconds)
 
     def send(self, message: Any, watch: Stopwatch) -> None:
         """One message to the process. Raises `channel.Gone`."""
@@ -222,7 +226,7 @@ class Process:
                 code = self._process.wait(LOOK_SECONDS)
             except subprocess.TimeoutExpired:
                 continue
-            return Finished("timeout" if code == -signal.SIGXCPU else "ok", output, code)
+            return Finished("timeout" if code in (-signal.SIGXCPU, 128 + signal.SIGXCPU) else "ok", output, code)
         return Finished("timeout", output)
 
     def _disk_full(self) -> bool:
@@ -248,7 +252,7 @@ class Process:
                 with contextlib.suppress(OSError):
                     stream.close()
         self._socket.close()
-        _remove(self.box)
+        remove(self.box)
 
     def __enter__(self) -> "Process":
         return self
@@ -267,28 +271,6 @@ def _write(fd: int, data: memoryview) -> int:
         return 0
     except OSError:
         return len(data)
-
-
-def _environment(box: str) -> dict[str, str]:
-    """Nothing of the caller's: no tokens, no paths. The hash seed is fixed, so that a program does the same every time."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": box, "TMPDIR": box, "PYTHONHASHSEED": "0", **threads}
-
-
-def _python_folders() -> list[str]:
-    """The folders of the standard library and of installed packages (numpy, when it is there); not the current one."""
-    paths = sysconfig.get_paths()
-    standard = paths["stdlib"]
-    folders = [standard, f"{standard}/lib-dynload", paths["platstdlib"], f"{sys.base_prefix}/lib", paths["purelib"], paths["platlib"]]
-    return list(dict.fromkeys(folders))
-
-
-def _remove(box: str) -> None:
-    """Remove the directory, whatever permissions the program has left on what is in it."""
-    for folder, _, _ in os.walk(box):
-        with contextlib.suppress(OSError):
-            os.chmod(folder, stat.S_IRWXU)  # noqa: PTH101
-    shutil.rmtree(box, ignore_errors=True)
 
 
 def _unconfined(why: str) -> R1Error:

@@ -10,6 +10,7 @@ from itertools import product
 from r1cli.rewards.math.matrices import as_matrix
 from r1cli.rewards.math.nodes import (
     Add,
+    Apply,
     Based,
     Builder,
     Func,
@@ -27,13 +28,14 @@ from r1cli.rewards.math.nodes import (
     Unreadable,
 )  # fmt: skip
 from r1cli.rewards.math.relations import name_and_value, same_relation
-from r1cli.rewards.math.scalars import same_value
+from r1cli.rewards.math.scalars import same_value, symbols
 from r1cli.rewards.math.sets import as_set, same_set
 from r1cli.rewards.math.signs import both_signs, has_signs
 
 MAX_ITEMS = 64
 _ONE = Fraction(1)
 _ROUND = ("(", "<")
+_UNKNOWNS = frozenset(("x", "z", "t", "r", "\\lambda"))
 
 
 def same_answer(gold: Node, answer: Node) -> bool:
@@ -58,8 +60,13 @@ def _alternatives(node: Node) -> list[Node]:
     if isinstance(node, Rel) and set(node.ops) == {"="} and isinstance(node.sides[-1], Seq) and node.sides[-1].left == "{":
         return _alternatives(node.sides[-1])
     if isinstance(node, Seq) and (node.left, node.right) in (("", ""), ("{", "}")):
-        return [value for item in node.items for value in _alternatives(item)]
+        whole = node.left == "{" or len(node.items) > 1  # a set among others, or within one, is a member
+        return [value for item in node.items for value in ([item] if whole and _in_braces(item) else _alternatives(item))]
     return both_signs(node) if has_signs(node) else [node]
+
+
+def _in_braces(node: Node) -> bool:
+    return isinstance(node, Seq) and node.left == "{"
 
 
 def _grouped(items: list[Node]) -> list[Node]:
@@ -72,8 +79,21 @@ def _grouped(items: list[Node]) -> list[Node]:
     return [Seq("(", ")", tuple(value for _, value in named[n : n + width])) for n in range(0, len(items), width)]
 
 
+def _roots(items: list[Node]) -> list[Node] | None:
+    """`x_1 = 3, x_2 = -2` as `x = 3, x = -2`: numbered solutions of one unknown, whose order says nothing; None for other lists."""
+    named = [name_and_value(item) if isinstance(item, Rel) else (None, item) for item in items]
+    parts = [(name or "").partition("_") for name, _ in named]
+    bases, numbers = {base for base, _, _ in parts}, {number for _, _, number in parts}
+    if len(items) < 2 or len(bases) != 1 or not bases <= _UNKNOWNS or len(numbers) < len(items) or not all(map(str.isdigit, numbers)):
+        return None
+    return [Rel(("=",), (Sym(next(iter(bases))), value)) for _, value in named]
+
+
 def _same_list(gold: Node, gold_items: list[Node], answer: Node, answer_items: list[Node]) -> bool:
     gold_items, answer_items = _grouped(gold_items), _grouped(answer_items)
+    roots = _roots(gold_items), _roots(answer_items)
+    if (roots[0] is None) != (roots[1] is None):
+        gold_items, answer_items = roots[0] or gold_items, roots[1] or answer_items
     if max(len(gold_items), len(answer_items)) > MAX_ITEMS:
         return len(gold_items) == len(answer_items) and gold_items == answer_items
     opened = _as_tuple(gold), _as_tuple(answer)
@@ -82,14 +102,19 @@ def _same_list(gold: Node, gold_items: list[Node], answer: Node, answer_items: l
         if not any(isinstance(x, Seq) and x.left == "{" for x in (gold, answer)) and len(g) == len(a) and len(g) > 1:
             return _same_in_order(g, a)
     if _sets_apply(gold) or _sets_apply(answer):
-        return same_set(as_set(gold), as_set(answer))
-    ordered = _ordered(gold_items, answer_items)
+        return same_set(as_set(_as_conditions(gold)), as_set(_as_conditions(answer)))
+    ordered = _ordered(gold_items, answer_items) or _words_in_order(gold)
     gold_set, answer_set = (items if ordered else _distinct(items) for items in (gold_items, answer_items))
     if len(gold_set) != len(answer_set):
         return False
     if ordered:
         return _same_in_order(gold_set, answer_set)
     return _matched(gold_set, answer_set)
+
+
+def _as_conditions(node: Node) -> Node:
+    """A relation with plus-minus as both: x is neither 1 nor -1."""
+    return Seq("", "", tuple(both_signs(node)), "and") if isinstance(node, Rel) and has_signs(node) else node
 
 
 def _sets_apply(node: Node) -> bool:
@@ -115,6 +140,11 @@ def _ordered(gold: list[Node], answer: list[Node]) -> bool:
         return True
     named = [[name_and_value(item)[0] if isinstance(item, Rel) else None for item in items] for items in (gold, answer)]
     return any(_all_named(one) and not any(other) for one, other in (named, named[::-1]))
+
+
+def _words_in_order(gold: Node) -> bool:
+    """Whether a gold lists three words or more with commas only, as a sorted list does."""
+    return isinstance(gold, Seq) and gold.joiner == "," and sum(isinstance(item, Text) for item in gold.items) > 2
 
 
 def _all_named(names: list[str | None]) -> bool:
@@ -179,6 +209,8 @@ def _with_relations(gold: Node, answer: Node) -> bool:
         gold_name, answer_name = name_and_value(gold), name_and_value(answer)
         if gold_name[0] is not None and answer_name[0] is not None and gold_name[0] == answer_name[0]:
             return same_answer(gold_name[1], answer_name[1])
+        if _graph(gold_name) and _graph(answer_name):
+            return same_answer(gold_name[1], answer_name[1])
         return same_relation(gold, answer)
     relation, other = (gold, answer) if isinstance(gold, Rel) else (answer, gold)
     assert isinstance(relation, Rel)
@@ -190,10 +222,22 @@ def _with_relations(gold: Node, answer: Node) -> bool:
     return False
 
 
+def _graph(named: tuple[str | None, Node]) -> bool:
+    """Whether `y = value` or `f(x) = value` gives a function of x."""
+    if named[0] is None or not (named[0] == "y" or named[0] == repr(Apply("f", (Sym("x"),)))):
+        return False
+    try:
+        return symbols(named[1]) == {"x"}
+    except Unreadable:
+        return False
+
+
 def _as_tuple(node: Node) -> list[Node] | None:
     """The items of a tuple or of a column or row, None for anything else."""
     if isinstance(node, Seq) and node.left in _ROUND and node.right in (")", ">"):
         return list(node.items)
+    if isinstance(node, Apply) and node.name.isupper() and len(node.args) > 1:
+        return list(node.args)  # the point P(3, -4)
     if isinstance(node, Matrix) and len(node.rows) == 1:
         return list(node.rows[0])
     if isinstance(node, Matrix) and all(len(row) == 1 for row in node.rows):

@@ -105,3 +105,10 @@ def proper_fraction(node: Node) -> Fraction | None:
         ):
             return top.value / bottom.value
     return None
+
+
+def times_ten_to(node: Node, power: int) -> Node:
+    """A value times a power of ten, a number with the precision it was written in."""
+    if isinstance(node, Num):
+        return Num(node.value * 10**power, None if node.places is None else node.places - power, node.significant)
+    return Mul((node, Num(Fraction(10**power))))

@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from typing import Any
 
 from r1cli.rewards.math.nodes import (
@@ -27,6 +26,7 @@ from r1cli.rewards.math.nodes import (
     TooBig,
     Unreadable,
 )  # fmt: skip
+from r1cli.rewards.math.precision import mpmath_context
 
 MAX_BITS = 60_000  # of an exact number
 MAX_SERIES_BITS = 8_000  # of a sum or product on its way
@@ -34,7 +34,6 @@ MAX_POWER = 20_000
 MAX_FACTORIAL = 5_000
 MAX_TERMS = 2_000  # of a sum or product, and of all sums inside each other
 MAX_LOG10 = 10**7  # of a number's size
-DIGITS = 60
 Point = Mapping[str, Fraction]
 
 
@@ -103,6 +102,9 @@ def _exact_function(node: Func, point: Point) -> Fraction:
         return max(args) if name == "max" else min(args)
     if name == "root":
         return _exact_root(args[0], args[1])
+    if name == "binom" and args[1].denominator == 1 and 0 <= args[1] <= 20 and (args[0].denominator != 1 or args[0] < 0):
+        top = args[0]
+        return math.prod((top - k for k in range(int(args[1]))), start=Fraction(1)) / math.factorial(int(args[1]))
     if any(arg.denominator != 1 for arg in args):
         raise Irrational
     whole = [int(arg) for arg in args]
@@ -153,15 +155,6 @@ def symbol_name(node: Sym | Apply) -> str:
 # -- numbers ----------------------------------------------------------------------------------------------------------------------
 
 
-@cache
-def _mpmath() -> Any:
-    import mpmath  # 60 ms: only when something irrational is compared
-
-    context = mpmath.mp.clone()  # its precision is ours: the caller's own mpmath stays as it is
-    context.dps = DIGITS
-    return context
-
-
 @dataclass(slots=True)
 class Numbers:
     """Evaluates at one point; `noise` is the largest error that cancellation may have left."""
@@ -171,7 +164,7 @@ class Numbers:
 
     def value(self, node: Node) -> Any:
         """An mpmath number, real where it can be. Raises `Unreadable`, `TooBig` or `ZeroDivisionError`."""
-        mp = _mpmath()
+        mp = mpmath_context()
         if isinstance(node, Num):
             return mp.mpf(node.value.numerator) / node.value.denominator
         if isinstance(node, Sym | Apply):
@@ -190,13 +183,17 @@ class Numbers:
         if isinstance(node, Degree):
             return self.value(node.body) * mp.pi / 180
         if isinstance(node, Func):
-            return _sized(self._function(node.name, [self.value(arg) for arg in node.args]))
+            args = [self.value(arg) for arg in node.args]
+            try:
+                return _sized(self._function(node.name, args))
+            except (ValueError, OverflowError):  # a pole, as of the factorial at -1
+                raise ZeroDivisionError from None
         if isinstance(node, BigOperator):
             return self._series(node)
         raise Unreadable(type(node).__name__)
 
     def _constant(self, name: str) -> Any:
-        mp = _mpmath()
+        mp = mpmath_context()
         if name in self.point:  # a summation index may be called i
             return mp.mpf(self.point[name].numerator) / self.point[name].denominator
         if name == "inf":
@@ -204,14 +201,14 @@ class Numbers:
         return {"pi": mp.pi, "e": mp.e, "i": mp.mpc(0, 1)}[name] * 1
 
     def _sum(self, terms: list[Any]) -> Any:
-        mp = _mpmath()
+        mp = mpmath_context()
         total = mp.fsum(terms)
         largest = max(abs(term) for term in terms)
-        self.noise = max(self.noise, largest * mp.mpf(10) ** (8 - DIGITS))
+        self.noise = max(self.noise, largest * mp.mpf(10) ** (8 - mp.dps))
         return total if abs(total) > self.noise else mp.mpf(0)
 
     def _series(self, node: BigOperator) -> Any:
-        mp = _mpmath()
+        mp = mpmath_context()
         low, high = self.value(node.low), self.value(node.high)
         if not (mp.isint(low) and mp.isint(high)):
             raise Unreadable("a sum without whole bounds")
@@ -229,7 +226,7 @@ class Numbers:
         return self._sum(terms) if node.kind == "sum" else _sized(mp.fprod(terms))
 
     def _function(self, name: str, args: list[Any]) -> Any:
-        mp, x = _mpmath(), args[0]
+        mp, x = mpmath_context(), args[0]
         if name == "root":
             return _root(x, args[1])
         if name in ("ln", "log", "log10"):
@@ -257,7 +254,7 @@ _ELEMENTARY = {name: name for name in ["sin", "cos", "tan", "cot", "sec", "csc",
 
 
 def _sized(value: Any) -> Any:
-    mp = _mpmath()
+    mp = mpmath_context()
     if not mp.isfinite(value):
         raise ZeroDivisionError
     if value and abs(mp.mag(value)) > 3.33 * MAX_LOG10:
@@ -266,7 +263,7 @@ def _sized(value: Any) -> Any:
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    mp = _mpmath()
+    mp = mpmath_context()
     if base == 0:
         if mp.re(exponent) <= 0:
             raise ZeroDivisionError
@@ -278,7 +275,7 @@ def _power(base: Any, exponent: Any) -> Any:
 
 def _root(value: Any, index: Any) -> Any:
     """The principal root; an odd root of a negative real number is the real one, as in school."""
-    mp = _mpmath()
+    mp = mpmath_context()
     if index == 0:
         raise ZeroDivisionError
     if mp.im(value) == 0 and mp.re(value) < 0 and mp.isint(index) and int(index) % 2 == 1:

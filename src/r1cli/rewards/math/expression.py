@@ -7,15 +7,13 @@ r"""Recursive descent over the tokens of one expression: sums, products, powers,
 `structure.py` builds lists, relations, brackets and sets on top of it.
 """
 
-from fractions import Fraction
-
-from r1cli.rewards.math.cursor import MINUS_ONE, Cursor, name_of, number, proper_fraction, signed
+from r1cli.rewards.math.cursor import MINUS_ONE, name_of, number, proper_fraction, signed, times_ten_to
+from r1cli.rewards.math.functions import NAMED_SETS, FunctionParser
 from r1cli.rewards.math.lexer import Token
 from r1cli.rewards.math.nodes import (
     Add,
     Apply,
     Based,
-    BigOperator,
     Const,
     Degree,
     Func,
@@ -29,6 +27,7 @@ from r1cli.rewards.math.nodes import (
     Text,
     Unreadable,
 )  # fmt: skip
+from r1cli.rewards.math.numerals import MAGNITUDES
 
 _UNKNOWN_FUNCTIONS = frozenset(["f", "g", "h", "F", "G", "H", "P", "Q", "W", "p", "q"])
 _SIGNS = frozenset(("+", "-", "+-", "-+"))
@@ -37,7 +36,7 @@ _PERCENT_WORDS = frozenset(("percent", "pct", "percentage", "per cent"))
 _DEGREE_WORDS = frozenset(("degrees", "degree", "deg"))
 
 
-class ExpressionParser(Cursor):
+class ExpressionParser(FunctionParser):
     """The levels of the grammar below lists and relations."""
 
     # -- sums and products ----------------------------------------------------------------------------------------------------
@@ -56,7 +55,10 @@ class ExpressionParser(Cursor):
         factors = [self.factor()]
         while True:
             token = self.peek()
-            if token.kind == "op" and token.value in ("*", "/"):
+            if token.value == "*" and self.units and self._unit_follows(self.at + 1) and self.tokens[self.at - 1].kind == "text":
+                self.at += 1
+                self._unit(factors, "*")
+            elif token.kind == "op" and token.value in ("*", "/"):
                 if token.value == "/" and self._unit_follows(self.at + 1):
                     self.at += 1
                     self._unit(factors, "/")
@@ -70,6 +72,7 @@ class ExpressionParser(Cursor):
                 "[",
                 "end",
                 "over",
+                "choose",
             ):  # [ opens an interval or closes ]a, b[; end: an environment's
                 self._juxtaposed(factors)
             elif token.kind == "bar" and self.bars == 0:
@@ -87,6 +90,14 @@ class ExpressionParser(Cursor):
         if isinstance(last, Num) and last.places is None and last.value >= 0 and (part := proper_fraction(right)) is not None:
             factors[-1] = Num(last.value + part)
             return
+        if (
+            isinstance(right, Percent)
+            and isinstance(last, Num)
+            and last.places is None
+            and (part := proper_fraction(right.body)) is not None
+        ):
+            factors[-1] = Percent(Num(last.value + part))  # 12\frac{1}{2}\%
+            return
         if isinstance(last, Num) and isinstance(right, Num) and last.places is None and right.places is None:
             if self.accept("op", "/") and isinstance(bottom := self.power(), Num) and 0 < right.value < bottom.value and last.value >= 0:
                 factors[-1] = Num(last.value + right.value / bottom.value)  # 1 1/2
@@ -102,6 +113,12 @@ class ExpressionParser(Cursor):
     def _unit(self, factors: list[Node], prefix: str) -> None:
         """Take a word after a value: percent and degrees change it, other words are kept aside."""
         word = self.next().value
+        magnitude, _, rest = word.partition(" ")
+        if magnitude in MAGNITUDES:
+            factors[-1] = times_ten_to(factors[-1], MAGNITUDES[magnitude])
+            word = rest
+            if not word:
+                return
         if word in _PERCENT_WORDS:
             factors[-1] = Percent(factors[-1])
             return
@@ -189,14 +206,10 @@ class ExpressionParser(Cursor):
         if kind == "macro":
             return self.macro(value)
         if kind == "text":
-            return Text(value)
+            return NAMED_SETS.get(value) or Text(value)
         if kind == "bigop" and value in ("sum", "prod"):
             return self._big(value)
         raise Unreadable(f"{value or 'the end'!r}")
-
-    def bracket(self, left: str) -> Node:
-        """What a bracket opens; `structure.py` writes it."""
-        raise NotImplementedError
 
     def macro(self, name: str) -> Node:
         """What a macro with arguments stands for; `structure.py` writes it."""
@@ -208,61 +221,11 @@ class ExpressionParser(Cursor):
             self.at += 1
             inside = self.bracket("(")
             return Apply(name, inside.items if isinstance(inside, Seq) else (inside,))
-        return Sym(name)
-
-    def _absolute(self, kind: str, closing: str) -> Node:
-        self.bars += 1
-        inside = self.sum()
-        self.bars -= 1
-        self.expect(kind, closing)
-        return Func("abs", (inside,))
-
-    def _repeating(self, value: Num) -> Node:
-        r"""0.1\overline{6}: the digits under the bar repeat for ever."""
-        if value.places is None or self.peek().value not in ("overline", "dot", "bar"):
-            return value
-        self.at += 1
-        digits = self._argument()
-        if not isinstance(digits, Num) or digits.places is not None:
-            raise Unreadable("what repeats is no number")
-        length = len(self.tokens[self.at - 2].value if self.tokens[self.at - 1].value == "}" else self.tokens[self.at - 1].value)
-        return Num(value.value + digits.value / ((10**length - 1) * Fraction(10) ** value.places))
-
-    def _function(self, name: str) -> Node:
-        exponent = base = None
-        while True:
-            if self.accept("op", "^"):
-                exponent = self._argument(whole_number=True) if not self.accept("op", "-") else MINUS_ONE
-            elif self.accept("op", "_"):
-                base = self._argument(whole_number=True)
-            else:
-                break
-        args = self._function_argument()
-        if name in ("sqrt", "root"):
-            node: Node = Func("root", (args[0], Num(Fraction(2))))
-        elif name == "log" and base is not None:
-            node = Func("log", (args[0], base))
-        elif name == "exp":
-            node = Pow(Const("e"), args[0])
-        elif exponent == MINUS_ONE and not name.startswith("arc"):
-            return Func("arc" + name, args)
-        else:
-            node = Func(name, args)
-        return node if exponent is None else Pow(node, exponent)
-
-    def _function_argument(self) -> tuple[Node, ...]:
-        """A bracket, or the product that follows, up to the next function or sign."""
-        if self.peek().kind == "open" and self.peek().value in ("(", "[", "{"):
+        if following.value == "(" and not following.spaced and name.isupper():
             self.at += 1
-            inside = self.bracket(self.tokens[self.at - 1].value)
-            return inside.items if isinstance(inside, Seq) else (inside,)
-        factors = [signed("-", self.power()) if self.accept("op", "-") else self.power()]
-        while self.peek().kind in ("num", "sym", "const", "macro") or self.sees("op", "/"):
-            if self.accept("op", "/"):
-                factors.append(Pow(self.power(), MINUS_ONE))
-            else:
-                factors.append(self.power())
-        return (factors[0] if len(factors) == 1 else Mul(tuple(factors)),)
+            inside = self.bracket("(")
+            return Apply(name, inside.items) if isinstance(inside, Seq) else Mul((Sym(name), inside))  # the point A(1, 2)
+        return Sym(name)
 
     def _argument(self, whole_number: bool = False) -> Node:
         """The argument of a macro or an exponent: a group, or one token; of a number only its first digit unless `whole_number`."""
@@ -275,17 +238,3 @@ class ExpressionParser(Cursor):
             token = self.next()
         self.at -= 1
         return self.primary()
-
-    def _big(self, kind: str) -> Node:
-        r"""\sum_{k=a}^{b} body"""
-        self.expect("op", "_")
-        self.expect("open", "{")
-        variable = self.next()
-        if variable.kind not in ("sym", "const"):
-            raise Unreadable("a sum over no variable")
-        self.expect("rel", "=")
-        low = self.sum()
-        self.expect("close", "}")
-        self.expect("op", "^")
-        high = self._argument(whole_number=True)
-        return BigOperator(kind, variable.value, low, high, self.term())

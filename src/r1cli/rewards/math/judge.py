@@ -15,8 +15,10 @@ from r1cli.text.plain_answer import anchored
 _LETTERS = [Option(letter, "") for letter in "ABCDEFGHIJ"]
 _LETTER = re.compile(r"(?<![A-Za-z\\])\(?([A-J])\)?(?![A-Za-z'’])")
 _DENIED = re.compile(
-    r"(?:\bnot|n't(?:\s+be)?|\bthan|\bnor|\bneither|\bnon|\bno|\bnicht|\bni|\bpas|不是|不选|非)\s*(?:\w+\s+)?(?:\(?[A-J]\)?\s*(?:,|or|and|nor|或|和)\s*)*\(?$"
+    r"(?:\bnot|\bcannot(?:\s+be)?|n't(?:\s+be)?|\bthan|\bnor|\bneither|\bnon|\bno|\bnicht|\bni|\bpas|不是|不选|非)\s*(?:\w+\s+)?(?:\(?[A-J]\)?\s*(?:,|or|and|nor|或|和)\s*)*\(?$",
+    re.IGNORECASE,
 )
+_AFTER_ARTICLE = re.compile(r"\s+(?!(?:and|or|nor|is|was|are|because|since)\b)[a-z]")
 _LONG_GOLD = 200
 _TAIL = 4000
 
@@ -61,7 +63,7 @@ def _letter(text: str) -> str | None:
         return match[1]
     named = []
     for match in _LETTER.finditer(text):
-        article = match[1] == "A" and text[match.end() : match.end() + 2].strip().islower() and "(" not in match[0]
+        article = match[1] == "A" and _AFTER_ARTICLE.match(text, match.end()) is not None and "(" not in match[0]
         pronoun = match[1] == "I" and "(" not in match[0]
         if not article and not pronoun and not _DENIED.search(text[: match.start()]):
             named.append(match[1])

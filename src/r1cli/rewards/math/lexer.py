@@ -49,7 +49,7 @@ _TOKEN = re.compile(
     | (?P<op>\*\*|\+\/?-|[-+*/^_!%'&])
     | \\(?P<macro>[A-Za-z]+\*?)
     | (?P<row>\\\\)
-    | \\(?P<escaped>[{}%&\#_|"'$.\-])
+    | \\(?P<escaped>[{}%&\#_|"'$.\-()])
     | (?P<word>[A-Za-z]+)
     | (?P<bracket>[()\[\]{}])
     | (?P<bar>\|)
@@ -59,32 +59,14 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-_THOUSANDS_TOP = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d]|,\d)")
-_THOUSANDS_LATEX = re.compile(r"(?<=\d)(?:\{,\}|,\s?\\!\s?|\\,|\\!|\{\\,\})\s?(?=\d{3}(?!\d))")
-_THOUSANDS_SPACE = re.compile(r"(?<![\d.,\\}])\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)")
+_ROW_GAP = re.compile(r"(?:\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\])?")  # the space after a row: \\\\[4pt]
 _REPEATING = ("\\overline", "\\bar", "\\dot")
 _UNIT = re.compile(r"[A-Za-z]{1,4}(?:\^?\{?-?\d\}?)?(?:\s?[/*.]?\s?[A-Za-z]{1,4}(?:\^?\{?-?\d\}?)?){0,3}")
+_UNIT_GAP = re.compile(r"\\[,;: ]|~|\\cdot\s*")
+_CONNECTIVE = re.compile(r"\b(?:or|and)\b")
 _MATHS = re.compile(r"[\d^_=+*/\\{}()|<>]")
 _WORDS_ONLY = re.compile(r"[^\W\d_]{2}")
 _LONG_NUMBER = re.compile(rf"\d{{{MAX_DIGITS}}}")
-
-
-def join_thousands(text: str, commas: bool) -> str:
-    r"""Numbers with their group separators taken out: `{,}`, `,\!`, `\,` and blanks always, bare commas when `commas`."""
-    if "," in text or "\\" in text:
-        text = _THOUSANDS_LATEX.sub("", text)
-        if commas:
-            text = _THOUSANDS_TOP.sub(lambda m: m[0] if _inside_bracket(text, m.start()) else m[0].replace(",", ""), text)
-    if " " in text or "\u00a0" in text or "\u202f" in text:
-        text = _THOUSANDS_SPACE.sub(lambda m: re.sub(r"\s", "", m[0]), text)
-    return text
-
-
-def _inside_bracket(text: str, at: int) -> bool:
-    """Whether a bracket is open at a place, so that a comma there parts two values."""
-    return text.count("(", 0, at) + text.count("[", 0, at) + text.count("{", 0, at) > text.count(")", 0, at) + text.count(
-        "]", 0, at
-    ) + text.count("}", 0, at)
 
 
 def tokens(text: str) -> list[Token]:
@@ -126,6 +108,9 @@ def _scan(text: str, out: list[Token]) -> None:
             out.append(Token("num", value, spaced))
         elif kind == "macro":
             position = _macro(value, text, position, out, spaced)
+        elif kind == "row":
+            out.append(Token("sep", "row"))
+            position = _ROW_GAP.match(text, position).end()  # type: ignore[union-attr]
         elif kind == "word":
             _word(value, out, spaced)
         else:
@@ -146,8 +131,6 @@ def _plain(kind: str, value: str, out: list[Token], spaced: bool) -> None:
         out.append(Token("bar", "|", spaced))
     elif kind == "sep":
         out.append(Token("sep", value))
-    elif kind == "row":
-        out.append(Token("sep", "row"))
     elif kind == "escaped":
         _escaped(value, out, spaced)
     elif kind == "other":
@@ -159,6 +142,8 @@ def _escaped(value: str, out: list[Token], spaced: bool) -> None:
         out.append(Token("open" if value == "{" else "close", "\\" + value, spaced))
     elif value == "%":
         out.append(Token("op", "%", spaced))
+    elif value == "&":
+        out.append(Token("sep", "and"))
     elif value == "|":
         out.append(Token("bar", "|", spaced))
 
@@ -253,8 +238,8 @@ def _font(text: str, position: int, out: list[Token], spaced: bool) -> int:
     low = words.lower()
     if low in CONNECT:
         out.append(Token("sep", CONNECT[low]))
-    elif out and out[-1].kind in ("num", "close") and _UNIT.fullmatch(words):
-        out.append(Token("text", words, spaced))
+    elif _unit_may_follow(out) and _UNIT.fullmatch(unit := _UNIT_GAP.sub(" ", words).strip()) and not _CONNECTIVE.search(unit):
+        out.append(Token("text", unit, spaced))
     elif _MATHS.search(words) or not _WORDS_ONLY.search(words):
         _scan(inside, out)
     elif low in CONSTANTS or low in FUNCTIONS:
@@ -262,6 +247,13 @@ def _font(text: str, position: int, out: list[Token], spaced: bool) -> int:
     elif words:
         _text(words, out, spaced)
     return end + 1
+
+
+def _unit_may_follow(out: list[Token]) -> bool:
+    """Whether a letter here may be a unit: after a value, or after a unit and a sign."""
+    if not out or out[-1].kind in ("num", "close"):
+        return bool(out)
+    return len(out) > 1 and out[-1].kind == "op" and out[-1].value in "*/" and out[-2].kind == "text"
 
 
 def _text(words: str, out: list[Token], spaced: bool) -> None:

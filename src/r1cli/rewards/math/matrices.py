@@ -1,6 +1,6 @@
 """Arithmetic of matrices as written: sums, multiples and products become one matrix of expressions."""
 
-from r1cli.rewards.math.nodes import Add, Matrix, Mul, Node, TooBig
+from r1cli.rewards.math.nodes import Add, Matrix, Mul, Node, Seq, TooBig
 
 MAX_CELLS = 400
 Rows = tuple[tuple[Node, ...], ...]
@@ -14,6 +14,8 @@ def as_matrix(node: Node) -> Node:
         if len(shapes) == 1 and None not in shapes:
             stacks = zip(*(part.rows for part in parts if isinstance(part, Matrix)), strict=True)
             return Matrix(tuple(tuple(Add(cell) for cell in zip(*rows, strict=True)) for rows in stacks))
+    if isinstance(node, Seq) and (node.left, node.right) == ("[", "]") and all(isinstance(i, Seq) and i.left == "[" for i in node.items):
+        return Matrix(tuple(item.items for item in node.items if isinstance(item, Seq)))  # [[1, 2], [3, 4]]
     if isinstance(node, Mul) and any(isinstance(factor, Matrix) for factor in node.factors):
         return _product(node)
     return node

@@ -92,7 +92,9 @@ def symbols_of(relation: Rel) -> frozenset[str]:
 
 
 def _mirrored(node: Rel) -> Rel:
-    return Rel(tuple(FLIPPED.get(op, op) for op in reversed(node.ops)), tuple(reversed(node.sides)))
+    if not set(node.ops) <= set(FLIPPED):
+        return node  # A in B says nothing of B in A
+    return Rel(tuple(FLIPPED[op] for op in reversed(node.ops)), tuple(reversed(node.sides)))
 
 
 def _same_sides(gold: Rel, answer: Rel) -> bool:

@@ -27,6 +27,7 @@ from r1cli.rewards.math.nodes import (
     Sym,
     Unreadable,
 )  # fmt: skip
+from r1cli.rewards.math.precision import close, more_digits
 
 GOLD_DIGITS = 3  # a decimal gold with so many digits is met by what rounds to it
 RATIONAL_DIGITS = 6  # an answer with so many digits, rightly rounded, stands for a fraction
@@ -40,9 +41,25 @@ def same_value(gold: Node, answer: Node) -> bool:
 
     Raises `Unreadable` for what has no value here and `TooBig` for what must not be computed.
     """
+    if not _same_value(gold, answer):
+        return False
+    if _rational(gold) and _rational(answer):
+        return True
+    with more_digits():
+        return _same_value(gold, answer)
+
+
+def _rational(node: Node) -> bool:
+    """Whether `exact` computes it: then nothing was rounded."""
+    if isinstance(node, Pow):
+        return _rational(node.base) and isinstance(node.exponent, Num) and node.exponent.value.denominator == 1
+    return isinstance(node, Num | Sym | Apply) or (isinstance(node, Add | Mul | Percent) and all(map(_rational, children(node))))
+
+
+def _same_value(gold: Node, answer: Node) -> bool:
     gold, answer = _peeled(gold), _peeled(answer)
     if isinstance(gold, Percent) and isinstance(answer, Percent):
-        return same_value(gold.body, answer.body)
+        return _same_value(gold.body, answer.body)
     if isinstance(gold, Percent) or isinstance(answer, Percent):
         g, a = (node.body if isinstance(node, Percent) else node for node in (gold, answer))
         return _equal(g, a) or _equal(gold, answer)
@@ -199,7 +216,7 @@ def _same_number(g: Any, a: Any, many_valued: bool) -> bool | None:
     left, right = (x.value if isinstance(x, _Noisy) else _as_number(x) for x in (g, a))
     if many_valued and (left.imag or right.imag):
         return None
-    return bool(abs(left - right) <= max(noise, 1e-40 * max(abs(left), abs(right))))
+    return bool(abs(left - right) <= noise) or close(left, right)
 
 
 def _as_number(value: Fraction) -> Any:
@@ -218,7 +235,7 @@ def _near(g: Any, a: Any) -> bool:
     if isinstance(g, Fraction) and isinstance(a, Fraction):
         return g == a
     g, a = (_as_number(x) if isinstance(x, Fraction) else x for x in (g, a))
-    return bool(abs(g - a) <= 1e-40 * max(abs(g), abs(a)))
+    return close(g, a)
 
 
 def _rounds(gold: Num, value: Any, answer: Node) -> bool:

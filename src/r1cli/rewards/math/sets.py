@@ -79,7 +79,7 @@ def _interval(node: Seq) -> Interval:
     high_bound = None if infinite(high) == 1 else _bound(high)
     if low_bound is not None and high_bound is not None and _number(low_bound) > _number(high_bound):
         raise Unreadable("an interval backwards")
-    return Interval(low_bound, left_in and low_bound is not None, high_bound, right_in and high_bound is not None)
+    return Interval(low_bound, left_in, high_bound, right_in)  # a bracket that closes at infinity stays wrong
 
 
 def _bound(node: Node) -> Any:

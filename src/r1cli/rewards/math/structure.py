@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from r1cli.rewards.math.cursor import MINUS_ONE
 from r1cli.rewards.math.expression import ExpressionParser
-from r1cli.rewards.math.lexer import tokens
+from r1cli.rewards.math.lexer import Token, tokens
 from r1cli.rewards.math.nodes import (
     Builder,
     Func,
@@ -39,16 +39,17 @@ _PAIRS = {
     "ceil": ("ceil",),
     "|(": ("|)",),
 }
-_RELATIONS = frozenset(("=", "<", ">", "<=", ">=", "!=", "in", "notin", "subset", "approx"))
+_RELATIONS = frozenset(("=", "<", ">", "<=", ">=", "!=", "in", "notin", "subset", "approx", "to", "iff", "perp", "parallel"))
 _SEPARATORS = {",": ",", ";": ",", "or": "or", "and": "and"}
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A tree and the unit words that stood in the text."""
+    """A tree, the unit words that stood in the text, and whether a comma was read as a decimal point."""
 
     tree: Node
     units: tuple[str, ...]
+    comma: bool = False
 
 
 def parse(text: str) -> Parsed:
@@ -111,6 +112,9 @@ class AnswerParser(ExpressionParser):
                 continue  # a rounded value beside the exact one says nothing more
             ops.append("=" if op == "approx" else op)
             sides.append(right)
+        if ops and self.accept("rel", "pmod"):
+            ops.append("mod")
+            sides.append(self._argument(whole_number=True))
         return Rel(tuple(ops), tuple(sides)) if ops else sides[0]
 
     def ratio(self) -> Node:
@@ -141,6 +145,8 @@ class AnswerParser(ExpressionParser):
         inside = self.answer(("close",))
         if left == "{" and self.accept("macro", "over"):
             inside = Mul((inside, Pow(self.answer(("close",)), MINUS_ONE)))
+        elif left == "{" and self.accept("macro", "choose"):
+            inside = Func("binom", (inside, self.answer(("close",))))
         self.bars = bars
         closing = self.next()
         if closing.kind != "close" or closing.value not in _PAIRS[left]:
@@ -169,6 +175,9 @@ class AnswerParser(ExpressionParser):
         self.expect("close", r"\}")
         if isinstance(inside, Ratio) and len(inside.parts) == 2:
             return Builder(inside.parts[0], inside.parts[1])
+        if isinstance(inside, Rel) and inside.ops[0] == "in" and isinstance(domain := inside.sides[1], Ratio) and len(inside.ops) > 1:
+            condition = Rel(inside.ops[1:], (domain.parts[1], *inside.sides[2:]))  # {x in R : x > 2}
+            return Builder(Rel(("in",), (inside.sides[0], domain.parts[0])), condition)
         if isinstance(inside, Rel) and isinstance(inside.sides[0], Ratio) and len(inside.sides[0].parts) == 2:  # {x : x > 2}
             return Builder(inside.sides[0].parts[0], Rel(inside.ops, (inside.sides[0].parts[1], *inside.sides[1:])))
         if isinstance(inside, Seq) and not inside.left:
@@ -213,8 +222,11 @@ class AnswerParser(ExpressionParser):
         name = self.written().rstrip("*")
         if name == "array" and self.sees("open", "{"):
             self.written()
+        gridded = name.endswith("matrix") or name in ("array", "smallmatrix", "cases")
         rows: list[tuple[Node, ...]] = []
         row: list[Node] = []
+        if not gridded:
+            self._without_alignment()
         while not self.sees("macro", "end"):
             if self.accept("sep", "row"):
                 rows.append(tuple(row))
@@ -226,7 +238,16 @@ class AnswerParser(ExpressionParser):
         rows = [r for r in (*rows, tuple(row)) if r]
         if not rows:
             raise Unreadable("an empty environment")
-        if name.endswith("matrix") or name in ("array", "smallmatrix"):
+        if gridded and name != "cases":
+            if name == "array" and len(rows) == len(rows[0]) == 1:
+                return rows[0][0]
             matrix: Node = Matrix(tuple(rows))
             return Func("det", (matrix,)) if name == "vmatrix" else matrix
         return Seq("", "", tuple(item for r in rows for item in r), "and")
+
+    def _without_alignment(self) -> None:
+        """`x &= 8` in an aligned environment is x = 8: the marks up to its end are taken out."""
+        end = next(
+            (n for n in range(self.at, len(self.tokens)) if self.tokens[n].value == "end" and self.tokens[n].kind == "macro"), self.at
+        )
+        self.tokens[self.at : end] = [token for token in self.tokens[self.at : end] if token != Token("sep", "&")]

@@ -12,6 +12,7 @@ from typing import Any
 MAX_CHARACTERS = 300
 MAX_NESTING = 6  # the cost of its ANTLR grammar grows steeply with depth
 _DANGER = re.compile(r"\d{6,}|!|\^\s*\{?[^{}]*\^|\d{4,}\s*\}?\s*$")
+_BARE_FRACTION = re.compile(r"\\[dt]?frac\s?(\w)\s?(\w)(?!\w*\})")  # \frac12, which its grammar reads otherwise
 _POWER = re.compile(r"\^\s*\{?\s*-?(\d+)")
 
 
@@ -42,6 +43,7 @@ def _nested_too_deep(text: str) -> bool:
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> Any | None:
     """A sympy object for the whole of a text, or None."""
+    text = _BARE_FRACTION.sub(r"\\frac{\1}{\2}", text)
     if not text or len(text) > MAX_CHARACTERS or _nested_too_deep(text) or _DANGER.search(text):
         return None
     if any(len(m[1]) > 3 for m in _POWER.finditer(text)):

@@ -19,7 +19,7 @@ RELATIONS = {
     "ne": "!=", "neq": "!=", "in": "in", "equiv": "=", "approx": "approx", "sim": "approx", "simeq": "approx",
     "colon": ":", "to": "to", "rightarrow": "to",
     "mid": "mid", "notin": "notin", "implies": "to", "Rightarrow": "to", "subset": "subset", "subseteq": "subset",
-    "pmod": "pmod", "cong": "cong",
+    "pmod": "pmod", "mod": "pmod", "bmod": "pmod", "cong": "cong", "iff": "iff", "Leftrightarrow": "iff", "supset": "supset",
     "perp": "perp", "parallel": "parallel",
 }  # fmt: skip
 OPERATORS = {
@@ -32,7 +32,8 @@ CLOSERS = {"}": "}", ")": ")", "]": "]", r"\}": r"\}", "rbrace": r"\}", "rbrack"
             "rvert": "|)", "rVert": "|)"}  # fmt: skip
 IGNORED = _names("""
     left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle displaystyle textstyle scriptstyle
-    limits nolimits rm bf it tt cal mathstrut strut hfill boldmath normalsize large Large LARGE huge small nonumber noindent
+    limits nolimits rm bf it tt cal mathstrut strut hfill boldmath normalsize large Large LARGE huge Huge small tiny therefore because
+    checkmark nonumber noindent
     textdollar dollar pounds euro yen
 """)
 SPACES = _names("quad qquad enspace thinspace space")
@@ -47,9 +48,9 @@ GREEK = _names("""
 """)
 STRUCTURE = _names("""
     frac dfrac tfrac cfrac binom dbinom tbinom sqrt overline bar overrightarrow vec hat widehat tilde dot mathbb mathcal
-    begin end emptyset varnothing circ degree color textcolor over
+    begin end emptyset varnothing circ degree color textcolor over choose
 """)
-BIG = _names("sum prod int iint iiint oint lim partial iff forall exists neg not")
+BIG = _names("sum prod int iint iiint oint lim partial forall exists neg not")
 
 EMPTY = _names("phantom hspace vspace tag label hphantom vphantom")
 SHORT_UNITS = _names("""

@@ -1,14 +1,12 @@
-r"""Answers that are words, letters of choices, or times of day, and the units that may follow a number.
+r"""Answers that are words or letters of choices, and the units written in plain letters after a number.
 
-Words are compared by their letters and digits, lower case, without articles; units are compared only when both are known and differ in
-size.
+Words are compared by their letters and digits, lower case, without articles.
 """
 
 import re
 import unicodedata
-from fractions import Fraction
 
-from r1cli.rewards.math.vocabulary import is_wordlike
+from r1cli.rewards.math.vocabulary import FUNCTIONS, is_wordlike
 
 _MACROS = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mathrm|mathbf|mathit|mbox|hbox|operatorname|boxed|fbox|left|right|emph|bf|rm|bm|boldsymbol)\b\s*"
@@ -19,53 +17,42 @@ _ARTICLES = re.compile(r"\b(?:the|a|an)\s+(?=\w)")
 _FORMULA = re.compile(r"\\(?!text|mathrm|mathbf|mbox|hbox|left|right|[,;:! (){}\[\]]|q?quad)[a-zA-Z]|[\d^_=<>|]")
 _ONE_UNIT = r"(?:(?:k|c|m|M|n|d|\\mu\s?)?(?:m|g|s|L|l|N|J|W|V|A|K|Hz|Pa|C|F|T|eV|h|rad|mol|\\Omega|\\text\{\s?m\s?\}))(?:\^\{?-?\d\}?)?"
 _PLAIN_UNIT = re.compile(rf"(?<=[\d}}])(?:\s+|\\[,;: ]|~)+{_ONE_UNIT}(?:\s?(?:/|\\cdot|\*)\s?{_ONE_UNIT}){{0,3}}\s*$")
+_CURRENCY = r"(?:\\text\{\s*)?(?:USD|EUR|GBP|INR|RMB|CNY|JPY|US|Rs)\b\.?\s*\}?\s*"
+_CURRENCY_BEFORE = re.compile(rf"^{_CURRENCY}(?=\\?\$?\s*[\d.])")
+_CURRENCY_AFTER = re.compile(rf"(?<=\d)\s*{_CURRENCY}$")
+_SIGNS = re.compile(r"[\^_=<>|+*/\\]")
 _RUN = re.compile(r"[A-Za-z]+")
-_CHOICE = re.compile(r"\(?\s*([A-J])\s*(?:\)|[.:、]|$)\s*(.*)", re.DOTALL)
+_CHOICE = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice|选项)\s*)?\(?\s*([A-J])\s*(?:\)|[.:、]|$)\s*(.*)", re.DOTALL)
 _SEVERAL = re.compile(r"\(?[A-J]\)?(?:(?:\s|,|;|、|and)*\(?[A-J]\)?){1,9}")
 _LETTER = re.compile("[A-J]")
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s*([ap])?\.?\s*(?:m\b)?\.?")
 _SYNONYMS = {
     "dne": "does not exist", "no solutions": "no solution", "none": "no solution", "无解": "no solution",
     "no real solutions": "no solution",
     "no real solution": "no solution", "true": "true", "correct": "true", "infinitely many solutions": "infinitely many",
 }  # fmt: skip
 
-_SIZES: dict[str, tuple[str, Fraction]] = {}
-for _kind, _units in {
-    "length": {
-        "mm": 1,
-        "millimeters": 1,
-        "cm": 10,
-        "centimeters": 10,
-        "m": 1000,
-        "meters": 1000,
-        "metres": 1000,
-        "km": 10**6,
-        "kilometers": 10**6,
-    },
-    "us length": {"in": 1, "inches": 1, "ft": 12, "feet": 12, "yards": 36, "miles": 63360},
-    "mass": {"mg": 1, "g": 1000, "grams": 1000, "kg": 10**6, "kilograms": 10**6},
-    "time": {"seconds": 1, "sec": 1, "minutes": 60, "min": 60, "hours": 3600, "hr": 3600, "days": 86400, "weeks": 604800},
-    "volume": {"ml": 1, "milliliters": 1, "liters": 1000},
-    "money": {"cents": 1, "dollars": 100},
-}.items():
-    for _name, _size in _units.items():
-        _SIZES[_name] = _SIZES[_name.rstrip("s")] = (_kind, Fraction(_size))
-
-
-def unit_factor(gold_units: tuple[str, ...], answer_units: tuple[str, ...]) -> Fraction:
-    """What an answer must be multiplied by to be in the gold's unit: 1 unless both units are known, of one kind and of different size."""
-    if len(gold_units) != 1 or len(answer_units) != 1:
-        return Fraction(1)
-    gold, answer = _SIZES.get(gold_units[0]), _SIZES.get(answer_units[0])
-    if gold is None or answer is None or gold[0] != answer[0]:
-        return Fraction(1)
-    return answer[1] / gold[1]
-
 
 def plain_unit(text: str) -> str:
-    """A text without the unit written in plain letters after its last number (`9.8 m/s^2`, `5 g`); a blank must stand between."""
-    return _PLAIN_UNIT.sub("", text)
+    """A text without the unit in plain letters after its last number (`9.8 m/s^2`, `5 g`; a blank must stand between) or its currency's
+    name before or after it (`Rs. 1200`, `1,200 USD`).
+    """
+    return _CURRENCY_AFTER.sub("", _CURRENCY_BEFORE.sub("", _PLAIN_UNIT.sub("", text)))
+
+
+def named_with_digits(text: str) -> bool:
+    """Whether an answer is a name that holds a number, such as `Apollo 11`: it begins with a word and has nothing of a formula."""
+    match = _RUN.match(_MACROS.sub("", text).lstrip("{ "))
+    return match is not None and match[0].lower() not in FUNCTIONS and is_wordlike(match[0]) and _SIGNS.search(text) is None
+
+
+def glued_letters(text: str) -> str | None:
+    """The letters of an answer that is nothing but two or more capitals (`ABCD`, `RRLL`) or a run of five letters and more, which is no
+    product of variables: their order counts. None for others.
+    """
+    plain = _SPACING.sub("", _MACROS.sub("", text)).strip()
+    if not (2 <= len(plain) <= 40 and plain.isascii() and plain.isalpha()) or " " in text.strip():
+        return None
+    return plain.lower() if len(plain) >= 5 else plain if plain.isupper() else None
 
 
 def word_key(text: str) -> str:
@@ -102,12 +89,3 @@ def letters_of(text: str) -> frozenset[str] | None:
         return None
     letters = _LETTER.findall(plain)
     return frozenset(letters) if len(set(letters)) == len(letters) else None
-
-
-def clock(text: str) -> tuple[int, int, str] | None:
-    """(hours, minutes, "a" or "p" or "") of a time of day; None when it is none."""
-    plain = _SPACING.sub(" ", _MACROS.sub("", text)).strip().lower()
-    match = _CLOCK.fullmatch(" ".join(plain.split()))
-    if match is None or int(match[2]) > 59 or int(match[1]) > 24:
-        return None
-    return int(match[1]), int(match[2]), match[3] or ""

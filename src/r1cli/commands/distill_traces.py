@@ -1,0 +1,123 @@
+"""The first two steps of `r1 distill`: the teacher's completions, and those of them that are worth learning."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from r1cli.commands.artefacts import Artefacts, Facts, hashes
+from r1cli.commands.distill_eval import held_out, question_hash
+from r1cli.commands.sampling import at_address, draw
+from r1cli.errors import Exit, R1Error
+from r1cli.guard import Context
+from r1cli.io.jsonl import finished_pairs, repair_tail
+from r1cli.io.stream import RowReader, RowWriter, read_rows
+from r1cli.rewards.registry import parse_specs
+from r1cli.rewards.scorer import Scorer
+from r1cli.row import Row
+from r1cli.settings import DistillSettings
+from r1cli.steps import readability
+from r1cli.steps.keep import Dropped, judge_of, keep_rows
+from r1cli.steps.pick import pick_rows
+
+OF_TRACES = (
+    "teacher",
+    "template",
+    "system",
+    "think_prefix",
+    "temperature",
+    "top_p",
+    "top_k",
+    "max_completion_length",
+    "stop",
+    "shuffle_choices",
+    "seed",
+)
+OF_KEPT = ("rewards", "reward_timeout", "filters", "per_prompt", "seed")
+
+
+def sample_traces(settings: DistillSettings, context: Context, made: Artefacts, prompts: Path) -> Path:
+    """The teacher's completions: whole rows of an earlier attempt stay, what is missing is drawn.
+
+    Raises `R1Error` (exit 2) when the file was drawn by another teacher or with other settings: it would not be one sample.
+    """
+    path = made.path / "traces.jsonl"
+    facts = {name: getattr(settings, name) for name in OF_TRACES}
+    changed = made.changes(path.name, facts)
+    if changed:
+        names = ", ".join(f"--{name.replace('_', '-')} was {then}, is {now}" for name, then, now in changed)
+        raise R1Error(
+            f"`{path}` was drawn otherwise: {names}",
+            code=Exit.USAGE,
+            hint="--force throws the run away and starts anew, or give -o another name",
+        )
+    if changed is None and path.is_file() and path.stat().st_size:
+        raise R1Error(
+            f"`{path}` holds rows and no manifest: what drew them is not known",
+            code=Exit.USAGE,
+            hint=f"r1 distill --traces {path} learns from them in another run directory; --force throws them away",
+        )
+    done: frozenset = frozenset()
+    if changed is not None:  # it was begun by this very command: what is whole in it stays
+        repair_tail(path)
+        done = frozenset(finished_pairs(path))
+    with (
+        RowWriter(path, append=True, resume=changed is not None, force=True) as writer,
+        context.console.progress(None, "rows", "teacher") as progress,
+    ):
+        if changed is None:
+            made.note(path.name, facts, {"finished": False}, [prompts], teacher=settings.teacher)
+        asked, teacher = at_address(settings, settings.teacher or "")
+        for row in draw(read_rows([str(prompts)]), asked, context, model=teacher, skip=done, on_ready=progress.restart):
+            writer.write(row)
+            progress.advance()
+    if changed is None or writer.count:
+        counts = {"rows": len(done) + writer.count, "finished": True}
+        made.note(path.name, facts, counts, [prompts], teacher=settings.teacher)
+    return path
+
+
+def passing(settings: DistillSettings, context: Context, made: Artefacts, traces: RowReader, facts: Facts) -> Path:
+    """The traces that pass every reward and filter, at most `per_prompt` of a prompt, none of a held-out prompt."""
+    dropped = Dropped(None)
+    count = 0
+
+    def kept() -> Iterator[Row]:
+        nonlocal count
+        for row in _passing(settings, context, traces, dropped):
+            count += 1
+            yield row
+        if not count:
+            raise R1Error(
+                f"none of the traces passes {settings.rewards}",
+                hint=f"look at them: r1 reject {traces.sources[0].name} --rewards {settings.rewards}",
+            )
+        context.console.info(
+            f"distill: {count} traces kept, {dropped.total()} dropped"
+            + "".join(f"; {number} {reason}" for reason, number in dropped.reasons.most_common(3))
+        )
+
+    facts = {**facts, **{name: getattr(settings, name) for name in OF_KEPT}, "eval": hashes([settings.eval] if settings.eval else [])}
+    files = [file for source in traces.sources for file in source.files]
+    return made.rows("kept.jsonl", facts, kept, inputs=files, counts=lambda: _counts(dropped, traces))
+
+
+def _counts(dropped: Dropped, traces: RowReader) -> dict[str, Any]:
+    return {"in": sum(source.rows for source in traces.sources), "dropped": dict(dropped.reasons), "bad": traces.bad}
+
+
+def _passing(settings: DistillSettings, context: Context, traces: RowReader, dropped: Dropped) -> Iterator[Row]:
+    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
+    filters = readability.parse(settings.filters or "")
+    passes = judge_of("passing", specs)
+    outside = held_out(settings.eval) if settings.eval else frozenset()
+
+    def reason(row: Row) -> str | None:
+        if question_hash(row) in outside:
+            return "the prompt is held out for --eval"
+        return passes(row) or readability.reason_of(filters, row)
+
+    with Scorer(specs, workers=settings.reward_workers, timeout=settings.reward_timeout) as scorer:
+        scored = scorer.score(traces, on_bad=traces.leave_out if settings.skip_bad else None)
+        yield from pick_rows(keep_rows(scored, reason, dropped), settings.per_prompt, "random", settings.seed, dropped)
+        for line in scorer.warnings():
+            context.console.warn(line)

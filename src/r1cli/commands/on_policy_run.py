@@ -1,0 +1,130 @@
+"""The part of `r1 distill --on-policy` that needs torch: it wires sampler, teacher and trainer; the algorithm is `train/on_policy.py`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from r1cli.commands import finish
+from r1cli.commands.sampling import Sampler, open_sampler
+from r1cli.commands.training import Training, optimiser_config, peak_memory_gib, spent
+from r1cli.errors import Exit, R1Error
+from r1cli.guard import Context
+from r1cli.io.hub import model_folder
+from r1cli.io.stream import RowReader
+from r1cli.report.console import Progress
+from r1cli.row import Row, seed_of
+from r1cli.settings import DistillSettings
+from r1cli.text.prompts import PromptRenderer
+from r1cli.train.batches import Sample
+from r1cli.train.model import frozen, load_policy, load_tokenizer
+from r1cli.train.on_policy import OnPolicyConfig, OnPolicyHooks, train_on_policy
+
+
+def train(settings: DistillSettings, context: Context, folder: str, prompts: list[Row], reader: RowReader, started: float) -> None:
+    """Load student, teacher and sampler, and run the loop. Raises `R1Error` (exit 2) when the two do not share their tokens."""
+    teacher_folder = model_folder(settings.teacher or "", settings.trust_remote_code)
+    check_tokens(folder, teacher_folder, trust_remote_code=settings.trust_remote_code)
+    training = Training(settings, context, folder=folder, temperature=settings.temperature)
+    teacher = frozen(load_policy(teacher_folder, temperature=settings.temperature, trust_remote_code=settings.trust_remote_code))
+    config = on_policy_config(settings, training.pad_id)
+    last: dict[str, Any] = {}
+    with (
+        open_sampler(settings, context, model=folder, logprobs=True) as sampler,
+        context.console.progress(settings.steps, "steps", context.command) as progress,
+    ):
+        fitting = _fitting(prompts, sampler, context)
+        progress.advance(training.start_step)
+        progress.restart()
+        train_on_policy(
+            training.accelerator,
+            training.policy,
+            teacher.to(training.accelerator.device),
+            training.optimizer,
+            config,
+            prompts=fitting,
+            hooks=_hooks(training, sampler, progress, last),
+            start_step=training.start_step,
+        )
+    counts = {"prompts": len(fitting), "too_long": len(prompts) - len(fitting), "bad": reader.bad, "steps": settings.steps}
+    inputs = [finish.describe_source(source) for source in reader.sources]
+    training.finish(started=started, inputs=inputs, counts=counts, peak_memory_gib=round(peak_memory_gib(), 2))
+    figures = f", last reverse KL {last['reverse_kl']:.4f} nats a token" if last else ""
+    context.console.summary(
+        [
+            f"distill: {settings.steps} steps{figures}, {spent(started)}",
+            f"written: {settings.out}/final",
+            f"next: r1 eval --model {settings.out} problems.jsonl",
+        ]
+    )
+
+
+def plan(settings: DistillSettings, context: Context, folder: str, prompts: Sequence[Row]) -> None:
+    """What a run would do, without loading weights."""
+    teacher_folder = model_folder(settings.teacher or "", settings.trust_remote_code)
+    check_tokens(folder, teacher_folder, trust_remote_code=settings.trust_remote_code)
+    context.console.summary(
+        [
+            f"would train `{folder}` for {settings.steps} steps of {settings.prompts_per_step} prompts x {settings.samples} completions "
+            f"of its own, scored by `{settings.teacher}`, {len(prompts)} prompts",
+            f"would write {settings.out}",
+        ]
+    )
+
+
+def check_tokens(student: str, teacher: str, *, trust_remote_code: bool = False) -> None:
+    """Refuse (`R1Error`, exit 2) two models whose tokens differ: one's log-probability of the other's token would mean nothing."""
+    one, other = (load_tokenizer(folder, trust_remote_code=trust_remote_code).get_vocab() for folder in (student, teacher))
+    if one != other:
+        differing = len(one.items() ^ other.items())
+        raise R1Error(
+            f"--on-policy needs a teacher with the student's tokens, and {differing} entries of their vocabularies differ",
+            hint="take a teacher of the same family, or leave out --on-policy and learn from its text",
+            code=Exit.USAGE,
+        )
+
+
+def on_policy_config(settings: DistillSettings, pad_id: int) -> OnPolicyConfig:
+    """The algorithm's part of the settings."""
+    names = [name for name in OnPolicyConfig.__dataclass_fields__ if name not in ("pad_id", "optimiser")]
+    return OnPolicyConfig(**{name: getattr(settings, name) for name in names}, pad_id=pad_id, optimiser=optimiser_config(settings))
+
+
+def _fitting(prompts: list[Row], sampler: Sampler, context: Context) -> list[Row]:
+    """The prompts that leave room for a completion; the others are counted."""
+    renderer = sampler.renderer
+    assert isinstance(renderer, PromptRenderer)  # a student is sampled in this process
+    fitting = [row for row in prompts if len(renderer.ids(row["prompt"])) <= sampler.room()]
+    if not fitting:
+        raise R1Error(
+            f"no prompts to train on: {len(prompts)} read, all longer than {sampler.room()} tokens"
+            if prompts
+            else "no prompts to train on: the input is empty",
+            hint="give prompt rows, or lower --max-completion-length",
+            code=Exit.USAGE,
+        )
+    if len(fitting) < len(prompts):
+        context.console.warn(f"{len(prompts) - len(fitting)} prompts left out: longer than {sampler.room()} tokens")
+    return fitting
+
+
+def _hooks(training: Training, sampler: Sampler, progress: Progress, last: dict[str, Any]) -> OnPolicyHooks:
+    settings = training.settings
+
+    def sample(rows: list[Row], step: int) -> list[Sample]:
+        drawn = list(sampler.draw(rows, samples=settings.samples, seed=seed_of(settings.seed, "step", step)))
+        drawn.sort(key=lambda d: (d.number, d.row["sample"]))
+        if training.run is not None:
+            training.run.samples([d.row for d in drawn[:1]], step=step + 1)
+        return [Sample(index, d.prompt_ids, d.token_ids, sampler_logprobs=d.logprobs or []) for index, d in enumerate(drawn)]
+
+    def log(record: dict[str, Any]) -> None:
+        training.log(record)
+        last.update(record)
+        progress.set(f"reverse KL {record['reverse_kl']:.4f}, {record['completion_length']:.0f} tokens")
+        progress.advance()
+
+    return OnPolicyHooks(
+        sample=sample,
+        sync=lambda: sampler.engine.load_weights(training.weights()),
+        log=log,
+        save=lambda step: training.save(step, settings.steps),
+    )

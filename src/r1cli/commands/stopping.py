@@ -1,0 +1,90 @@
+"""A training run that is asked to end: by Ctrl-C, by SIGTERM, or by its time limit. It saves first.
+
+    with Stopper(limit=seconds_of("3h30m"), since=started) as stopper:
+        ...                        stopper.agreed(accelerator, 60.0) at places where the run can be saved
+    stopper.leave()                Ctrl-C and SIGTERM go on to the guard: exit 130 and 143
+
+The signal itself does nothing but leave a note: an exception out of the middle of an update would leave weights half moved, and processes
+waiting for each other. A second signal ends the process at once.
+"""
+
+import os
+import re
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from r1cli.errors import Exit, R1Error
+from r1cli.guard import Terminated
+
+INTERRUPT, TERMINATE, TIME = "interrupt", "terminate", "time"
+REASONS = (None, TIME, INTERRUPT, TERMINATE)  # the last one wins where processes have different ones
+UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+class Stopper:
+    """Whether to end, and why. limit: seconds since `since` (both None: no limit)."""
+
+    def __init__(self, limit: float | None = None, since: float | None = None) -> None:
+        self._deadline = None if limit is None else (time.time() if since is None else since) + limit
+        self._abandoned = False
+        self._before: dict[int, Any] = {}
+        self.reason: str | None = None
+
+    def wanted(self, seconds: float = 0.0) -> bool:
+        """Whether this process was asked to end, or would be past its time limit when `seconds` more have passed."""
+        if self.reason is None and self._deadline is not None and time.time() + seconds > self._deadline:
+            self.reason = TIME
+        return self.reason is not None or self._abandoned
+
+    def agreed(self, accelerator: Any, seconds: float = 0.0) -> bool:
+        """The same answer on every process: all end when one wants to. Every process must call it at the same place."""
+        from r1cli.train.agreement import highest  # brings torch
+
+        self.wanted(seconds)
+        number = highest(accelerator, REASONS.index(self.reason))
+        self.reason = REASONS[number]
+        return number > 0
+
+    def abandon(self) -> None:
+        """Make `wanted` true without a reason: work in another thread ends early."""
+        self._abandoned = True
+
+    def leave(self) -> None:
+        """Raise what the guard turns into exit code 130 or 143, if a signal ended the run."""
+        if self.reason == INTERRUPT:
+            raise KeyboardInterrupt
+        if self.reason == TERMINATE:
+            raise Terminated
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        self.reason = INTERRUPT if number == signal.SIGINT else TERMINATE
+        what, again = ("interrupted", "Ctrl-C again") if number == signal.SIGINT else ("terminated", "a second SIGTERM")
+        os.write(2, f"{what}: saving what is done, then ending; {again} kills\n".encode())
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, old in self._before.items():
+            signal.signal(number, old)
+
+
+def seconds_of(text: str | None) -> float | None:
+    """`3h30m`, `90m`, `1d`, `600` or `600s` in seconds. Raises `R1Error` (exit 2) for anything else."""
+    if text is None:
+        return None
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        found = float(text)
+    elif re.fullmatch(r"(\d+(\.\d+)?[dhms])+", text):
+        found = sum(float(number) * UNITS[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)([dhms])", text))
+    else:
+        found = 0.0
+    if found <= 0:
+        raise R1Error(f"`--time-limit` must be a time, found `{text}`", hint="write 3h30m, 90m or a number of seconds", code=Exit.USAGE)
+    return found

@@ -1,0 +1,97 @@
+"""The flags of `r1 grpo`; see `settings.py`."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from r1cli.shared_settings import (
+    INPUT,
+    RUN,
+    SAMPLING,
+    TRAINING,
+    Changing,
+    EngineSettings,
+    Flag,
+    InputSettings,
+    ModelSettings,
+    OptimizerSettings,
+    PromptSettings,
+    RewardSettings,
+    RunDirSettings,
+    RunSettings,
+)
+
+LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo")
+ALARMS = ("constant-reward", "zero-gradient", "clipped", "entropy", "language", "truncated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrpoSettings(
+    InputSettings, RunDirSettings, ModelSettings, EngineSettings, PromptSettings, RewardSettings, OptimizerSettings, RunSettings
+):
+    """r1 grpo"""
+
+    lr: Annotated[float, Flag("peak learning rate (R1-Zero: 3e-6)", TRAINING, min=0.0)] = 3e-6
+    steps: Annotated[int, Flag("optimizer updates in all, each on prompts-per-step x group-size completions", TRAINING, min=1)] = 100
+    prompts_per_step: Annotated[int, Flag("prompts an update (R1-Zero: 32)", TRAINING, min=1)] = 32
+    group_size: Annotated[int, Flag("completions a prompt (R1-Zero: 16)", TRAINING, min=2)] = 16
+    updates_per_rollout: Annotated[
+        int, Flag("steps that one rollout serves: it draws their prompts at once and is split at random (R1-Zero: 16)", TRAINING, min=1)
+    ] = 1
+    epochs_per_rollout: Annotated[int, Flag("passes over each rollout", TRAINING, min=1)] = 1
+    loss: Annotated[str, Flag("objective and its divisor", TRAINING, choices=LOSSES)] = "grpo"
+    clip_low: Annotated[float, Flag("lower clip: the ratio is held above 1 - this", TRAINING, min=0.0)] = 0.2
+    clip_high: Annotated[
+        float | None, Flag("upper clip: the ratio is held below 1 + this (default: as clip-low; R1 stage 2: 10)", TRAINING, min=0.0)
+    ] = None
+    clip_cap: Annotated[
+        float | None, Flag("dual clip: the ratio is held below this for negative advantages too (usual: 3; default: off)", TRAINING, min=1)
+    ] = None
+    beta: Annotated[float, Flag("weight of the KL to the reference (R1-Zero: 0.001); 0 needs no reference", TRAINING, min=0.0)] = 0.001
+    kl: Annotated[str, Flag("estimate of the KL (R1: k3)", TRAINING, choices=("k1", "k2", "k3"))] = "k3"
+    kl_correction: Annotated[bool, Flag("weigh the KL by the policy's ratio: an unbiased gradient of the reverse KL", TRAINING)] = False
+    entropy_coef: Annotated[float, Flag("weight of an entropy bonus", TRAINING, min=0.0)] = 0.0
+    reference_every: Annotated[int, Flag("steps after which the reference follows the policy; 0 is never", TRAINING, min=0)] = 400
+    reference_mix: Annotated[
+        float,
+        Flag("share of the policy in the new reference: 1 is a copy; 0.01 with --reference-every 1 an average", TRAINING, min=0, max=1),
+    ] = 1.0
+    advantage: Annotated[str, Flag("how rewards become advantages", TRAINING, choices=("group", "batch", "mean", "loo"))] = "group"
+    mask_truncated: Annotated[bool, Flag("completions cut at the length limit give no gradient", TRAINING)] = True
+    importance: Annotated[
+        str,
+        Flag(
+            "weight between trainer and sampler: of a token, mean or product of its sequence",
+            TRAINING,
+            choices=("token", "geometric", "sequence"),
+        ),
+    ] = "token"
+    importance_rule: Annotated[
+        str, Flag("weights outside of floor and cap are held at them, or masked (0)", TRAINING, choices=("truncate", "mask"))
+    ] = "truncate"
+    importance_floor: Annotated[float, Flag("least weight between trainer and sampler; 0 is none", TRAINING, min=0.0)] = 0.0
+    importance_cap: Annotated[float, Flag("largest weight between trainer and sampler; 0 is none, both 0 is off", TRAINING, min=0.0)] = 2.0
+    dynamic_sampling: Annotated[
+        str | None,
+        Flag("keep only groups with right and wrong completions by this reward, draw others (DAPO: accuracy)", TRAINING, metavar="REWARD"),
+    ] = None
+    max_refills: Annotated[int, Flag("times that dynamic sampling draws anew before it gives up", TRAINING, min=0)] = 10
+    rollout_lag: Annotated[int, Flag("1 draws the next rollout during the update, with the weights before it", TRAINING, min=0, max=1)] = 0
+    temperature: Annotated[float, Flag("sampling temperature (R1: 1)", SAMPLING, min=0.01, max=2.0)] = 1.0
+    max_completion_length: Annotated[
+        int | Changing, Flag("most new tokens a completion, and from a step on (R1-Zero: 32768,65536@8200)", SAMPLING)
+    ] = 1024
+    max_prompt_length: Annotated[int, Flag("longer prompts are left out and counted", SAMPLING, min=1)] = 1024
+    stop: Annotated[list[str], Flag("end a completion after this string (repeatable)", SAMPLING)] = field(default_factory=list)
+    add: Annotated[list[str], Flag("prompt rows that join the others at a step (repeatable)", INPUT, metavar="FILE@STEP")] = field(
+        default_factory=list
+    )
+    microbatch_tokens: Annotated[
+        int,
+        Flag("most tokens (padding included) a forward pass holds, halved when memory is out; 0: 8192, on a GPU 65536", TRAINING, min=0),
+    ] = 0
+    samples_every: Annotated[int, Flag("steps between readable samples in samples.jsonl", RUN, min=1)] = 1
+    time_limit: Annotated[
+        str | None, Flag("save and end before this much time is over: 3h30m, 90m, 600 (seconds)", RUN, metavar="TIME")
+    ] = None
+    alarm_steps: Annotated[int, Flag("rollouts that must show a sign of trouble before it is said", RUN, min=1)] = 10
+    stop_on: Annotated[str | None, Flag("alarms that end the run with exit code 1: " + ", ".join(ALARMS), RUN, metavar="NAME,...")] = None

@@ -1,0 +1,74 @@
+"""What the GRPO algorithm is told: numbers, words and the order of prompts. The same names as the flags of `r1 grpo`.
+
+A step is one optimizer update on `prompts_per_step` x `group_size` completions, as the R1 paper counts; a rollout draws the completions of
+`updates_per_rollout` steps and serves them `epochs_per_rollout` times.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from r1cli.row import Row
+from r1cli.train.optimiser import OptimiserConfig
+
+Switches = tuple[tuple[int, int], ...]  # (from this step on, value), the first from 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrpoConfig:
+    """The fields of `GrpoSettings` that the algorithm needs, under the same names.
+
+    max_completion_length: as switches, see `value_at`. dynamic_sampling: name of the reward that a group is judged by, None for off.
+    """
+
+    steps: int
+    prompts_per_step: int
+    group_size: int
+    max_completion_length: Switches
+    microbatch_tokens: int
+    seed: int
+    pad_id: int
+    optimiser: OptimiserConfig
+    updates_per_rollout: int = 1
+    epochs_per_rollout: int = 1
+    loss: str = "grpo"
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    clip_cap: float | None = None
+    beta: float = 0.001
+    kl: str = "k3"
+    kl_correction: bool = False
+    entropy_coef: float = 0.0
+    reference_every: int = 400
+    reference_mix: float = 1.0
+    advantage: str = "group"
+    mask_truncated: bool = True
+    importance: str = "token"
+    importance_rule: str = "truncate"
+    importance_floor: float = 0.0
+    importance_cap: float = 2.0
+    dynamic_sampling: str | None = None
+    max_refills: int = 10
+    rollout_lag: int = 0
+    save_every: int = 0
+
+    def parts(self, step: int) -> int:
+        """How many steps' worth of prompts the rollout that begins at `step` draws: fewer at the end of the run."""
+        left = -(-(self.steps - step) // self.epochs_per_rollout)
+        return min(self.updates_per_rollout, left)
+
+
+def value_at(switches: Switches, step: int) -> int:
+    """The value in force once `step` steps are done: `((0, 32768), (8200, 65536))` is 65536 from step 8200 on."""
+    return [value for start, value in switches if start <= step][-1]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """All prompt rows, in the stages in which they join: (from this step on, rows), the first from 0."""
+
+    stages: Sequence[tuple[int, Sequence[Row]]]
+
+    def pool(self, step: int) -> tuple[int, list[Row]]:
+        """(number of the stage, every row that has joined by then)."""
+        joined = [rows for start, rows in self.stages if start <= step]
+        return len(joined) - 1, [row for rows in joined for row in rows]

@@ -1,0 +1,135 @@
+"""On-policy distillation, top to bottom: the student samples -> the teacher scores its tokens -> reverse KL -> update -> sync -> log.
+
+The student learns on the prefixes it gets itself into, not on the teacher's. Each token is weighed by min(pi_student / pi_sampler, cap),
+because the sampler's kernels are not the trainer's; every token of a step weighs the same (the loss is `distil_loss.py`). Completions cut
+at the length limit count like others: each of their tokens was drawn from the student.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from r1cli.errors import Exit, R1Error
+from r1cli.row import Row
+from r1cli.train.batches import MicroBatch, Sample, group_rows, micro_batches
+from r1cli.train.distil_loss import reverse_kl_loss
+from r1cli.train.importance import importance_weights
+from r1cli.train.optimiser import OptimiserConfig, learning_rate
+from r1cli.train.order import step_rows
+from r1cli.train.update import measure, update
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPolicyConfig:
+    """The fields of `DistillSettings` that the loop needs, under the same names."""
+
+    steps: int
+    prompts_per_step: int
+    microbatch_tokens: int
+    seed: int
+    pad_id: int
+    optimiser: OptimiserConfig
+    importance_cap: float = 2.0
+    save_every: int = 0
+
+
+@dataclass(slots=True)
+class OnPolicyHooks:
+    """What the loop needs from outside.
+
+    sample: (prompt rows of this process, step) -> samples with `prompt_ids`, `completion_ids` and `sampler_logprobs`
+    sync:   give the student's weights to the sampler
+    log:    a metrics record after every step, the same on every process
+    save:   (steps done) when a checkpoint is due
+    """
+
+    sample: Callable[[list[Row], int], list[Sample]]
+    sync: Callable[[], None]
+    log: Callable[[dict[str, Any]], None]
+    save: Callable[[int], None]
+
+
+def train_on_policy(
+    accelerator: Any,
+    student: Any,
+    teacher: Any,
+    optimizer: torch.optim.Optimizer,
+    config: OnPolicyConfig,
+    *,
+    prompts: Sequence[Row],
+    hooks: OnPolicyHooks,
+    start_step: int = 0,
+) -> None:
+    """Run the steps `start_step` .. `config.steps`; `student` and `teacher` are `Policy` modules over the same tokens."""
+    if config.prompts_per_step < accelerator.num_processes:
+        raise R1Error(
+            f"{accelerator.num_processes} processes cannot share {config.prompts_per_step} prompts a step",
+            hint="raise --prompts-per-step, or start fewer processes",
+            code=Exit.USAGE,
+        )
+    if start_step:
+        hooks.sync()
+    for step in range(start_step, config.steps):
+        started = time.perf_counter()
+        taken = step_rows(len(prompts), step, config.prompts_per_step, config.seed)
+        samples = hooks.sample([prompts[i] for i in taken[accelerator.process_index :: accelerator.num_processes]], step)
+        sampled = time.perf_counter()
+        batches = micro_batches(group_rows(samples), config.microbatch_tokens, config.pad_id)
+        teacher_logprobs = measure(accelerator, teacher, batches)
+        own = [len(samples), sum(len(sample.completion_ids) for sample in samples)]
+        count, tokens = accelerator.reduce(torch.tensor(own, device=accelerator.device), "sum").tolist()
+        total = accelerator.reduce(torch.tensor(surplus(samples, teacher_logprobs), device=accelerator.device), "sum").item()
+        objective = ReverseKl(teacher_logprobs, tokens, total / tokens, config.importance_cap)
+        lr = learning_rate(step, config.steps, config.optimiser)
+        figures = update(accelerator, student, optimizer, batches, objective, lr=lr, config=config.optimiser, where=f"step {step + 1}")
+        hooks.sync()
+        seconds = time.perf_counter() - started
+        hooks.log(
+            {
+                "step": step + 1,
+                "steps": config.steps,
+                **{name: value for name, value in figures.items() if name != "loss"},  # the surrogate's value means nothing
+                "completion_length": tokens / count,
+                "tokens": tokens,
+                "seconds/sample": sampled - started,
+                "seconds": seconds,
+                "tokens_per_second": tokens / seconds,
+            }
+        )
+        if step + 1 == config.steps or (config.save_every and (step + 1) % config.save_every == 0):
+            hooks.save(step + 1)
+
+
+def surplus(samples: Sequence[Sample], teacher: dict[int, Tensor]) -> float:
+    """By how much the sampler found its tokens likelier than the teacher does, in nats, summed over all tokens."""
+    return sum(sum(sample.sampler_logprobs or ()) - float(teacher[sample.index].double().sum()) for sample in samples)
+
+
+class ReverseKl:
+    """The objective of a micro-batch: (batch, log-probabilities, entropies) -> (its part of the loss, figures to sum).
+
+    teacher: the teacher's log-probabilities by sample index. tokens: completion tokens of the step, over all processes.
+    baseline: the mean over them of log sampler - log teacher.
+    """
+
+    def __init__(self, teacher: dict[int, Tensor], tokens: int, baseline: float, importance_cap: float) -> None:
+        self.teacher, self.tokens, self.baseline, self.importance_cap = teacher, tokens, baseline, importance_cap
+
+    def __call__(self, batch: MicroBatch, student_logprobs_N: Tensor, entropies_N: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        device = student_logprobs_N.device
+        teacher_logprobs_N = torch.cat([self.teacher[sample.index] for sample in batch.samples]).to(device)
+        sampler_logprobs_N = torch.tensor([p for sample in batch.samples for p in sample.sampler_logprobs or ()], device=device)
+        loss_N, kl_N = reverse_kl_loss(student_logprobs_N, teacher_logprobs_N, self.baseline)
+        correction_N = importance_weights(
+            student_logprobs_N, sampler_logprobs_N, batch.sequence_N.to(device), len(batch.samples), cap=self.importance_cap
+        )
+        figures = {
+            "reverse_kl": (kl_N * correction_N).sum() / self.tokens,
+            "entropy": entropies_N.detach().sum() / self.tokens,
+            "importance_weight": correction_N.sum() / self.tokens,
+        }
+        return (loss_N * correction_N).sum() / self.tokens, figures

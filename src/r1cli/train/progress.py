@@ -1,0 +1,109 @@
+"""Where a GRPO run is: what a checkpoint holds beside weights, optimizer and reference, so that a resumed run is the run that was not.
+
+The file is read back with `weights_only`: numbers, texts and tensors, nothing that is executed. Every process has its own.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from r1cli.row import Row, dump, parse
+from r1cli.train.batches import Sample
+from r1cli.train.grpo_config import GrpoConfig
+
+
+@dataclass(slots=True)
+class Rollout:
+    """One completion as it was sampled: its row (with `id`, `sample`, `completion`, `finish_reason`), and the tokens behind it."""
+
+    row: Row
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    sampler_logprobs: list[float]
+
+
+@dataclass(slots=True)
+class RolloutBatch:
+    """The rollout buffer: what this process trains on, and how far it is.
+
+    start: steps done before it. parts: steps' worth of prompts in it. limit: most new tokens its completions could have.
+    samples, rows: its completions, with advantages. figures: what drawing them measured.
+    old, reference: log-probabilities from before the first update, {sample index: tokens}. done: updates made of it.
+    records: what each of them measured.
+    """
+
+    start: int
+    parts: int
+    limit: int
+    samples: list[Sample]
+    rows: list[Row] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+    old: dict[int, Tensor] | None = None
+    reference: dict[int, Tensor] | None = None
+    done: int = 0
+    records: list[dict[str, float]] = field(default_factory=list)
+
+    def updates(self, config: GrpoConfig) -> int:
+        """Optimizer updates to make of it."""
+        return min(self.parts * config.epochs_per_rollout, config.steps - self.start)
+
+
+@dataclass(slots=True)
+class Progress:
+    """step: optimizer updates done. taken: prompts taken of each stage. batch: the rollout that is being trained on.
+
+    ahead: completions that were drawn before their turn, with what drew them. memory: what the alarms remember.
+    """
+
+    step: int = 0
+    taken: dict[int, int] = field(default_factory=dict)
+    batch: RolloutBatch | None = None
+    ahead: list[Rollout] | None = None
+    memory: dict[str, list[float]] = field(default_factory=dict)
+
+    def save(self, folder: Path, process: int, processes: int) -> None:
+        """Write this process's file into a checkpoint folder."""
+        state = {"processes": processes, "step": self.step, "taken": self.taken, "memory": self.memory, "batch": None, "ahead": None}
+        if self.batch is not None:
+            plain = {name: getattr(self.batch, name) for name in RolloutBatch.__slots__}
+            state["batch"] = {**plain, "rows": _texts(self.batch.rows), "samples": [_fields(sample) for sample in self.batch.samples]}
+        if self.ahead is not None:
+            state["ahead"] = [{**_fields(rollout), "row": dump(rollout.row)} for rollout in self.ahead]
+        torch.save(state, folder / file_name(process))
+
+    @classmethod
+    def load(cls, folder: Path, process: int, processes: int) -> "Progress | None":
+        """What `save` wrote; None when the checkpoint has no such file.
+
+        Another number of processes than wrote it starts with a new rollout: the old one was shared out differently.
+        """
+        path = folder / file_name(process)
+        path = path if path.is_file() else folder / file_name(0)
+        if not path.is_file():
+            return None
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["processes"] != processes:
+            return cls(state["step"], state["taken"], memory=state["memory"])
+        batch, ahead = state["batch"], state["ahead"]
+        if batch is not None:
+            samples = [Sample(**{**sample, "key": tuple(sample["key"])}) for sample in batch["samples"]]
+            batch = RolloutBatch(**{**batch, "samples": samples, "rows": [parse(text) for text in batch["rows"]]})
+        if ahead is not None:
+            ahead = [Rollout(**{**rollout, "row": parse(rollout["row"])}) for rollout in ahead]
+        return cls(state["step"], state["taken"], batch, ahead, state["memory"])
+
+
+def file_name(process: int) -> str:
+    """The name of a process's file in a checkpoint."""
+    return f"grpo_progress_{process}.pt"
+
+
+def _fields(thing: Any) -> dict[str, Any]:
+    return {name: getattr(thing, name) for name in type(thing).__slots__}
+
+
+def _texts(rows: list[Row]) -> list[str]:
+    return [dump(row) for row in rows]

@@ -1,0 +1,26 @@
+"""The reference policy follows the policy: a hard copy now and then, or a moving average."""
+
+from typing import Any
+
+import torch
+
+from r1cli.train.checkpoints import named_weights
+
+
+@torch.no_grad()
+def renew_reference(accelerator: Any, reference: Any, policy: Any, mix: float = 1.0) -> None:
+    """reference = mix * policy + (1 - mix) * reference. mix 1 is a copy (R1-Zero does it every 400 steps); a small one after every step
+    is an exponential moving average. Every process must call it."""
+    own = dict(reference.model.named_parameters())
+    for name, value in named_weights(accelerator, policy):
+        if name not in own:  # a tied head, under its second name
+            continue
+        if mix == 1.0:
+            own[name].copy_(value)
+        else:
+            own[name].lerp_(value.to(own[name]), mix)
+
+
+def due(every: int, before: int, after: int) -> bool:
+    """Whether something that happens every `every` steps (0: never) falls between two counts of steps done."""
+    return every > 0 and after // every > before // every

@@ -1,0 +1,55 @@
+"""Asked to end: by a signal, by a clock, by another process."""
+
+import os
+import signal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from r1cli.commands.stopping import INTERRUPT, TERMINATE, TIME, Stopper, seconds_of
+from r1cli.errors import R1Error
+from r1cli.guard import Terminated
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("600", 600), ("600s", 600), ("90m", 5400), ("3h30m", 12600), ("1d", 86400), ("1.5h", 5400), ("0.5", 0.5)]
+)
+def test_times(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "3 h", "-5", "0", "h", "1w"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(R1Error, match="`--time-limit` must be a time") as error:
+        seconds_of(text)
+    assert error.value.code == 2
+    assert seconds_of(None) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "raised"), [(signal.SIGINT, INTERRUPT, KeyboardInterrupt), (signal.SIGTERM, TERMINATE, Terminated)]
+)
+def test_a_signal_leaves_a_note_and_a_second_one_would_kill(number: Any, reason: str, raised: type[BaseException]) -> None:
+    before = signal.getsignal(number)
+    with Stopper() as stopper:
+        assert not stopper.wanted()
+        os.kill(os.getpid(), number)
+        assert stopper.wanted() and stopper.reason == reason
+        assert signal.getsignal(number) is signal.SIG_DFL
+    assert signal.getsignal(number) is before
+    with pytest.raises(raised):
+        stopper.leave()
+
+
+def test_the_clock_ends_a_run_before_work_that_would_not_fit() -> None:
+    stopper = Stopper(limit=100.0)
+    assert not stopper.wanted() and not stopper.wanted(50.0)
+    assert stopper.wanted(101.0) and stopper.reason == TIME
+    stopper.leave()  # no signal: nothing is raised
+
+
+def test_abandoned_work_ends_without_a_reason() -> None:
+    stopper = Stopper()
+    stopper.abandon()
+    assert stopper.wanted() and not stopper.agreed(SimpleNamespace(num_processes=1))

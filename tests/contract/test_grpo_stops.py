@@ -1,0 +1,127 @@
+"""How `r1 grpo` ends early: signals, time limit, alarms, broken numbers; and what it refuses before it begins."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.contract.conftest import Run, assert_error, command_line, environment
+
+PROMPTS = "".join(json.dumps({"id": n, "prompt": f"What is {n} + 1?", "answer": str(n + 1)}) + "\n" for n in range(6))
+FLAGS = "--engine transformers --rewards mine.py:brief --prompts-per-step 2 --group-size 4 --max-completion-length 12,16@4 --lr 1e-3 "
+FLAGS += "--dtype float32 --updates-per-rollout 2 --rollout-lag 0 --reference-mix 0.5 --reference-every 2 --steps 8"
+BRIEF = "def brief(row):\n    return -len(row['completion']) / 100\n"
+
+
+def words(tiny: Path, folder: Path, *more: str) -> list[str]:
+    (folder / "problems.jsonl").write_text(PROMPTS)
+    (folder / "mine.py").write_text(BRIEF)
+    return ["grpo", "--model", str(tiny), *FLAGS.split(), *more, "problems.jsonl"]
+
+
+def figures(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    clock = ("time", "seconds", "tokens_per_second")
+    return [{k: v for k, v in json.loads(line).items() if not k.startswith(clock)} for line in lines]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_was(r1: Run, tiny: Path, tmp_path: Path, number: int, code: int) -> None:
+    command = words(tiny, tmp_path)
+    process = subprocess.Popen(
+        [*command_line(), *command, "-o", "run"], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 200
+    metrics = tmp_path / "run/metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text()):  # the first rollout is done
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "saving what is done, then ending" in said and ("--resume" in said) is (number == signal.SIGINT)
+    assert list((tmp_path / "run/checkpoints").glob("step_*/manifest.json"))
+    if number == signal.SIGINT:
+        return
+    resumed = r1(*command, "-o", "run", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    straight = r1(*command, "-o", "straight")
+    assert straight.returncode == 0, straight.stderr
+    assert figures(tmp_path / "run") == figures(tmp_path / "straight")
+    ours, theirs = (load_file(tmp_path / name / "final/model.safetensors") for name in ("run", "straight"))
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+
+
+def test_a_time_limit_saves_and_ends_well(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    done = r1(*words(tiny, tmp_path, "-o", "run", "--steps", "100000", "--time-limit", "12s", "--rollout-lag", "1"))
+    assert done.returncode == 0, done.stderr
+    assert "time limit reached after" in done.stderr and "--resume" in done.stderr
+    assert list((tmp_path / "run/checkpoints").glob("step_*/manifest.json")) and not (tmp_path / "run/final").exists()
+
+
+def test_an_alarm_is_said_once_and_may_end_the_run(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "flat.py").write_text("def flat(row):\n    return 0.5\n")
+    rewards = ["--rewards", "flat.py:flat", "--alarm-steps", "2", "--stop-on", "zero-gradient,constant-reward", "--beta", "0"]
+    command = words(tiny, tmp_path, "-o", "run", *rewards)
+    for flag in ("--reference-mix", "--reference-every"):
+        place = command.index(flag)
+        del command[place : place + 2]
+    done = r1(*command)
+    assert done.returncode == 1
+    assert done.stderr.count("warning: constant-reward: every completion of the last 2 steps had the reward 0.5") == 1
+    assert done.stderr.count("warning: zero-gradient") == 1
+    assert "\nerror: stopped at step 4 by --stop-on constant-reward: " in done.stderr
+    assert "\nhint: " in done.stderr
+    assert (tmp_path / "run/checkpoints/step_000004/manifest.json").exists()
+
+
+def test_groups_are_drawn_until_enough_are_mixed_and_things_begin_at_their_step(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text("def odd(row):\n    return float(len(row['completion']) % 2)\n")
+    (tmp_path / "more.jsonl").write_text("".join(json.dumps({"id": f"late {n}", "prompt": f"Say {n}."}) + "\n" for n in range(60)))
+    flags = ["--rewards", "odd.py:odd,format=0.5@4", "--dynamic-sampling", "odd", "--add", "more.jsonl@4", "--rollout-lag", "1"]
+    done = r1(*words(tiny, tmp_path, "-o", "run", *flags))
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6, 8]
+    assert ["reward/format" in line for line in lines] == [False, False, True, True]
+    assert all(line["signal_groups"] == 1.0 and 0 <= line["wasted"] < 1 and line["refills"] >= 0 for line in lines)
+    shown = [json.loads(line) for line in (tmp_path / "run/samples.jsonl").read_text().splitlines()]
+    names = {step: {str(row["id"]) for row in shown if row["step"] == step} for step in (2, 4, 6, 8)}
+    assert not any(name.startswith("late") for step in (2, 4) for name in names[step])
+    assert any(name.startswith("late") for step in (6, 8) for name in names[step])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message", "hint"),
+    [
+        (["--stop-on", "entropi"], "`--stop-on` knows no alarm `entropi`", "did you mean `entropy`?"),
+        (["--time-limit", "soon"], "`--time-limit` must be a time, found `soon`", "3h30m"),
+        (["--dynamic-sampling", "accuracy"], "--dynamic-sampling accuracy is none of the rewards", "--rewards accuracy,"),
+        (["--clip-cap", "1.1"], "--clip-cap 1.1 is not above 1 + --clip-high 0.2", "--clip-cap 3"),
+        (["--importance-floor", "2"], "--importance-floor 2 is not below --importance-cap 2", "lower"),
+        (["--kl", "k1", "--beta", "0"], "--kl does nothing: --beta is 0", "leave one of them out"),
+        (["--add", "general.jsonl"], "`--add` must be FILE@STEP", "general.jsonl@1300"),
+        (["--rewards", "mine.py:brief@5"], "no reward counts before step 5", "@STEP"),
+        (["--max-completion-length", "8,16"], "`--max-completion-length` must be a whole number", "--help"),
+        (["--top-p", "0.9"], "`r1 grpo` has no flag `--top-p`", "--temperature"),
+        (["--top-k", "5"], "`r1 grpo` has no flag `--top-k`", "--temperature"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_before_anything_is_loaded(
+    r1: Run, tmp_path: Path, flags: list[str], message: str, hint: str
+) -> None:
+    (tmp_path / "mine.py").write_text(BRIEF)
+    done = r1("grpo", "--model", "none", "--rewards", "mine.py:brief", *flags, "-o", "run", "-", stdin=PROMPTS)
+    assert_error(done, 2, message, hint)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_step_is_for_grpo_only(r1: Run) -> None:
+    row = json.dumps({"id": 1, "prompt": "x", "completion": "y", "finish_reason": "stop", "num_tokens": 1})
+    done = r1("reject", "--rewards", "format@7", "-", stdin=row + "\n")
+    assert_error(done, 2, "reward `format` starts at step 7", "r1 grpo")

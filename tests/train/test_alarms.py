@@ -1,0 +1,59 @@
+"""Each alarm is raised by its sign, after enough steps, once; and a healthy run raises none."""
+
+from typing import Any
+
+import pytest
+
+from r1cli.grpo_settings import ALARMS
+from r1cli.train.alarms import SIGNS, Memory, look
+
+HEALTHY = {
+    "reward": 0.4, "reward_min": 0.0, "reward_max": 1.0, "grad_norm": 0.3, "clip_fraction": 0.01, "entropy": 1.2, "truncated": 0.1,
+    "reward/language": 0.95,
+}  # fmt: skip
+
+
+def raised(records: list[dict[str, Any]], memory: Memory | None = None, steps: int = 3) -> list[tuple[int, str]]:
+    """(place of the record, name) of each alarm."""
+    memory = {} if memory is None else memory
+    return [(place, alarm.name) for place, record in enumerate(records) for alarm in look(record, memory, steps)]
+
+
+def test_a_healthy_run_raises_nothing() -> None:
+    assert raised([HEALTHY] * 50) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sign"),
+    [
+        ("constant-reward", {"reward_min": 0.0, "reward_max": 0.0}),
+        ("zero-gradient", {"grad_norm": 0.0}),
+        ("clipped", {"clip_fraction": 0.9}),
+        ("entropy", {"entropy": 0.05}),
+        ("language", {"reward/language": 0.5}),
+        ("truncated", {"truncated": 0.8}),
+    ],
+)
+def test_a_sign_that_lasts_is_said_once(name: str, sign: dict[str, float]) -> None:
+    found = raised([HEALTHY] * 5 + [{**HEALTHY, **sign}] * 20)
+    assert [alarm for _, alarm in found] == [name]
+    assert found[0][0] in (5, 6, 7)  # at the latest with the third record
+    assert raised(([HEALTHY] * 5 + [{**HEALTHY, **sign}] * 2 + [HEALTHY] * 3) * 1, steps=10) == []
+
+
+def test_a_step_without_an_update_has_no_gradient() -> None:
+    assert raised([{"reward": 1.0, "reward_min": 0.0, "reward_max": 1.0, "updates": 0.0}] * 3) == [(2, "zero-gradient")]
+
+
+def test_what_is_remembered_survives_a_checkpoint() -> None:
+    sign = {**HEALTHY, "grad_norm": 0.0}
+    memory: Memory = {}
+    assert raised([sign] * 2, memory) == []
+    copied = {name: list(values) for name, values in memory.items()}
+    assert raised([sign], copied) == [(0, "zero-gradient")]
+
+
+def test_every_alarm_has_a_name_that_stop_on_takes_and_a_fix() -> None:
+    assert tuple(SIGNS) == ALARMS
+    alarms = look({**HEALTHY, "grad_norm": 0.0}, {}, 1)
+    assert alarms and all(alarm.fix and alarm.text for alarm in alarms)

@@ -1,0 +1,148 @@
+"""On-policy distillation: the loss against TRL's and torch's own, the step however it is cut, and a student that approaches its teacher."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from r1cli.row import Row
+from r1cli.train.batches import Sample, micro_batches, packed_rows
+from r1cli.train.distil_loss import reverse_kl_loss
+from r1cli.train.model import frozen
+from r1cli.train.on_policy import OnPolicyConfig, OnPolicyHooks, ReverseKl, surplus, train_on_policy
+from r1cli.train.optimiser import OptimiserConfig, build_optimiser
+from r1cli.train.update import measure, update
+from tests.train.toy import PAD, group_samples, largest_difference, weights
+
+# TRL 1.16.0, experimental.gkd.GKDTrainer.generalized_jsd_loss(student, teacher, labels=zeros, beta=1.0): its value and its gradient.
+STUDENT = [[1.0, 0.5, -0.5, 2.0], [0.0, -1.0, 0.3, 0.7], [2.0, 1.0, 0.0, -1.0]]
+TEACHER = [[0.2, 1.5, 0.0, 1.0], [1.0, 0.0, -0.3, 0.1], [0.5, 0.5, 0.5, 0.5]]
+TRL_LOSS = 0.36077702045440674
+TRL_GRADIENT = [
+    [0.01350766234099865, -0.07182543724775314, -0.018246140331029892, 0.07656392455101013],
+    [-0.08013247698545456, -0.029479091987013817, 0.04398846998810768, 0.06562307476997375],
+    [0.10889605432748795, -0.03890032693743706, -0.04335873946547508, -0.026636991649866104],
+]
+
+
+@pytest.mark.parametrize("baseline", [0.0, 0.36, -2.0])
+def test_over_all_tokens_the_student_could_draw_it_is_trls_reverse_kl(baseline: float) -> None:
+    """The expectation is taken exactly: every token of the vocabulary, weighed by the student's probability, at each of three positions."""
+    logits_TV = torch.tensor(STUDENT, requires_grad=True)
+    student_TV, teacher_TV = logits_TV.log_softmax(-1), torch.tensor(TEACHER).log_softmax(-1)
+    chance_TV = student_TV.detach().exp() / len(STUDENT)
+    loss_N, kl_N = reverse_kl_loss(student_TV.flatten(), teacher_TV.flatten(), baseline)
+    (loss_N * chance_TV.flatten()).sum().backward()
+    assert float((kl_N * chance_TV.flatten()).sum()) == pytest.approx(TRL_LOSS, abs=1e-6)
+    assert logits_TV.grad is not None
+    torch.testing.assert_close(logits_TV.grad, torch.tensor(TRL_GRADIENT), atol=1e-6, rtol=0)
+
+
+def test_it_is_torchs_kl_divergence_for_any_pair_of_distributions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        logits_V, teacher_V = torch.randn(2, 50, generator=generator, dtype=torch.float64)
+        ours, theirs = logits_V.clone().requires_grad_(), logits_V.clone().requires_grad_()
+        student_V, wanted_V = ours.log_softmax(-1), teacher_V.log_softmax(-1)
+        loss_V, _ = reverse_kl_loss(student_V, wanted_V, 1.5)
+        (loss_V * student_V.detach().exp()).sum().backward()
+        torch.nn.functional.kl_div(wanted_V, theirs.log_softmax(-1), log_target=True, reduction="sum").backward()
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_by_hand() -> None:
+    """A student at 1/2 and a teacher at 1/4: d = log 2."""
+    student = torch.tensor([0.5]).log().requires_grad_()
+    loss, kl = reverse_kl_loss(student, torch.tensor([0.25]).log())
+    loss.sum().backward()
+    assert float(kl) == pytest.approx(0.6931472)
+    assert student.grad is not None and float(student.grad) == pytest.approx(0.6931472)
+    assert not kl.requires_grad
+    assert float(reverse_kl_loss(student.detach(), torch.tensor([0.5]).log())[0]) == 0.0  # the same: nothing to learn
+
+
+def test_without_a_baseline_the_gradient_is_the_same_on_average_and_far_noisier() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits_V, teacher_V = torch.randn(2, 20, generator=generator).log_softmax(-1) * 2
+    student_V, teacher_V = logits_V.log_softmax(-1), teacher_V.log_softmax(-1) - 3.0  # far apart: d is large at every token
+    drawn = torch.multinomial(student_V.exp(), 20000, replacement=True, generator=generator)
+    score = torch.nn.functional.one_hot(drawn, 20) - student_V.exp()  # grad log student
+    kl = (student_V - teacher_V)[drawn]
+    plain, centred = (score * (kl - baseline)[:, None] for baseline in (0.0, float(kl.mean())))
+    assert centred.var(0).sum() < plain.var(0).sum() / 3
+    assert (plain.mean(0) - centred.mean(0)).abs().max() < 5 * float((plain.var(0).max() / 20000) ** 0.5)
+
+
+def objective(samples: list[Sample], teacher: dict[int, torch.Tensor]) -> ReverseKl:
+    tokens = sum(len(sample.completion_ids) for sample in samples)
+    return ReverseKl(teacher, tokens, surplus(samples, teacher) / tokens, 2.0)
+
+
+def test_the_step_is_the_same_however_it_is_cut(accelerator: Any, new_policy: Callable[..., Any]) -> None:
+    samples = group_samples(3, 4)
+    teacher = frozen(new_policy(temperature=2.0))
+    rate = OptimiserConfig(lr=1.0, max_grad_norm=0.0)
+    found = []
+    for tokens in (4096, 30):
+        policy = new_policy()
+        batches = micro_batches(packed_rows(samples, 60), tokens, PAD)
+        scored = measure(accelerator, teacher, batches)
+        rule = torch.optim.SGD(policy.parameters(), lr=1.0)
+        figures = update(accelerator, policy, rule, batches, objective(samples, scored), lr=1.0, config=rate, where="step 1")
+        found.append((len(batches), weights(policy), figures))
+    assert found[0][0] < found[1][0]
+    assert largest_difference(found[0][1], found[1][1]) < 1e-5
+    assert found[0][2]["reverse_kl"] == pytest.approx(found[1][2]["reverse_kl"], abs=1e-5)
+
+
+def test_a_student_approaches_its_teacher(accelerator: Any, new_policy: Callable[..., Any], tmp_path: Any) -> None:
+    """One token a completion, so that the exact KL is at hand: torch's own, over the whole vocabulary."""
+    from r1cli.train.model import load_policy
+    from tests.tiny import tiny_model
+
+    teacher = frozen(load_policy(str(tiny_model(tmp_path / "teacher", seed=7))))
+    student = new_policy()
+    generator = torch.Generator().manual_seed(0)
+    config = OnPolicyConfig(
+        steps=40, prompts_per_step=8, microbatch_tokens=4096, seed=0, pad_id=PAD, optimiser=OptimiserConfig(lr=1e-2, max_grad_norm=1.0)
+    )
+    prompts = [Row({"id": i, "prompt": str(i)}) for i in range(8)]
+
+    def ids_of(rows: list[Row]) -> torch.Tensor:
+        return torch.tensor([[10 + row["id"], 20, 30] for row in rows])
+
+    @torch.no_grad()
+    def logprobs(policy: Any, rows: list[Row]) -> torch.Tensor:
+        return policy.model(input_ids=ids_of(rows)).logits[:, -1].log_softmax(-1)
+
+    def exact() -> float:
+        kl = torch.nn.functional.kl_div(logprobs(teacher, prompts), logprobs(student, prompts), log_target=True, reduction="batchmean")
+        return float(kl)
+
+    def sample(rows: list[Row], step: int) -> list[Sample]:
+        own = logprobs(student, rows)
+        drawn = torch.multinomial(own.exp(), 16, replacement=True, generator=generator)
+        groups = zip(ids_of(rows).tolist(), drawn.tolist(), strict=True)
+        return [
+            Sample(16 * n + k, prompt, [token], sampler_logprobs=[float(own[n, token])])
+            for n, (prompt, tokens) in enumerate(groups)
+            for k, token in enumerate(tokens)
+        ]
+
+    records: list[dict[str, Any]] = []
+    saved: list[int] = []
+    before = exact()
+    train_on_policy(
+        accelerator,
+        student,
+        teacher,
+        build_optimiser(student.parameters(), config.optimiser),
+        config,
+        prompts=prompts,
+        hooks=OnPolicyHooks(sample, lambda: None, records.append, saved.append),
+    )
+    assert records[0]["reverse_kl"] == pytest.approx(before, rel=0.2)  # the estimate is the exact KL, within its noise
+    assert exact() < 0.5 * before
+    assert saved == [40] and [record["step"] for record in records] == list(range(1, 41))
+    assert all("loss" not in record for record in records)
