@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.state import DistributedType, PartialState
 from torch import Tensor, nn
 from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
 
-from r1cli.train import attention, cpu_layers
+from r1cli.train import attention, cpu_layers, logprobs
 from r1cli.train.attention import SegmentAttention
 from r1cli.train.batches import collate, dense_mask, group_rows
 from r1cli.train.compute_copy import ComputeCopy
 from r1cli.train.cpu_layers import PiecewiseLinear, RootMeanSquareNorm
+from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.segments import PADDING, PREFIX, Segments
 from r1cli.train.update import forward
-from tests.train.toy import PAD, group_samples
+from tests.train.toy import PAD, group_samples, largest_difference, weights
 
 ROUGH = {torch.float32: 2e-6, torch.bfloat16: 1e-2}
 
@@ -109,13 +109,24 @@ def test_gradients_add_up_in_float32_and_are_no_rougher_than_torch_s_own(new_pol
     assert all("copy" not in name for name in policy.state_dict())
 
 
-def test_the_copy_follows_the_weights(new_policy: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("mover", ["fused AdamW", "SGD", "in place", "loaded"])
+def test_the_copy_follows_the_weights(new_policy: Callable[..., Any], mover: str) -> None:
     policy = new_policy()
     copied = ComputeCopy(policy.model, torch.bfloat16)
-    with torch.no_grad():
-        policy.model.get_output_embeddings().weight.mul_(2)
-    changed = copied.fresh().get_output_embeddings().weight
-    assert torch.equal(changed, policy.model.get_output_embeddings().weight.bfloat16())
+    before = weights(copied.fresh())
+    if mover == "in place":
+        with torch.no_grad():
+            policy.model.get_output_embeddings().weight.mul_(2)
+    elif mover == "loaded":
+        policy.load_state_dict({name: value * 3 for name, value in policy.state_dict().items()})
+    else:
+        rule = build_optimiser(policy.parameters(), OptimiserConfig(lr=0.5)) if "Adam" in mover else torch.optim.SGD(policy.parameters())
+        for weight in policy.parameters():
+            weight.grad = torch.full_like(weight, 9.0)
+        rule.step()
+    after = weights(copied.fresh())
+    assert largest_difference(before, after) > 1e-3
+    assert all(torch.equal(after[name], weight.bfloat16()) for name, weight in policy.model.named_parameters())
 
 
 def test_gradient_checkpointing_recomputes_with_the_copy(new_policy: Callable[..., Any]) -> None:
@@ -135,7 +146,7 @@ def test_several_processes_compute_under_autocast(new_policy: Callable[..., Any]
     batch = collate(group_rows(group_samples(groups=2, size=3)), PAD)
     exact, policy = new_policy(), new_policy()
     forward(exact, batch)[0].sum().backward()
-    monkeypatch.setattr(PartialState(), "distributed_type", DistributedType.MULTI_CPU)
+    monkeypatch.setattr(logprobs, "_alone", lambda: False)
     touched: list[Tensor] = []
     for weight in policy.parameters():
         weight.register_post_accumulate_grad_hook(touched.append)
