@@ -28,7 +28,7 @@ test: setup      ## all tests
 check: lint test ## what must hold before a change lands: lint, types, tests
 
 lint: setup      ## ruff and mypy
-	@$(IN_VENV) ruff check && mypy
+	@$(IN_VENV) ruff check && ruff format --check --quiet && mypy
 
 bench: setup     ## speed of start-up, scoring and sampling on this machine (MODEL=folder)
 	@$(IN_VENV) python bench/speed.py $(MODEL)

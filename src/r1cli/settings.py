@@ -42,7 +42,7 @@ PlainFlag = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleSettings(InputSettings, RowOutputSettings, ModelSettings, EngineSettings, SamplingSettings, RunSettings):
+class SampleSettings(InputSettings, RowOutputSettings, ModelSettings, EngineSettings, SamplingSettings, RewardSettings, RunSettings):
     """r1 sample"""
 
     resume: Annotated[bool, Flag("keep the whole rows of the output file and draw only what is missing", OUTPUT)] = False
@@ -65,12 +65,8 @@ class SampleSettings(InputSettings, RowOutputSettings, ModelSettings, EngineSett
     ] = None
     max: Annotated[int | None, Flag("most completions a prompt with --until (default: 64)", SAMPLING, min=1)] = None
     rewards: Annotated[
-        str | None, Flag("score the rows on the way (default with --until: accuracy; see `r1 rewards`)", REWARDS, metavar="NAME[=W],...")
-    ] = None
-    reward_workers: Annotated[int, Flag("reward processes; 0 is one per core", REWARDS, min=0)] = 0
-    reward_timeout: Annotated[float, Flag("seconds a row may take before its reward is 0 and counted as a timeout", REWARDS, min=0.01)] = (
-        5.0
-    )
+        str, Flag("score the rows on the way (default: none; with --until: accuracy; see `r1 rewards`)", REWARDS, metavar="NAME[=W],...")
+    ] = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,3 +157,22 @@ def test_several_processes_compute_under_autocast(new_policy: Callable[..., Any]
     assert len(touched) == len(list(policy.parameters()))
     together = [torch.cat([p.grad.flatten() for p in each.parameters()]) for each in (policy, exact)]
     assert distance(*together) < 0.1
+
+
+def test_the_optimizer_of_another_model_does_not_reach_the_copy(new_policy: Callable[..., Any]) -> None:
+    policy, other = new_policy(), new_policy()
+    copied = ComputeCopy(policy.model, torch.bfloat16)
+    for parameter in other.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    build_optimiser(other.parameters(), OptimiserConfig(lr=0.1)).step()
+    assert not copied.stale
+
+
+def test_a_process_group_of_one_changes_nothing(new_policy: Callable[..., Any], tmp_path: Path) -> None:
+    """vLLM in the process of a trainer starts torch.distributed; the trainer is alone all the same."""
+    policy = new_policy()
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        assert policy._computing(torch.bfloat16) is not policy.model
+    finally:
+        torch.distributed.destroy_process_group()

@@ -212,8 +212,8 @@ def _specs(settings: SampleSettings) -> list[RewardSpec]:
     """The rewards to score with; none when nobody asked."""
     if settings.max is not None and settings.until is None:
         raise R1Error("--max without --until bounds nothing", hint="--until correct=4, or --samples for a fixed number", code=Exit.USAGE)
-    rewards = settings.rewards or ("accuracy" if settings.until is not None else None)
-    return parse_specs(rewards) if rewards is not None else []
+    rewards = settings.rewards or ("accuracy" if settings.until is not None else "")
+    return [] if not rewards else parse_specs(rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
 
 
 def _check_alone(settings: SampleSettings) -> None:
