@@ -20,6 +20,7 @@ from r1cli.settings import GrpoSettings
 from r1cli.shared_settings import Changing
 from r1cli.text.prompts import PromptRenderer
 from r1cli.train.alarms import Memory, look
+from r1cli.train.batches import PACK_LENGTH
 from r1cli.train.grpo import train_grpo
 from r1cli.train.grpo_config import GrpoConfig, Prompts
 from r1cli.train.model import load_tokenizer
@@ -55,7 +56,7 @@ def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages,
     """Load policy, sampler and scorer, and run the loop."""
     console = context.console
     training = Training(settings, context, folder=folder, temperature=settings.temperature, reference=settings.beta > 0)
-    config = grpo_config(settings, training.pad_id)
+    config = grpo_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
     limit = dataclasses.replace(settings, max_completion_length=config.max_completion_length[0][1])
     with (
         open_sampler(limit, context, model=folder, logprobs=True) as sampler,
@@ -194,13 +195,14 @@ def resumed(training: Training, config: GrpoConfig) -> Progress:
     return progress or Progress(training.start_step, {0: training.start_step * config.prompts_per_step // config.epochs_per_rollout})
 
 
-def grpo_config(settings: GrpoSettings, pad_id: int) -> GrpoConfig:
+def grpo_config(settings: GrpoSettings, pad_id: int, pack_length: int) -> GrpoConfig:
     """The algorithm's part of the settings."""
-    own = {"pad_id", "optimiser", "clip_high", "max_completion_length"}
+    own = {"pad_id", "pack_length", "optimiser", "clip_high", "max_completion_length"}
     names = [name for name in GrpoConfig.__dataclass_fields__ if name not in own]
     return GrpoConfig(
         **{name: getattr(settings, name) for name in names},
         pad_id=pad_id,
+        pack_length=pack_length,
         optimiser=optimiser_config(settings),
         clip_high=settings.clip_low if settings.clip_high is None else settings.clip_high,
         max_completion_length=Changing(settings.max_completion_length).switches(),

@@ -14,7 +14,7 @@ from r1cli.report.console import Progress
 from r1cli.row import Row, seed_of
 from r1cli.settings import DistillSettings
 from r1cli.text.prompts import PromptRenderer
-from r1cli.train.batches import Sample
+from r1cli.train.batches import PACK_LENGTH, Sample
 from r1cli.train.model import frozen, load_policy, load_tokenizer
 from r1cli.train.on_policy import OnPolicyConfig, OnPolicyHooks, train_on_policy
 
@@ -25,7 +25,7 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
     check_tokens(folder, teacher_folder, trust_remote_code=settings.trust_remote_code)
     training = Training(settings, context, folder=folder, temperature=settings.temperature)
     teacher = frozen(load_policy(teacher_folder, temperature=settings.temperature, trust_remote_code=settings.trust_remote_code))
-    config = on_policy_config(settings, training.pad_id)
+    config = on_policy_config(settings, training.pad_id, teacher.row_length(training.row_length(PACK_LENGTH)))
     last: dict[str, Any] = {}
     with (
         open_sampler(settings, context, model=folder, logprobs=True) as sampler,
@@ -82,10 +82,12 @@ def check_tokens(student: str, teacher: str, *, trust_remote_code: bool = False)
         )
 
 
-def on_policy_config(settings: DistillSettings, pad_id: int) -> OnPolicyConfig:
+def on_policy_config(settings: DistillSettings, pad_id: int, pack_length: int) -> OnPolicyConfig:
     """The algorithm's part of the settings."""
-    names = [name for name in OnPolicyConfig.__dataclass_fields__ if name not in ("pad_id", "optimiser")]
-    return OnPolicyConfig(**{name: getattr(settings, name) for name in names}, pad_id=pad_id, optimiser=optimiser_config(settings))
+    names = [name for name in OnPolicyConfig.__dataclass_fields__ if name not in ("pad_id", "pack_length", "optimiser")]
+    return OnPolicyConfig(
+        **{name: getattr(settings, name) for name in names}, pad_id=pad_id, pack_length=pack_length, optimiser=optimiser_config(settings)
+    )
 
 
 def _fitting(prompts: list[Row], sampler: Sampler, context: Context) -> list[Row]:

@@ -15,7 +15,7 @@ from r1cli.text.conversation import turns
 from r1cli.text.prompts import PromptRenderer
 from r1cli.train.batches import Sample
 from r1cli.train.model import load_tokenizer
-from r1cli.train.sft import SftConfig, train_sft
+from r1cli.train.sft import PACK_LENGTH, SftConfig, train_sft
 
 
 def train(
@@ -26,7 +26,7 @@ def train(
     training = Training(settings, context, folder=folder, directory=directory)
     lessons, too_long = tokenised(rows, settings, training.tokenizer, training.end_id)
     _warn_too_long(context, too_long, settings.max_length)
-    config = sft_config(settings, training.pad_id)
+    config = sft_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
     total = config.steps(len(lessons))
     last: dict[str, Any] = {}
     with console.progress(total, "steps", context.command) as progress:
@@ -62,7 +62,7 @@ def train(
     )
 
 
-def sft_config(settings: Any, pad_id: int) -> SftConfig:
+def sft_config(settings: Any, pad_id: int, pack_length: int = PACK_LENGTH) -> SftConfig:
     return SftConfig(
         epochs=settings.epochs,
         batch_rows=settings.batch_rows,
@@ -71,6 +71,7 @@ def sft_config(settings: Any, pad_id: int) -> SftConfig:
         pad_id=pad_id,
         optimiser=optimiser_config(settings),
         save_every=settings.save_every,
+        pack_length=pack_length,
     )
 
 

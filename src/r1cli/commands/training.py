@@ -63,6 +63,10 @@ class Training:
         """Fills rows up to the same length; never attended to and never in a loss, so any id does."""
         return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_id
 
+    def row_length(self, wanted: int) -> int:
+        """Positions of a row that several sequences may share (`Policy.row_length`)."""
+        return self.accelerator.unwrap_model(self.policy).row_length(wanted)
+
     def _open_run(self) -> RunDir | None:
         if not self.accelerator.is_main_process:
             return None

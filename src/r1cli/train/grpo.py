@@ -169,7 +169,7 @@ def one_update(
 
 def cut(chosen: list[Sample], tokens: int, config: GrpoConfig) -> list[MicroBatch]:
     """Micro-batches of at most `tokens` positions; the completions of a prompt share its computation where they are in one row."""
-    return micro_batches(group_rows(chosen), tokens, config.pad_id)
+    return micro_batches(group_rows(chosen, config.pack_length), tokens, config.pad_id)
 
 
 def token_means(figures: dict[str, float]) -> dict[str, float]:

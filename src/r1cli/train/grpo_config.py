@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from r1cli.row import Row
+from r1cli.train.batches import PACK_LENGTH
 from r1cli.train.optimiser import OptimiserConfig
 
 Switches = tuple[tuple[int, int], ...]  # (from this step on, value), the first from 0
@@ -50,6 +51,7 @@ class GrpoConfig:
     max_refills: int = 10
     rollout_lag: int = 0
     save_every: int = 0
+    pack_length: int = PACK_LENGTH
 
     def parts(self, step: int) -> int:
         """How many steps' worth of prompts the rollout that begins at `step` draws: fewer at the end of the run."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from r1cli.train.attention import NAME
+from r1cli.train.attention import NAME, supported
 from r1cli.train.batches import dense_mask
 from r1cli.train.compute_copy import ComputeCopy
 from r1cli.train.segments import Segments
@@ -52,6 +52,13 @@ class Policy(nn.Module):
         own_scale = (getattr(model.config, "logit_scale", None) or 1.0) / (getattr(model.config, "logits_scaling", None) or 1.0)
         softcap = getattr(model.config, "final_logit_softcapping", None) or 0.0
         self.shape = HeadShape(scale=own_scale / temperature, softcap=softcap, chunk=chunk)
+
+    def row_length(self, wanted: int) -> int:
+        """Positions of a row that several sequences may share: `wanted`, or 0 (a row for each) where that would change the result.
+
+        A mask alone keeps the sequences of a row apart. Layers with a window of their own, convolutions and recurrent layers look past it.
+        """
+        return wanted if supported(self.model.config) else 0
 
     def forward(
         self, input_ids_BT: Tensor, position_ids_BT: Tensor, marks_BT: Tensor, source_N: Tensor, target_N: Tensor

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from r1cli.errors import Exit, R1Error
 from r1cli.row import Row
-from r1cli.train.batches import MicroBatch, Sample, group_rows, micro_batches
+from r1cli.train.batches import PACK_LENGTH, MicroBatch, Sample, group_rows, micro_batches
 from r1cli.train.distil_loss import reverse_kl_loss
 from r1cli.train.importance import importance_weights
 from r1cli.train.optimiser import OptimiserConfig, learning_rate
@@ -35,6 +35,7 @@ class OnPolicyConfig:
     optimiser: OptimiserConfig
     importance_cap: float = 2.0
     save_every: int = 0
+    pack_length: int = PACK_LENGTH
 
 
 @dataclass(slots=True)
@@ -78,7 +79,7 @@ def train_on_policy(
         taken = step_rows(len(prompts), step, config.prompts_per_step, config.seed)
         samples = hooks.sample([prompts[i] for i in taken[accelerator.process_index :: accelerator.num_processes]], step)
         sampled = time.perf_counter()
-        batches = micro_batches(group_rows(samples), config.microbatch_tokens, config.pad_id)
+        batches = micro_batches(group_rows(samples, config.pack_length), config.microbatch_tokens, config.pad_id)
         teacher_logprobs = measure(accelerator, teacher, batches)
         own = [len(samples), sum(len(sample.completion_ids) for sample in samples)]
         count, tokens = accelerator.reduce(torch.tensor(own, device=accelerator.device), "sum").tolist()

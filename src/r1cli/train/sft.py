@@ -19,6 +19,8 @@ from r1cli.train.optimiser import OptimiserConfig, learning_rate
 from r1cli.train.order import step_rows
 from r1cli.train.update import update
 
+PACK_LENGTH = 1024  # positions
+
 Log = Callable[[dict[str, Any]], None]
 Save = Callable[[int], None]
 
@@ -34,7 +36,7 @@ class SftConfig:
     pad_id: int
     optimiser: OptimiserConfig
     save_every: int = 0
-    pack_length: int = 1024
+    pack_length: int = PACK_LENGTH
 
     def steps(self, rows: int) -> int:
         return max(1, math.ceil(rows * self.epochs / self.batch_rows))
