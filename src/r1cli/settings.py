@@ -155,6 +155,8 @@ class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSetting
     batch_rows: Annotated[int, Flag("rows a step, over all processes", TRAINING, min=1)] = 128
     max_length: Annotated[int, Flag("longest row in tokens; longer ones are left out and counted", TRAINING, min=1)] = 32768
     template: Annotated[str, Flag("how prompt + completion rows become text: chat, boxed, r1-zero, raw, or a file", TRAINING)] = "chat"
+    held_out: Annotated[str | None, Flag("SFT rows that are never trained on, whose loss is measured", TRAINING, metavar="FILE")] = None
+    held_out_every: Annotated[int, Flag("steps between measurements of --held-out; 0 is only after the last", TRAINING, min=0)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,6 +84,25 @@ def test_sft_leaves_out_long_rows_and_says_so(r1: Run, tiny: Path) -> None:
     assert "12 rows" in done.stderr
 
 
+def test_sft_measures_rows_it_never_trains_on(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "held.jsonl").write_text("".join(LESSONS.splitlines(keepends=True)[:3]))
+    train = "".join(LESSONS.splitlines(keepends=True)[3:])
+    words = ["sft", "--model", str(tiny), "--lr", "1e-2", "--epochs", "8", "--batch-rows", "9", "--dtype", "float32", "-o", "run"]
+    done = r1(*words, "--held-out", "held.jsonl", "--held-out-every", "4", "-", stdin=train)
+    assert done.returncode == 0, done.stderr
+    measured = {record["step"]: record["held_out_loss"] for record in records(tmp_path / "run") if "held_out_loss" in record}
+    assert list(measured) == [4, 8]
+    assert measured[8] < measured[4]
+    assert f"held out {measured[8]:.4f}" in done.stderr
+
+
+def test_sft_refuses_to_measure_what_it_trains_on(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "held.jsonl").write_text("".join(LESSONS.splitlines(keepends=True)[:3]))
+    done = r1("sft", "--model", str(tiny), "-o", "run", "--held-out", "held.jsonl", "-", stdin=LESSONS)
+    assert_error(done, 2, "held.jsonl:1: row `1+1` of --held-out is also trained on (3 of 3 are)", "--validation")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -19,13 +19,22 @@ from r1cli.train.sft import PACK_LENGTH, SftConfig, train_sft
 
 
 def train(
-    settings: Any, context: Context, folder: str, rows: Sequence[Row], reader: RowReader, started: float, directory: RunDir | None = None
+    settings: Any,
+    context: Context,
+    folder: str,
+    rows: Sequence[Row],
+    reader: RowReader,
+    started: float,
+    directory: RunDir | None = None,
+    held_out: Sequence[Row] = (),
 ) -> None:
     """Tokenise, train and save; `settings` is those of sft or distill, `directory` the run's when it is open already."""
     console = context.console
     training = Training(settings, context, folder=folder, directory=directory)
     lessons, too_long = tokenised(rows, settings, training.tokenizer, training.end_id)
     _warn_too_long(context, too_long, settings.max_length)
+    measured, too_long_held_out = tokenised(held_out, settings, training.tokenizer, training.end_id) if held_out else ([], [])
+    _warn_too_long(context, too_long_held_out, settings.max_length)
     config = sft_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
     total = config.steps(len(lessons))
     last: dict[str, Any] = {}
@@ -36,7 +45,8 @@ def train(
         def log(record: dict[str, Any]) -> None:
             training.log(record)
             last.update(record)
-            progress.set(f"loss {record['loss']:.4f}, {record['tokens_per_second']:,.0f} tok/s")
+            held = f" (held out {last['held_out_loss']:.4f})" if "held_out_loss" in last else ""
+            progress.set(f"loss {record['loss']:.4f}{held}, {record['tokens_per_second']:,.0f} tok/s")
             progress.advance()
 
         train_sft(
@@ -47,12 +57,14 @@ def train(
             rows=lessons,
             log=log,
             save=lambda step: training.save(step, total),
+            held_out=[sample for row in measured for sample in row],
             start_step=training.start_step,
         )
     counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": len(too_long), "bad": reader.bad, "steps": total}
     inputs = [finish.describe_source(source) for source in reader.sources]
     training.finish(started=started, inputs=inputs, counts=counts, peak_memory_gib=round(peak_memory_gib(), 2))
     figures = f", last loss {last['loss']:.4f}" if last else ""
+    figures += f", held out {last['held_out_loss']:.4f}" if "held_out_loss" in last else ""
     console.summary(
         [
             f"{context.command}: {len(lessons)} rows, {total} steps{figures}, {spent(started)}",
@@ -72,6 +84,7 @@ def sft_config(settings: Any, pad_id: int, pack_length: int = PACK_LENGTH) -> Sf
         optimiser=optimiser_config(settings),
         save_every=settings.save_every,
         pack_length=pack_length,
+        held_out_every=getattr(settings, "held_out_every", 0),
     )
 
 

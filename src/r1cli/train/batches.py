@@ -42,6 +42,11 @@ class Sample:
     truncated: bool = False
     key: tuple[int, int] = (0, 0)
 
+    @property
+    def trained_tokens(self) -> int:
+        """Completion tokens that count."""
+        return len(self.completion_ids) if self.trained is None else sum(self.trained)
+
 
 @dataclass(slots=True)
 class RowLayout:

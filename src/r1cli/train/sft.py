@@ -7,7 +7,7 @@ line without seeing each other (`batches.packed_rows`). Only completion tokens c
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from r1cli.errors import R1Error
 from r1cli.train.batches import MicroBatch, Sample, micro_batches, packed_rows
 from r1cli.train.optimiser import OptimiserConfig, learning_rate
 from r1cli.train.order import step_rows
-from r1cli.train.update import update
+from r1cli.train.update import measure, update
 
 PACK_LENGTH = 1024  # positions
 
@@ -27,7 +27,10 @@ Save = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class SftConfig:
-    """epochs: passes over the rows. batch_rows: rows a step, over all processes. pack_length: positions of a packed line."""
+    """epochs: passes over the rows. batch_rows: rows a step, over all processes. pack_length: positions of a packed line.
+
+    held_out_every: steps between measurements of the held-out loss; 0 is only after the last.
+    """
 
     epochs: float
     batch_rows: int
@@ -36,6 +39,7 @@ class SftConfig:
     pad_id: int
     optimiser: OptimiserConfig
     save_every: int = 0
+    held_out_every: int = 0
     pack_length: int = PACK_LENGTH
 
     def steps(self, rows: int) -> int:
@@ -51,9 +55,12 @@ def train_sft(
     rows: Sequence[Sequence[Sample]],
     log: Log,
     save: Save,
+    held_out: Sequence[Sample] = (),
     start_step: int = 0,
 ) -> None:
     """Train on rows of samples (a chat of several assistant turns is one row of several samples).
+
+    held_out: samples that are never trained on; their loss is in the records as `held_out_loss`.
 
     log(record) gets one record a step, on every process with the same figures; save(step) is called after `step` steps when a checkpoint
     is due, and after the last one.
@@ -65,7 +72,7 @@ def train_sft(
     for step in range(start_step, total):
         started = time.perf_counter()
         taken = step_rows(len(rows), step, batch_rows, config.seed)
-        tokens = sum(_trained_tokens(rows[i]) for i in taken)
+        tokens = sum(sample.trained_tokens for i in taken for sample in rows[i])
         mine = [sample for i in taken[accelerator.process_index :: accelerator.num_processes] for sample in rows[i]]
         weight = 1.0 / tokens
         if not mine:  # more processes than rows: take part in the collectives with a sample that weighs nothing
@@ -79,6 +86,8 @@ def train_sft(
         figures = update(accelerator, policy, optimizer, batches, loss_of, lr=lr, config=config.optimiser, where=f"step {step + 1}")
         seconds = time.perf_counter() - started
         positions = sum(len(s.prompt_ids) + len(s.completion_ids) for i in taken for s in rows[i])
+        if held_out and (step + 1 == total or (config.held_out_every and (step + 1) % config.held_out_every == 0)):
+            figures["held_out_loss"] = mean_loss(accelerator, policy, held_out, config)
         log(
             {
                 "step": step + 1,
@@ -94,5 +103,12 @@ def train_sft(
             save(step + 1)
 
 
-def _trained_tokens(row: Sequence[Sample]) -> int:
-    return sum(len(s.completion_ids) if s.trained is None else sum(s.trained) for s in row)
+def mean_loss(accelerator: Any, policy: Any, samples: Sequence[Sample], config: SftConfig) -> float:
+    """Mean negative log-likelihood in nats over all tokens that count; every process computes a share of the samples."""
+    numbered = [replace(sample, index=number) for number, sample in enumerate(samples)]
+    mine = numbered[accelerator.process_index :: accelerator.num_processes]
+    batches = micro_batches(packed_rows(mine or numbered[:1], config.pack_length), config.microbatch_tokens, config.pad_id)
+    found = measure(accelerator, policy, batches)
+    total = -sum(float(found[sample.index].double().sum()) for sample in mine)
+    summed = accelerator.reduce(torch.tensor(total, dtype=torch.float64, device=accelerator.device), "sum").item()
+    return summed / sum(sample.trained_tokens for sample in samples)

@@ -126,7 +126,7 @@ def update(
 
 @torch.no_grad()
 def measure(accelerator: Any, policy: Any, batches: Sequence[MicroBatch]) -> dict[int, Tensor]:
-    """Log-probabilities of every sample under a policy, without gradient: {sample index: [its completion tokens] on the CPU}."""
+    """Log-probabilities of every sample under a policy, without gradient: {sample index: [its tokens that count] on the CPU}."""
     policy.eval()
     found: dict[int, Tensor] = {}
     passes = _most(accelerator, len(batches))
@@ -134,7 +134,7 @@ def measure(accelerator: Any, policy: Any, batches: Sequence[MicroBatch]) -> dic
         batch = batches[min(number, len(batches) - 1)].to(accelerator.device)
         with accelerator.autocast():
             logprobs_N, _ = forward(policy, batch)
-        lengths = [len(sample.completion_ids) for sample in batch.samples]
+        lengths = [sample.trained_tokens for sample in batch.samples]
         for sample, values in zip(batch.samples, logprobs_N.cpu().split(lengths), strict=True):
             found[sample.index] = values
     return found
