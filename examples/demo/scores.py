@@ -24,11 +24,14 @@ STAGES = {
     "student": "5 student, distilled",
 }
 
+FILES = {"rejection-sft": ("kept.jsonl", "rejection-sft.jsonl")}  # sampled and mixed for the stage, outside its run directory
+
 
 def seconds_of(folder: Path, model: str) -> float:
-    """Seconds of every attempt at the stage, from its run directory; 0 for a model no stage made."""
-    manifest = folder / "stages" / model / "manifest.json"
-    return json.loads(manifest.read_text())["seconds"] if manifest.is_file() else 0.0
+    """Seconds of the stage and of the files made for it, from their manifests; 0 for a model no stage made."""
+    manifests = [folder / "stages" / model / "manifest.json"]
+    manifests += [folder / "data" / f"{name}.manifest.json" for name in FILES.get(model, ())]
+    return round(sum(json.loads(manifest.read_text())["seconds"] for manifest in manifests if manifest.is_file()), 1)
 
 
 def scores(folder: Path) -> list[dict[str, Any]]:
@@ -68,7 +71,7 @@ def show(table: list[dict[str, Any]]) -> None:
             f"{entry['mean_tokens']:.0f}",
             f"{entry['seconds']:.0f}",
         )
-    Console(file=sys.stdout, width=120 if not sys.stdout.isatty() else None).print(shown)
+    Console(file=sys.stdout, width=132 if not sys.stdout.isatty() else None).print(shown)
 
 
 if __name__ == "__main__":
