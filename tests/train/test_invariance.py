@@ -143,13 +143,12 @@ def test_an_sft_row_weighs_the_same_packed_and_alone(accelerator: Any, new_polic
     assert all(largest_difference(ends[0], end) < 2e-6 for end in ends[1:])
 
 
-def test_bnpo_is_the_mean_over_its_micro_batches(accelerator: Any, new_policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bnpo_is_the_mean_over_its_micro_batches(accelerator: Any, new_policy: Callable[..., Any]) -> None:
     """Four copies of one completion: the mean of four equal means is the mean."""
     loud = next(s for s in group_samples(groups=1, size=4) if s.advantage and not s.truncated)
     copies = [dataclasses.replace(loud, index=index) for index in range(4)]
-    monkeypatch.setattr(grpo, "group_rows", lambda chosen: group_rows(chosen, 1))
-    whole = one_step(accelerator, new_policy, grpo_config(loss="bnpo"), copies)
-    cut = one_step(accelerator, new_policy, grpo_config(loss="bnpo", microbatch_tokens=1), copies)
+    whole = one_step(accelerator, new_policy, grpo_config(loss="bnpo", pack_length=1), copies)
+    cut = one_step(accelerator, new_policy, grpo_config(loss="bnpo", pack_length=1, microbatch_tokens=1), copies)
     assert largest_difference(whole, cut) < 2e-6
 
 
