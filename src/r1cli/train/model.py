@@ -24,12 +24,15 @@ def accelerator_for(dtype: str) -> Accelerator:
 
 
 def keep_freed_memory() -> None:
-    """Let malloc (glibc) reuse large blocks instead of giving them back: a tenth of a CPU step would go into pages asked for again."""
+    """Let malloc (glibc) reuse blocks of up to 32 MiB instead of giving them back: their pages would be asked for again in every step.
+
+    Larger ones go back at once: kept, they leave holes that no other block fits, and a run grows from step to step (docs/log.md).
+    """
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_MMAP_THRESHOLD, 2**25)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
