@@ -1,7 +1,7 @@
 """Anything that JSON can hold survives a trip through every command that reads and writes rows, in both formats, in and out."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r1cli.commands import mix, reject
+from r1cli.commands import mix, reject, sample
 from r1cli.config import resolve
 from r1cli.guard import Context
 from r1cli.io.stream import RowWriter, read_rows
@@ -98,6 +98,44 @@ def test_through_reject(tmp_path: Path, rows: list[dict[str, Any]], into: str, o
     assert exact({name: value for name, value in row.items() if name not in scored} for row in found) == exact(
         {name: value for name, value in row.items() if name not in scored} for row in rows
     )
+
+
+class Parrot:
+    """An engine that says the same to everything."""
+
+    name, model, max_model_len = "parrot", "parrot", 4096
+
+    def __init__(self) -> None:
+        from tests.tiny import tiny_tokenizer  # imports torch: only the test that needs it pays for it
+
+        self.tokenizer = tiny_tokenizer()
+
+    def sample(self, requests: Iterable[Any], params: Any) -> Iterator[Any]:
+        from r1cli.engines.protocol import Completion
+
+        return (Completion(request.key, [5, 6], "hello", "stop") for request in requests)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+WRITTEN = {"sample", "completion", "finish_reason", "num_tokens", "model", "seed", "rewards", "reward", "think_prefix"}  # by `r1 sample`
+
+
+@pytest.mark.parametrize(("into", "out"), [("jsonl", "jsonl"), ("parquet", "jsonl"), ("jsonl", "parquet")])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=ROWS)
+def test_rows_survive_sample(
+    rows: list[dict[str, Any]], into: str, out: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r1cli.engines.load.load_engine", lambda *_, **__: Parrot())
+    asked = [{**row, "prompt": "say hello"} for row in rows]
+    write(tmp_path / f"in.{into}", asked)
+    run("sample", sample, {"model": str(tiny), "inputs": [str(tmp_path / f"in.{into}")], "out": str(tmp_path / f"out.{out}")})
+    drawn = list(read_rows([str(tmp_path / f"out.{out}")]))
+    assert all(row["completion"] == "hello" and row["num_tokens"] == 2 for row in drawn)
+    kept = [{name: value for name, value in row.items() if name not in WRITTEN} for row in drawn]
+    assert exact(kept) == exact({name: value for name, value in row.items() if name not in WRITTEN} for row in asked)
 
 
 ODD = [
