@@ -23,7 +23,7 @@ from r1cli.train.alarms import Memory, look
 from r1cli.train.batches import PACK_LENGTH
 from r1cli.train.grpo import train_grpo
 from r1cli.train.grpo_config import GrpoConfig, Prompts
-from r1cli.train.model import load_tokenizer
+from r1cli.train.model import give_back_freed_memory, load_tokenizer
 from r1cli.train.progress import Progress, Rollout
 from r1cli.train.reference import due
 from r1cli.train.rollout import Draw, Hooks
@@ -119,12 +119,17 @@ class Wiring:
         self.last: dict[str, Any] = {}
         self._done = training.start_step
 
+    def _sync(self) -> None:
+        """The trainer's scratch memory goes back before the sampler asks for its own; a machine must have what both hold at once."""
+        give_back_freed_memory()
+        self.sampler.engine.load_weights(self.training.weights())
+
     def hooks(self) -> Hooks:
         training, stopper = self.training, self.stopper
         return Hooks(
             sample=self.sample,
             score=self.scorer.score,
-            sync=lambda: self.sampler.engine.load_weights(training.weights()),
+            sync=self._sync,
             log=self.log,
             save=self.save,
             warn=training.context.console.warn,

@@ -36,6 +36,13 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def give_back_freed_memory() -> None:
+    """Return what malloc (glibc) holds of freed blocks to the system: between the phases of a step the next one has other sizes."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 def load_tokenizer(folder: str, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a model folder."""
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
