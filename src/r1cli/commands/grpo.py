@@ -13,8 +13,8 @@ from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.preflight import check_golds, stop_or_warn, wants_golds
 from r1cli.commands.processes import check_unused, of_process
 from r1cli.commands.staged_scoring import check_stages
-from r1cli.commands.stopping import seconds_of
-from r1cli.errors import Exit, R1Error, nearest
+from r1cli.commands.stopping import check_alarms, seconds_of
+from r1cli.errors import Exit, R1Error
 from r1cli.grpo_settings import ALARMS, GrpoSettings
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
@@ -56,9 +56,7 @@ def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
     seconds_of(settings.time_limit)
     for text in settings.add:
         _file_at(text)
-    for name in filter(None, (settings.stop_on or "").split(",")):
-        if name not in ALARMS:
-            raise R1Error(f"`--stop-on` knows no alarm `{name}`", hint=nearest(name, ALARMS), code=Exit.USAGE)
+    check_alarms(settings.stop_on, ALARMS)
     judge, begun = settings.dynamic_sampling, [spec.name for spec in specs if not spec.start]
     if judge is not None and judge not in begun:
         raise R1Error(

@@ -9,10 +9,10 @@ from r1cli.commands import finish
 from r1cli.commands.lora_flags import following
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.staged_scoring import StagedScorer
-from r1cli.commands.stopping import TIME, Stopper, seconds_of
-from r1cli.commands.training import Training, end_of_turn, optimiser_config, peak_memory_gib, spent
+from r1cli.commands.stopping import Stopper, raised_alarm, seconds_of
+from r1cli.commands.training import Training, end_of_turn, optimiser_config, peak_memory_gib, say_unfinished, spent
 from r1cli.errors import Exit, R1Error
-from r1cli.guard import Context, again
+from r1cli.guard import Context
 from r1cli.io.stream import RowReader
 from r1cli.report.console import Progress as Bar
 from r1cli.rewards.registry import parse_specs
@@ -88,7 +88,7 @@ def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages,
         timeouts = scorer.timeouts
     if progress.step < config.steps:
         stopper.leave()
-        _say_unfinished(context, stopper, progress, config, started)
+        say_unfinished(context, progress.step, config.steps, started)
         return
     counts = {"prompts": sum(len(rows) for _, rows in stages), "bad": sum(reader.bad for reader in readers), "steps": settings.steps}
     inputs = [finish.describe_source(source) for reader in readers for source in reader.sources]
@@ -97,17 +97,6 @@ def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages,
     last = wiring.last
     reward = f", last reward {last['reward']:.3f}, {spent(started)}" if last else " were done"
     console.summary([f"grpo: {settings.steps} steps{reward}", f"written: {settings.out}/final", following(settings)])
-
-
-def _say_unfinished(context: Context, stopper: Stopper, progress: Progress, config: GrpoConfig, started: float) -> None:
-    """The time limit has ended the run."""
-    assert stopper.reason == TIME
-    context.console.summary(
-        [
-            f"grpo: time limit reached after {progress.step} of {config.steps} steps, {spent(started)}",
-            f"next: {again('--resume', without=('--force',))}",
-        ]
-    )
 
 
 class Wiring:
@@ -170,12 +159,7 @@ class Wiring:
         self.bar.set(", ".join([*parts, f"{record['completion_length']:.0f} tokens"]))
         self.bar.advance(step - self._done)
         self._done = step
-        halt = None
-        for alarm in look(record, memory, settings.alarm_steps):
-            console.warn(f"{alarm.name}: {alarm.text}; {alarm.fix}")
-            if alarm.name in (settings.stop_on or "").split(",") and halt is None:
-                halt = R1Error(f"stopped at step {step} by --stop-on {alarm.name}: {alarm.text}", hint=alarm.fix)
-        return halt
+        return raised_alarm(look(record, memory, settings.alarm_steps), settings.stop_on, step, console.warn)
 
     def save(self, progress: Progress) -> None:
         training = self.training

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from r1cli.engines.model_files import end_ids
 from r1cli.engines.precision import resolve_dtype
 from r1cli.errors import Exit, R1Error
-from r1cli.guard import Context
+from r1cli.guard import Context, again
 from r1cli.io.run_dir import RunDir, checkpoint_folder, checkpoints
 from r1cli.row import seed_of
 from r1cli.train.checkpoints import WHOLE, load_state, named_weights, save_model, save_state
@@ -197,6 +197,16 @@ def peak_memory_gib() -> float:
     """Most memory this process has held (resident, GiB)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def say_unfinished(context: Context, done: int, total: int, started: float) -> None:
+    """The time limit has ended the run."""
+    context.console.summary(
+        [
+            f"{context.command}: time limit reached after {done} of {total} steps, {spent(started)}",
+            f"next: {again('--resume', without=('--force',))}",
+        ]
+    )
 
 
 def spent(started: float) -> str:
