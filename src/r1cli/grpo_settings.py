@@ -12,6 +12,7 @@ from r1cli.shared_settings import (
     EngineSettings,
     Flag,
     InputSettings,
+    LoraSettings,
     ModelSettings,
     OptimizerSettings,
     PromptSettings,
@@ -26,7 +27,15 @@ ALARMS = ("constant-reward", "zero-gradient", "clipped", "entropy", "language", 
 
 @dataclass(frozen=True, kw_only=True)
 class GrpoSettings(
-    InputSettings, RunDirSettings, ModelSettings, EngineSettings, PromptSettings, RewardSettings, OptimizerSettings, RunSettings
+    InputSettings,
+    RunDirSettings,
+    ModelSettings,
+    EngineSettings,
+    PromptSettings,
+    RewardSettings,
+    OptimizerSettings,
+    LoraSettings,
+    RunSettings,
 ):
     """r1 grpo"""
 

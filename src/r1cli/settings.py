@@ -21,6 +21,7 @@ from r1cli.shared_settings import (
     EngineSettings,
     Flag,
     InputSettings,
+    LoraSettings,
     ModelSettings,
     OptimizerSettings,
     PromptSettings,
@@ -147,7 +148,7 @@ class MixSettings(RowOutputSettings, RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, RunSettings):
+class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, LoraSettings, RunSettings):
     """r1 sft"""
 
     lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "cosine"

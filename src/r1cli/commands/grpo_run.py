@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from r1cli.commands import finish
+from r1cli.commands.lora_flags import following
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.staged_scoring import StagedScorer
 from r1cli.commands.stopping import TIME, Stopper, seconds_of
@@ -95,8 +96,7 @@ def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages,
     training.finish(started=started, inputs=inputs, counts={**counts, "reward_timeouts": timeouts}, peak_memory_gib=memory)
     last = wiring.last
     reward = f", last reward {last['reward']:.3f}, {spent(started)}" if last else " were done"
-    written, following = f"written: {settings.out}/final", f"next: r1 eval --model {settings.out} problems.jsonl"
-    console.summary([f"grpo: {settings.steps} steps{reward}", written, following])
+    console.summary([f"grpo: {settings.steps} steps{reward}", f"written: {settings.out}/final", following(settings)])
 
 
 def _say_unfinished(context: Context, stopper: Stopper, progress: Progress, config: GrpoConfig, started: float) -> None:

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterator
 
+from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.processes import check_unused, of_process
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
@@ -23,6 +24,7 @@ def run(settings: SftSettings, context: Context) -> None:
     started = time.time()
     context = of_process(context)
     console = context.console
+    check_lora(settings, context)
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=console.info)
     rows = list(_with_answers(reader))

@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from r1cli.train.attention import NAME, supported
 from r1cli.train.batches import dense_mask
 from r1cli.train.compute_copy import ComputeCopy
+from r1cli.train.lora import Lora
 from r1cli.train.segments import Segments
 
 CHUNK = 1024  # tokens; 1,024 x 152k bfloat16 logits are 0.3 GiB
@@ -47,9 +48,10 @@ class Policy(nn.Module):
     It is this module that accelerate wraps, so that gradient hooks of every strategy see one forward call a micro-batch.
     """
 
-    def __init__(self, model: Any, *, temperature: float = 1.0, chunk: int = CHUNK) -> None:
+    def __init__(self, model: Any, *, temperature: float = 1.0, chunk: int = CHUNK, lora: Lora | None = None) -> None:
         super().__init__()
         self.model = model
+        self.lora = lora
         self._copy: ComputeCopy | None = None
         own_scale = (getattr(model.config, "logit_scale", None) or 1.0) / (getattr(model.config, "logits_scaling", None) or 1.0)
         softcap = getattr(model.config, "final_logit_softcapping", None) or 0.0
@@ -81,9 +83,13 @@ class Policy(nn.Module):
             cast = head.weight.detach(), None if (bias := getattr(head, "bias", None)) is None else bias.detach()
         return TokenLogprobs.apply(hidden_NH, own.weight, getattr(own, "bias", None), target_N, self.shape, dtype, cast)
 
+    def computing(self) -> list[Any]:
+        """The model, and its copy in the computation type if there is one."""
+        return [self.model] if self._copy is None else [self.model, self._copy.model]
+
     def _computing(self, dtype: torch.dtype) -> Any:
         """The model whose forward pass is run: a copy in the computation type, where no strategy of accelerate makes one itself."""
-        if dtype == next(self.model.parameters()).dtype or not _alone():
+        if all(weight.dtype == dtype for weight in self.model.parameters()) or not _alone():
             return self.model
         if self._copy is None:
             self._copy = ComputeCopy(self.model, dtype)
