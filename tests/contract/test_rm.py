@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import time
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from tests.contract.conftest import Run, assert_error, command_line, environment
 from tests.contract.test_training import figures, records
+from tests.fake_server import FakeServer, send
 
 FLAGS = ["--dtype", "float32", "--batch-rows", "8", "--lr", "5e-3"]
 WORDS = ["red", "blue", "green", "white", "black", "brown"]
@@ -201,3 +203,63 @@ def test_a_reward_model_is_a_start_for_another(r1: Run, tiny: Path, tmp_path: Pa
     assert second.returncode == 0, second.stderr
     ours, theirs = (load_file(tmp_path / name / "final/model.safetensors") for name in ("first", "second"))
     assert all((ours[name] == theirs[name]).all() for name in theirs)
+
+
+def test_pairs_of_a_judge_flow_into_a_reward_model(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    """DeepSeek-R1's helpful model: `r1 reject --pairs` with a judge, four comparisons with A and B swapped, balanced lengths, `r1 rm`."""
+    rows = [json.loads(line) for line in pairs(0, 24).splitlines()]
+    drawn = [
+        {"id": row["id"], "prompt": row["prompt"], "sample": place, "completion": f"<think>hm</think>{row[side]}", "finish_reason": "stop"}
+        for row in rows
+        for place, side in enumerate(("rejected", "chosen"))
+    ]
+
+    def prefers_yes(handler: BaseHTTPRequestHandler) -> None:
+        question = server.requests[-1][1]["messages"][0]["content"]
+        first = question[question.index("<answer A") : question.index("</answer A")]
+        choice = {"index": 0, "message": {"role": "assistant", "content": "[[A>>B]]" if "yes" in first else "[[B>>A]]"}}
+        send(handler, 200, {"choices": [{**choice, "finish_reason": "stop"}], "usage": {"prompt_tokens": 3, "completion_tokens": 5}})
+
+    with FakeServer(always=prefers_yes) as server:
+        words = [
+            "reject",
+            "--preset",
+            "r1-helpful-rm",
+            "--rewards",
+            "format",
+            "--judge",
+            server.url,
+            "--batch-size",
+            "1",
+            "-o",
+            "pairs.jsonl",
+        ]
+        made = r1(*words, stdin="".join(json.dumps(row) + "\n" for row in drawn))
+        assert made.returncode == 0, made.stderr
+        assert len(server.requests) == 4 * 24
+    kept = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    assert all("yes" in row["chosen"] and row["margin"] == 2.0 for row in kept)
+    lengths = [sum(len(row[side]) for row in kept) for side in ("chosen", "rejected")]
+    assert len(kept) > 12 and abs(lengths[0] - lengths[1]) <= 0.1 * max(lengths)
+    flags = ["--preset", "r1-helpful-rm", *FLAGS, "--epochs", "4"]
+    done = r1("rm", "--model", str(tiny), *flags, "-o", "run", "-", stdin=(tmp_path / "pairs.jsonl").read_text())
+    assert done.returncode == 0, done.stderr
+    assert records(tmp_path / "run")[-1]["accuracy"] == 1.0
+    assert f"rm: {len(kept)} pairs" in done.stderr
+
+
+def test_check_looks_at_preference_rows(r1: Run, tiny: Path) -> None:
+    row = json.loads(pairs(0, 1))
+    rows = [row, {**row, "chosen": row["rejected"], "rejected": row["chosen"]}, {**row, "id": "same", "rejected": row["chosen"]}]
+    text = pairs(1, 9) + "".join(json.dumps(row) + "\n" for row in rows)
+    done = r1("check", "--model", str(tiny), "--json", "-", stdin=text)
+    assert done.returncode == 0, done.stderr
+    found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert {name: finding["level"] for name, finding in found.items()} == {
+        "pairs": "ok", "equal sides": "warn", "contradictions": "warn", "lengths": "ok", "padding": "ok", "length": "ok",
+    }  # fmt: skip
+    assert found["contradictions"]["text"].startswith("2 pairs are there with the sides swapped too")
+    long = "".join(json.dumps({"prompt": f"{n}?", "chosen": "a long reply", "rejected": "short"}) + "\n" for n in range(3))
+    assert "warn lengths: the longer reply is the chosen one in 100% of the pairs" in r1("check", "-", stdin=long).stdout
+    one_sided = r1("check", "-", stdin=labelled(0, 1))
+    assert one_sided.returncode == 1 and "fail labels: 1 completions, 0% labelled 1 (safe)" in one_sided.stdout

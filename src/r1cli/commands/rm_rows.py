@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from r1cli.commands.preflight import OK, WARN, Finding
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.rm_settings import RmSettings
 from r1cli.text.preferences import Judged, Reply
 from r1cli.text.reply import ReplyRenderer
+from r1cli.train.model import load_tokenizer
 from r1cli.train.preference import Example
 from r1cli.train.reward_model import scored_ids
 
@@ -93,13 +95,34 @@ def _text(reply: Reply, settings: RmSettings, tokenizer: Any) -> str:
 
 def _limit(settings: RmSettings, folder: str) -> tuple[int, str]:
     """(most tokens of a sequence, what says so): --max-length, or the model's context when that is shorter."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
-    context = getattr(config, "max_position_embeddings", None)
+    context = _context_length(folder, settings.trust_remote_code)
     if context is not None and context < settings.max_length:
         return context, f"the model's context of {context} tokens"
     return settings.max_length, f"--max-length {settings.max_length} tokens"
+
+
+def _context_length(folder: str, trust_remote_code: bool) -> int | None:
+    from transformers import AutoConfig
+
+    return getattr(AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code), "max_position_embeddings", None)
+
+
+def check_scoring(rows: Sequence[Judged], folder: str, template: str, trust_remote_code: bool) -> list[Finding]:
+    """Findings of `r1 check` about preference rows under a model's template: where the score is read, and lengths against the context."""
+    tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
+    shared = tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token
+    tokenizer = scoring_tokenizer(tokenizer, template, folder)
+    renderer = ReplyRenderer(tokenizer, name=f"`{folder}`")
+    note = "; it ends sequences too, so the score is read at the last other token" if shared else ""
+    found = [Finding("padding", OK, f"the padding token is `{tokenizer.pad_token}`{note}")]
+    lengths = [max(len(renderer.ids(reply.prompt or "", reply.text)) for reply in row.replies) for row in rows]
+    text = f"prompt and completion have {sum(lengths) / len(lengths):.0f} tokens on average, at most {max(lengths)}"
+    context = _context_length(folder, trust_remote_code)
+    over = 0 if context is None else sum(length > context for length in lengths)
+    if over:
+        long = f"{text}; {over} rows are longer than the model's context of {context} and would be left out"
+        return [*found, Finding("length", WARN, long, "shorten them, or take a model with a longer context")]
+    return [*found, Finding("length", OK, text)]
 
 
 def say_left_out(found: Prepared, context: Context, what: str = "") -> None:
