@@ -53,6 +53,8 @@ def test_pairs_become_a_classifier_that_prefers_as_they_do(r1: Run, tiny: Path, 
     assert "held out: 12 pairs about 12 prompts" in done.stderr and "expected calibration error" in done.stderr
     assert_error(r1(*words, stdin=pairs(0, 32)), 2, "`run`", "--resume")
     assert_loads(tmp_path / "run/final", found)
+    report = r1("report", "run", "--json", "-o", "page.html")
+    assert json.loads(report.stdout)["runs"][0]["held_out"] == found
 
 
 def assert_loads(folder: Path, found: dict[str, Any]) -> None:
