@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from r1cli.shared_settings import (
+    INPUT,
     SCHEDULES,
     TRAINING,
     Flag,
@@ -42,6 +43,7 @@ class RmSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings
     margin: Annotated[
         str | None, Flag("field with a number by which the chosen score must be above the rejected one", TRAINING, metavar="FIELD")
     ] = None
+    balance_lengths: Annotated[bool, Flag("leave out pairs until chosen and rejected are equally long on average", INPUT)] = False
     center: Annotated[
         float,
         Flag(

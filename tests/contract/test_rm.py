@@ -142,13 +142,15 @@ def test_what_is_left_out_is_counted_and_said(r1: Run, tiny: Path) -> None:
     long = {"id": "long", "prompt": "a", "chosen": "word " * 200, "rejected": "b"}
     same = {"id": "same", "prompt": "a", "chosen": "b", "rejected": "b"}
     open_ = {"id": "open", "prompt": "a", "chosen": "<think>never", "rejected": "b"}
-    rows = pairs(0, 12) + "".join(json.dumps(row) + "\n" for row in (long, same, open_))
-    words = ["rm", "--model", str(tiny), "-o", "run", "--max-length", "100", "--view", "summary", "--dry-run", "-"]
+    uneven = {"id": "uneven", "prompt": "a", "chosen": "b" + "!" * 60, "rejected": "b"}
+    rows = pairs(0, 12) + "".join(json.dumps(row) + "\n" for row in (long, same, open_, uneven))
+    words = ["rm", "--model", str(tiny), "-o", "run", "--max-length", "100", "--view", "summary", "--balance-lengths", "--dry-run", "-"]
     done = r1(*words, stdin=rows)
     assert done.returncode == 0, done.stderr
     assert "1 rows left out: longer than --max-length 100 tokens (the first: `long`)" in done.stderr
     assert "1 rows left out: both sides are equal (the first: `same`)" in done.stderr
     assert "1 rows left out: a reply has no summary" in done.stderr
+    assert "rows left out: to balance the lengths of chosen and rejected (the first: `uneven`)" in done.stderr
     assert "on 12 pairs" in done.stderr
 
 
@@ -160,6 +162,7 @@ def test_what_is_left_out_is_counted_and_said(r1: Run, tiny: Path) -> None:
         ('{"id": "x", "chosen": "a", "rejected": "b"}\n', [], "stdin:1: row `x` has no `prompt`", "--template raw"),
         (pairs(0, 2) + labelled(0, 2), [], "kinds: 2 pairs and 2 labelled completions (the first: stdin:3 row `c0`)", "two models"),
         (labelled(0, 2).splitlines()[1], [], "labels: 1 completions, 100% labelled 1", "the other label"),
+        (labelled(0, 4), ["--balance-lengths"], "--balance-lengths does nothing for labelled completions", "leave it out"),
         (labelled(0, 4), ["--center", "0.1"], "--center does nothing for labelled completions", "leave it out"),
         (pairs(0, 2), ["--margin", "gap"], "stdin:1: row `p0` has no field `gap`", "--map gap=COLUMN"),
         (pairs(0, 2), ["--held-out-every", "2"], "--held-out-every without --held-out measures nothing", "--held-out FILE"),

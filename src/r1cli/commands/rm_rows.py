@@ -9,6 +9,7 @@ from r1cli.commands.preflight import OK, WARN, Finding
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.rm_settings import RmSettings
+from r1cli.steps.pairs import uneven
 from r1cli.text.preferences import Judged, Reply
 from r1cli.text.reply import ReplyRenderer
 from r1cli.train.model import load_tokenizer
@@ -16,6 +17,7 @@ from r1cli.train.preference import Example
 from r1cli.train.reward_model import scored_ids
 
 RAW = "{% for message in messages %}{{ message['content'] }}{% endfor %}{{ eos_token }}"
+UNBALANCED = "to balance the lengths of chosen and rejected"
 EQUAL, NO_SUMMARY = "both sides are equal", "a reply has no summary: its reasoning does not end, or nothing follows it"
 
 
@@ -28,6 +30,16 @@ class Prepared:
     lengths: list[tuple[int, ...]] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
+
+    def balance(self) -> None:
+        """Leave out pairs until the replies' mean lengths are even."""
+        gone = uneven([(chosen, rejected) for chosen, rejected in self.lengths])
+        for place in sorted(gone):
+            self.leave_out(self.rows[place], UNBALANCED)
+        kept = [place for place in range(len(self.rows)) if place not in gone]
+        self.rows = [self.rows[place] for place in kept]
+        self.examples = [self.examples[place] for place in kept]
+        self.lengths = [self.lengths[place] for place in kept]
 
     def leave_out(self, row: Judged, reason: str) -> None:
         self.left_out[reason] += 1
@@ -60,8 +72,11 @@ def scoring_tokenizer(tokenizer: Any, template: str, folder: str) -> Any:
     return tokenizer
 
 
-def prepared(rows: Sequence[Judged], settings: RmSettings, tokenizer: Any, folder: str) -> Prepared:
-    """Rows as examples. A row is used whole or not at all: nothing is cut. Raises `R1Error` (exit 2) when nothing is left."""
+def prepared(rows: Sequence[Judged], settings: RmSettings, tokenizer: Any, folder: str, *, balance: bool = False) -> Prepared:
+    """Rows as examples. A row is used whole or not at all: nothing is cut. Raises `R1Error` (exit 2) when nothing is left.
+
+    balance: leave out pairs until the mean lengths of chosen and rejected are even (`steps.pairs.uneven`).
+    """
     renderer = ReplyRenderer(tokenizer, name=f"`{folder}`")
     limit, name = _limit(settings, folder)
     found = Prepared()
@@ -80,6 +95,8 @@ def prepared(rows: Sequence[Judged], settings: RmSettings, tokenizer: Any, folde
         found.rows.append(row)
         found.examples.append(Example(tuple(scored_ids(side, tokenizer.pad_token_id) for side in sides), row.target))
         found.lengths.append(tuple(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts))
+    if balance:
+        found.balance()
     if not found.examples:
         reasons = "; ".join(f"{count} left out: {reason}" for reason, count in found.left_out.items())
         raise R1Error(

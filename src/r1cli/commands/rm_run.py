@@ -36,7 +36,7 @@ def train(
 ) -> None:
     """Tokenise, train, measure and save."""
     tokenizer = scoring_tokenizer(load_tokenizer(folder, trust_remote_code=settings.trust_remote_code), settings.template, folder)
-    learnt = prepared(rows, settings, tokenizer, folder)
+    learnt = prepared(rows, settings, tokenizer, folder, balance=settings.balance_lengths)
     say_left_out(learnt, context)
     measured = prepared(held_out, settings, tokenizer, folder) if held_out else Prepared()
     say_left_out(measured, context, "held-out ")
@@ -127,7 +127,7 @@ def _kind(rows: Sequence[Judged]) -> str:
 def plan(settings: RmSettings, context: Context, folder: str, rows: Sequence[Judged]) -> None:
     """What a run would do, without loading weights."""
     tokenizer = scoring_tokenizer(load_tokenizer(folder, trust_remote_code=settings.trust_remote_code), settings.template, folder)
-    learnt = prepared(rows, settings, tokenizer, folder)
+    learnt = prepared(rows, settings, tokenizer, folder, balance=settings.balance_lengths)
     say_left_out(learnt, context)
     count = len(learnt.examples)
     tokens = sum(example.tokens for example in learnt.examples)
