@@ -2,12 +2,14 @@
 
 import math
 import random
+from typing import Any
 
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
-from scipy.stats import mannwhitneyu, pearsonr, rankdata
+from scipy.stats import bootstrap, mannwhitneyu, pearsonr, rankdata
 
 from r1cli.metrics.intervals import wilson
 from r1cli.metrics.reward_quality import (
@@ -40,15 +42,50 @@ def test_ranks_are_scipys(values: list[float]) -> None:
     assert mean_ranks(values) == pytest.approx(list(rankdata(values)))
 
 
-@given(st.lists(st.tuples(st.integers(-5, 5).map(float), st.sampled_from([0.0, 1.0])), min_size=2, max_size=30))
+labelled = st.lists(st.tuples(st.integers(-5, 5).map(float), st.sampled_from([0.0, 1.0])), min_size=2, max_size=30)
+
+
+@given(labelled)
 def test_the_area_under_the_curve_is_mann_whitneys_u(rows: list[tuple[float, float]]) -> None:
     scores, labels = [score for score, _ in rows], [label for _, label in rows]
     good, bad = ([score for score, label in rows if label == wanted] for wanted in (1.0, 0.0))
-    found = area_under_roc(scores, labels)
+    found = area_under_roc(scores, labels, [str(place) for place in range(len(rows))])
     if not good or not bad:
         assert found is None
     else:
-        assert found == pytest.approx(mannwhitneyu(good, bad).statistic / (len(good) * len(bad)))
+        assert found is not None and found.mean == pytest.approx(mannwhitneyu(good, bad).statistic / (len(good) * len(bad)))
+
+
+def area_interval(spread: float, copies: int = 1, clusters: int | None = None) -> tuple[float, float, float]:
+    rng = random.Random(5)
+    rows = [(rng.gauss(spread * (n % 2), 1.0), float(n % 2), str(n if clusters is None else n % clusters)) for n in range(80)] * copies
+    found = area_under_roc(*([row[part] for row in rows] for part in range(3)))  # type: ignore[arg-type]
+    assert found is not None
+    return found.mean, found.low, found.high
+
+
+def test_the_interval_of_the_area_is_that_of_the_bootstrap() -> None:
+    rng = numpy.random.default_rng(0)
+    source = random.Random(5)
+    rows = [(source.gauss(1.0 * (n % 2), 1.0), n % 2) for n in range(80)]
+    good, bad = (numpy.array([score for score, label in rows if label == wanted]) for wanted in (1, 0))
+
+    def area(one: Any, other: Any, axis: int = -1) -> Any:
+        return mannwhitneyu(one, other, axis=axis).statistic / (len(good) * len(bad))
+
+    theirs = bootstrap((good, bad), area, n_resamples=2000, rng=rng, method="percentile").confidence_interval
+    mean, low, high = area_interval(1.0)
+    assert mean == pytest.approx(float(area(good, bad)))
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+
+
+def test_the_same_rows_twice_make_the_area_no_surer() -> None:
+    assert area_interval(1.0, copies=3) == pytest.approx(area_interval(1.0), abs=1e-3)
+
+
+def test_an_area_of_one_is_as_sure_as_the_rarer_label_is_frequent() -> None:
+    found = area_under_roc([1.0, 2.0, 3.0, 9.0], [0.0, 0.0, 0.0, 1.0], list("abcd"))
+    assert found == wilson(1.0, 1)
 
 
 def test_the_correlation_is_scipys_and_nothing_when_nothing_varies() -> None:
