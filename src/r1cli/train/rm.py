@@ -93,7 +93,8 @@ def score(accelerator: Any, model: Any, examples: Sequence[Example], config: RmC
     numbers = range(len(examples))
     mine = list(numbers[accelerator.process_index :: accelerator.num_processes])
     batches = example_batches(examples, mine or [0], config.microbatch_tokens, config.pad_id, shared=config.shared)
-    found = {index: float(values[0]) for index, values in measure(accelerator, model, batches).items() if index // sides in set(mine)}
+    measured = measure(accelerator, model, batches)
+    found = {number * sides + side: float(measured[number * sides + side][0]) for number in mine for side in range(sides)}
     everyone = dict(gather_object(list(found.items()))) if accelerator.num_processes > 1 else found
     return [tuple(everyone[number * sides + side] for side in range(sides)) for number in numbers]
 
