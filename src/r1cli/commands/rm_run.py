@@ -45,12 +45,16 @@ def train(
     config = rm_config(settings, tokenizer.pad_token_id, shared=training.row_length(PACK_LENGTH) > 0)
     total = config.steps(len(learnt.examples))
     last: dict[str, Any] = {}
+    scores: list[Scores] = []
     with Stopper(seconds_of(settings.time_limit), started) as stopper:
-        done = _steps(training, config, learnt.examples, measured.examples, stopper, last)
+        done = _steps(training, config, learnt.examples, measured.examples, stopper, last, scores)
     if done < total:
         say_unfinished(stopper, context, done, total, spent(started))
         return
-    found = _quality(training, config, learnt, measured) if measured.examples else None
+    found = None
+    if measured.examples:
+        final = scores[-1] if scores else score(training.accelerator, training.policy, measured.examples, config)
+        found = _quality(training, final, learnt, measured)
     counts = {"rows": len(rows), "trained_on": len(learnt.examples), "left_out": dict(learnt.left_out), "bad": reader.bad, "steps": total}
     inputs = [finish.describe_source(source) for source in reader.sources]
     training.finish(started=started, inputs=inputs, counts=counts, peak_memory_gib=round(peak_memory_gib(), 2))
@@ -67,9 +71,15 @@ def train(
 
 
 def _steps(
-    training: Training, config: RmConfig, examples: Sequence[Example], held_out: Sequence[Example], stopper: Stopper, last: dict[str, Any]
+    training: Training,
+    config: RmConfig,
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
+    stopper: Stopper,
+    last: dict[str, Any],
+    scores: list[Scores],
 ) -> int:
-    """Train; returns the steps done. last: gets the newest metrics."""
+    """Train; returns the steps done. last: gets the newest metrics; scores: those of the held-out examples, each time."""
     total = config.steps(len(examples))
     with training.context.console.progress(total, "steps", "rm") as progress, training.naming_the_checkpoint():
         progress.advance(training.start_step)
@@ -91,14 +101,14 @@ def _steps(
             log=log,
             save=lambda step: training.save(step, total),
             held_out=held_out,
+            measured=scores.append,
             start_step=training.start_step,
             stopping=lambda seconds: stopper.agreed(training.accelerator, seconds),
         )
 
 
-def _quality(training: Training, config: RmConfig, learnt: Prepared, measured: Prepared) -> dict[str, Any]:
+def _quality(training: Training, scores: Scores, learnt: Prepared, measured: Prepared) -> dict[str, Any]:
     """What the model is worth on held-out rows, beside a rule about lengths learnt from the training rows, also as a file."""
-    scores = score(training.accelerator, training.policy, measured.examples, config)
     rule = learn_rule(_rows(learnt, [(0.0,) * len(lengths) for lengths in learnt.lengths]))  # scores play no part in it
     found = quality(_rows(measured, scores), rule)
     if training.run is not None:
