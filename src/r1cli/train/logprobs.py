@@ -5,9 +5,9 @@ _v a block of it.
 
 A vocabulary of 152k and 32k tokens make 9.3 GiB of bfloat16 logits for one sequence; here a chunk of `chunk` tokens is projected and
 reduced to one log-probability and one entropy a token. The backward pass knows the normalisers, so it takes all tokens and a block of the
-vocabulary at a time: it projects again and turns the logits into their gradient in place, d log p(target) / d logits = [target] - p. That is
-one product with the head more than keeping all logits would take, and two buffers of the size of a chunk at most. An entropy bonus adds
-d entropy / d logits = -p (log p + entropy), and one more buffer.
+vocabulary at a time: it projects again and turns the logits into their gradient in place, d log p(target) / d logits = [target] - p.
+That is one product with the head more than keeping all logits would take, and two buffers of the size of a chunk at most. An entropy
+bonus adds d entropy / d logits = -p (log p + entropy), and one more buffer.
 """
 
 from dataclasses import dataclass
