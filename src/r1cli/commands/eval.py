@@ -13,13 +13,13 @@ from typing import Any
 from r1cli.benchmarks import benchmark as benchmarks
 from r1cli.commands import finish
 from r1cli.commands.evaluation import Tally
+from r1cli.commands.preference import all_rewards, check_unstaged, open_models, rule_rewards
 from r1cli.errors import Exit, R1Error, nearest
 from r1cli.guard import Context
 from r1cli.io import manifest
 from r1cli.io.stream import RowReader, RowWriter, claim_stdout, read_rows
 from r1cli.io.whole import check_new
 from r1cli.report.tables import figure, percent, span, text_table
-from r1cli.rewards.registry import parse_specs
 from r1cli.rewards.reward import RewardSpec
 from r1cli.rewards.scorer import Scorer
 from r1cli.row import Row, require
@@ -34,7 +34,8 @@ def run(settings: EvalSettings, context: Context) -> None:
     started = time.monotonic()
     if settings.benchmark:
         settings = benchmarks.apply(benchmarks.load(settings.benchmark), settings, context.sources)
-    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
+    rules, specs = rule_rewards(settings), all_rewards(settings)
+    check_unstaged(settings)
     floors = [_floor(text, specs) for text in settings.min]
     out = None if settings.out is None else check_new(settings.out, force=settings.force)
     rows = RowWriter(settings.rows or os.devnull, force=settings.force, append=True)
@@ -43,7 +44,11 @@ def run(settings: EvalSettings, context: Context) -> None:
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
 
     tally = Tally(specs)
-    with rows as writer, Scorer(specs, settings.reward_workers, settings.reward_timeout) as scorer:
+    with (
+        rows as writer,
+        open_models(settings, context) as models,
+        Scorer(rules, settings.reward_workers, settings.reward_timeout, models) as scorer,
+    ):
         with context.console.progress(None, "completions", "eval") as progress:
             for row in scorer.score(_completions(settings, reader, context)):
                 writer.write(row)
