@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from r1cli.grpo_settings import GrpoSettings
+from r1cli.rm_settings import RmSettings
 from r1cli.shared_settings import (
     DTYPES,
     INPUT,
@@ -31,6 +32,7 @@ from r1cli.shared_settings import (
     RunSettings,
     SamplingSettings,
     SpeechSettings,
+    StopSettings,
 )
 
 FiltersFlag = Annotated[
@@ -148,7 +150,7 @@ class MixSettings(RowOutputSettings, RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, RunSettings):
+class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, StopSettings, RunSettings):
     """r1 sft"""
 
     lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "cosine"
@@ -259,6 +261,7 @@ COMMANDS: dict[str, Any] = {
     "reject": RejectSettings,
     "mix": MixSettings,
     "sft": SftSettings,
+    "rm": RmSettings,
     "grpo": GrpoSettings,
     "distill": DistillSettings,
     "eval": EvalSettings,

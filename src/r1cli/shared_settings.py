@@ -96,6 +96,15 @@ class RunDirSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StopSettings:
+    """When a training run ends before its last step."""
+
+    time_limit: Annotated[
+        str | None, Flag("save and end before this much time is over: 3h30m, 90m, 600 (seconds)", RUN, metavar="TIME")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSettings:
     """Which model, loaded how."""
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from r1cli.commands import finish
+from r1cli.commands.stopping import Stopper, say_unfinished, seconds_of
 from r1cli.commands.training import Training, end_of_turn, optimiser_config, peak_memory_gib, spent
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
@@ -38,7 +39,8 @@ def train(
     config = sft_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
     total = config.steps(len(lessons))
     last: dict[str, Any] = {}
-    with console.progress(total, "steps", context.command) as progress:
+    limit = seconds_of(getattr(settings, "time_limit", None))
+    with console.progress(total, "steps", context.command) as progress, Stopper(limit, started) as stopper:
         progress.advance(training.start_step)
         progress.restart()
 
@@ -49,7 +51,7 @@ def train(
             progress.set(f"loss {record['loss']:.4f}{held}, {record['tokens_per_second']:,.0f} tok/s")
             progress.advance()
 
-        train_sft(
+        done = train_sft(
             training.accelerator,
             training.policy,
             training.optimizer,
@@ -59,7 +61,11 @@ def train(
             save=lambda step: training.save(step, total),
             held_out=[sample for row in measured for sample in row],
             start_step=training.start_step,
+            stopping=lambda seconds: stopper.agreed(training.accelerator, seconds),
         )
+    if done < total:
+        say_unfinished(stopper, context, done, total, spent(started))
+        return
     counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": len(too_long), "bad": reader.bad, "steps": total}
     inputs = [finish.describe_source(source) for source in reader.sources]
     training.finish(started=started, inputs=inputs, counts=counts, peak_memory_gib=round(peak_memory_gib(), 2))

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 class Training:
     """A model being trained, and the run directory it is written to.
 
+    load: what makes the policy of a folder (`load_policy`). tokenizer: what is saved beside it (the folder's).
     policy, optimizer: prepared by accelerate. start_step: steps that a resumed run has behind it. checkpoint: the folder it goes on from.
     """
 
@@ -41,21 +43,26 @@ class Training:
         temperature: float = 1.0,
         reference: bool = False,
         directory: RunDir | None = None,
+        load: Callable[..., Policy] | None = None,
+        tokenizer: Any = None,
     ) -> None:
         self.settings, self.context = settings, context
         self.dtype = resolve_dtype(settings.dtype)
         self.accelerator = accelerator_for(self.dtype)
         self.run = directory if directory is not None else self._open_run()
-        self.tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
+        self.tokenizer = tokenizer or load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
         self.end_id = end_of_turn(folder, self.tokenizer)
         self.checkpoint = checkpoint = self._resume_from()
-        options = {"temperature": temperature, "trust_remote_code": settings.trust_remote_code}
-        policy = load_policy(str(checkpoint or folder), gradient_checkpointing=settings.gradient_checkpointing, **options)
+        options = {"trust_remote_code": settings.trust_remote_code}
+        load = load or partial(load_policy, temperature=temperature)
+        policy = load(str(checkpoint or folder), gradient_checkpointing=settings.gradient_checkpointing, **options)
         self.optimiser_config = optimiser_config(settings)
         self.policy, self.optimizer = self.accelerator.prepare(policy, build_optimiser(policy.parameters(), self.optimiser_config))
         self.reference: Policy | None = None
         if reference:
-            self.reference = load_policy(folder, **options).requires_grad_(False).eval().to(self.accelerator.device)
+            self.reference = (
+                load_policy(folder, temperature=temperature, **options).requires_grad_(False).eval().to(self.accelerator.device)
+            )
         self.start_step = load_state(self.optimizer, checkpoint, self.reference) if checkpoint else 0
 
     @property

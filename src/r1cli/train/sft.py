@@ -6,7 +6,7 @@ line without seeing each other (`batches.packed_rows`). Only completion tokens c
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,12 +17,10 @@ from r1cli.errors import R1Error
 from r1cli.train.batches import MicroBatch, Sample, micro_batches, packed_rows
 from r1cli.train.optimiser import OptimiserConfig, learning_rate
 from r1cli.train.order import step_rows
+from r1cli.train.steps import Log, Save, Stopping, never, train_steps
 from r1cli.train.update import measure, update
 
 PACK_LENGTH = 1024  # positions
-
-Log = Callable[[dict[str, Any]], None]
-Save = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +55,9 @@ def train_sft(
     save: Save,
     held_out: Sequence[Sample] = (),
     start_step: int = 0,
-) -> None:
-    """Train on rows of samples (a chat of several assistant turns is one row of several samples).
+    stopping: Stopping = never,
+) -> int:
+    """Train on rows of samples (a chat of several assistant turns is one row of several samples); returns the steps done.
 
     held_out: samples that are never trained on; their loss is in the records as `held_out_loss`.
 
@@ -69,7 +68,8 @@ def train_sft(
         raise R1Error("no rows to train on", hint="give SFT rows (messages, or prompt and completion)", code=2)
     total = config.steps(len(rows))
     batch_rows = min(config.batch_rows, len(rows))
-    for step in range(start_step, total):
+
+    def one(step: int) -> dict[str, Any]:
         started = time.perf_counter()
         taken = step_rows(len(rows), step, batch_rows, config.seed)
         tokens = sum(sample.trained_tokens for i in taken for sample in rows[i])
@@ -88,19 +88,17 @@ def train_sft(
         positions = sum(len(s.prompt_ids) + len(s.completion_ids) for i in taken for s in rows[i])
         if held_out and (step + 1 == total or (config.held_out_every and (step + 1) % config.held_out_every == 0)):
             figures["held_out_loss"] = mean_loss(accelerator, policy, held_out, config)
-        log(
-            {
-                "step": step + 1,
-                "steps": total,
-                "epoch": (step + 1) * batch_rows / len(rows),
-                **figures,
-                "tokens": tokens,
-                "seconds": seconds,
-                "tokens_per_second": positions / seconds,
-            }
-        )
-        if step + 1 == total or (config.save_every and (step + 1) % config.save_every == 0):
-            save(step + 1)
+        return {
+            "step": step + 1,
+            "steps": total,
+            "epoch": (step + 1) * batch_rows / len(rows),
+            **figures,
+            "tokens": tokens,
+            "seconds": seconds,
+            "tokens_per_second": positions / seconds,
+        }
+
+    return train_steps(one, start_step=start_step, total=total, save_every=config.save_every, log=log, save=save, stopping=stopping)
 
 
 def mean_loss(accelerator: Any, policy: Any, samples: Sequence[Sample], config: SftConfig) -> float:
