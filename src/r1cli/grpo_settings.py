@@ -5,6 +5,7 @@ from typing import Annotated
 
 from r1cli.shared_settings import (
     INPUT,
+    REWARDS,
     RUN,
     SAMPLING,
     TRAINING,
@@ -15,6 +16,7 @@ from r1cli.shared_settings import (
     LoraSettings,
     ModelSettings,
     OptimizerSettings,
+    PreferenceSettings,
     PromptSettings,
     RewardSettings,
     RunDirSettings,
@@ -33,6 +35,7 @@ class GrpoSettings(
     EngineSettings,
     PromptSettings,
     RewardSettings,
+    PreferenceSettings,
     OptimizerSettings,
     LoraSettings,
     RunSettings,
@@ -94,6 +97,9 @@ class GrpoSettings(
     add: Annotated[list[str], Flag("prompt rows that join the others at a step (repeatable)", INPUT, metavar="FILE@STEP")] = field(
         default_factory=list
     )
+    reward_model_from: Annotated[
+        int, Flag("step from which a --reward-model without an @STEP of its own counts (R1 stage 4: 1300 of 1700)", REWARDS, min=0)
+    ] = 0
     microbatch_tokens: Annotated[
         int,
         Flag("most tokens (padding included) a forward pass holds, halved when memory is out; 0: 8192, on a GPU 65536", TRAINING, min=0),

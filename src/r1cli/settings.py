@@ -25,6 +25,7 @@ from r1cli.shared_settings import (
     LoraSettings,
     ModelSettings,
     OptimizerSettings,
+    PreferenceSettings,
     PromptSettings,
     RewardSettings,
     RowOutputSettings,
@@ -73,7 +74,7 @@ class SampleSettings(InputSettings, RowOutputSettings, ModelSettings, EngineSett
 
 
 @dataclass(frozen=True, kw_only=True)
-class RejectSettings(InputSettings, RowOutputSettings, EngineSettings, RewardSettings, RunSettings):
+class RejectSettings(InputSettings, RowOutputSettings, EngineSettings, RewardSettings, PreferenceSettings, RunSettings):
     """r1 reject"""
 
     keep: Annotated[
@@ -196,7 +197,7 @@ class DistillSettings(InputSettings, RunDirSettings, EngineSettings, SamplingSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalSettings(InputSettings, EngineSettings, SamplingSettings, RewardSettings, RunSettings):
+class EvalSettings(InputSettings, EngineSettings, SamplingSettings, RewardSettings, PreferenceSettings, RunSettings):
     """r1 eval"""
 
     model: Annotated[str | None, Flag("model folder, run directory or hub name (not needed for completion rows)", MODEL, short="m")] = None

@@ -194,6 +194,21 @@ class LoraSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PreferenceSettings:
+    """Which reward models score beside the rules."""
+
+    reward_model: Annotated[
+        list[str],
+        Flag(
+            "reward model: NAME=MODEL[@STEP][:OPTION=VALUE]..., MODEL a folder or a server's address, such as "
+            "helpful=CKPT:view=summary or harmless=CKPT:view=full:weight=0.5:set=safety (repeatable; docs/rewards.md)",
+            REWARDS,
+            metavar="NAME=MODEL",
+        ),
+    ] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
     """The optimizer and the batches, for every command that trains."""
 

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from r1cli.commands.preference_check import check_preferences
-from r1cli.commands.preflight import FAIL, Finding, check_golds, check_lengths, check_model, wants_golds
+from r1cli.commands.preflight import FAIL, Finding, check_golds, check_lengths, check_model, rows_with_golds
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
 from r1cli.io.stdout import claim_stdout
 from r1cli.io.stream import RowReader, read_rows
+from r1cli.rewards.registry import parse_specs
 from r1cli.row import Row, require
 from r1cli.settings import CheckSettings
 from r1cli.text.preferences import is_preference, judged
@@ -33,8 +34,9 @@ def run(settings: CheckSettings, context: Context) -> None:
     else:
         if settings.model is not None:
             findings += _model_findings(settings, context, rows)
-        if rows and wants_golds(settings.rewards):
-            findings += check_golds(rows, settings.reward_timeout)
+        golds = rows_with_golds(parse_specs(settings.rewards), rows)
+        if golds:
+            findings += check_golds(golds, settings.reward_timeout)
     out = claim_stdout()
     if settings.json:
         out.write(json.dumps({"rows": len(rows), "findings": [asdict(f) for f in findings]}, ensure_ascii=False) + "\n")

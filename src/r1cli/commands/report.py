@@ -117,6 +117,7 @@ def read_scores(path: Path) -> list[dict[str, Any]]:
         raise R1Error(f"`{path}` is not a score file ({error})", hint=hint, code=Exit.USAGE) from None
     scores = value if isinstance(value, list) else [value]
     for score in scores:
-        if not isinstance(score, dict) or not isinstance(score.get("pass@1"), (int, float)):
+        known = isinstance(score, dict) and "pass@1" in score and (score["pass@1"] is not None or score.get("rewards"))
+        if not known or not isinstance(score["pass@1"], int | float | None):
             raise R1Error(f"`{path}` is not a score file: it has no `pass@1`", hint=hint, code=Exit.USAGE)
     return scores

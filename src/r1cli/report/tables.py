@@ -9,6 +9,7 @@ from typing import Any
 
 WIDE = ("stage", "benchmark", "model")  # text columns of a score table; the others are numbers
 INTERVAL = "95% interval"
+PREFERENCE = "preference: "  # a reward model's mean score
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
@@ -82,7 +83,8 @@ def _signed(value: float) -> str:
 
 def _columns(scores: Sequence[Mapping[str, Any]]) -> list[str]:
     powers = sorted({key for s in scores for key in s if key.startswith("pass@") and key != "pass@1"}, key=lambda key: int(key[5:]))
-    return [*WIDE, "problems", "samples", "k", "pass@1", INTERVAL, *powers, "cons@k", "truncated", "mean_tokens", "seconds"]
+    preference = dict.fromkeys(f"{PREFERENCE}{name}" for s in scores for name in s.get("preference") or ())
+    return [*WIDE, "problems", "samples", "k", "pass@1", INTERVAL, *powers, "cons@k", *preference, "truncated", "mean_tokens", "seconds"]
 
 
 def _cell(score: Mapping[str, Any], key: str) -> str:
@@ -95,6 +97,8 @@ def _cell(score: Mapping[str, Any], key: str) -> str:
 
 
 def _value(score: Mapping[str, Any], key: str) -> Any:
+    if key.startswith(PREFERENCE):
+        return (score.get("preference") or {}).get(key.removeprefix(PREFERENCE))
     return span(score, "low", "high") if key == INTERVAL else score.get(key)
 
 

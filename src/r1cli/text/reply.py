@@ -10,8 +10,10 @@ reply is therefore looked for in what the template made: when it is not there in
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
-from r1cli.row import Prompt, messages_of
+from r1cli.row import Message, Prompt, messages_of
 
+Conversation = tuple[Prompt, str]
+"""(prompt, what a reward model sees of the completion)"""
 OWN, PLAIN = "own", "plain"
 _MARK = "[[r1 reply]]"
 
@@ -55,15 +57,20 @@ class ReplyRenderer:
     def _chat(self, prompt: Prompt, reply: str) -> str:
         from jinja2.exceptions import TemplateError
 
-        messages = [*messages_of(prompt), {"role": "assistant", "content": reply}]
         try:
-            return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
+            return self._tokenizer.apply_chat_template(turns((prompt, reply)), tokenize=False, add_generation_prompt=False)
         except (TemplateError, KeyError, TypeError) as error:
             raise R1Error(
                 f"the chat template of {self._name} refuses the conversation: {error}",
                 code=Exit.USAGE,
                 hint="some templates know no system role, or want user and assistant to alternate; :template=plain goes without it",
             ) from error
+
+
+def turns(conversation: Conversation) -> list[Message]:
+    """A conversation as chat messages."""
+    prompt, reply = conversation
+    return [*messages_of(prompt), {"role": "assistant", "content": reply}]
 
 
 def _plain(prompt: Prompt) -> str:
