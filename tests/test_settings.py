@@ -135,6 +135,7 @@ RL = {
 }
 CLIP_10 = {"clip_low": 10.0, "clip_high": 10.0, "rewards": "accuracy,format,language", "template": "chat"}
 SFT: dict[str, Any] = {"lr": 5e-5, "lr_schedule": "cosine", "lr_floor": 0.1, "epochs": 2.0, "batch_rows": 128, "max_length": 32768}
+RM = {"lr": 6e-6, "lr_schedule": "constant", "epochs": 1.0, "batch_rows": 256, "max_length": 8192, "center": 0.0, "margin": None}
 NUMBERS: dict[tuple[str, str], dict[str, Any]] = {
     ("r1-zero", "grpo"): {
         **RL,
@@ -150,6 +151,9 @@ NUMBERS: dict[tuple[str, str], dict[str, Any]] = {
     ("r1-rejection-sft", "reject"): {"rewards": "accuracy,format,language", "keep": "passing"},
     ("r1-rejection-sft", "sft"): SFT,
     ("r1-all-scenario-rl", "grpo"): {**RL, **CLIP_10, "temperature": 0.7, "steps": 1700},
+    ("r1-helpful-rm", "rm"): {**RM, "view": "summary"},
+    ("r1-helpful-rm", "reject"): {"pairs": True, "judge_margin": 1.0, "balance_lengths": True, "keep": "all"},
+    ("r1-safety-rm", "rm"): {**RM, "view": "full"},
     ("dapo", "grpo"): {
         "lr": 1e-6,
         "lr_schedule": "constant",

@@ -21,7 +21,7 @@ from r1cli.settings import COMMANDS
 from r1cli.shared_settings import RUN, Flag
 
 PRESETS = Path(__file__).parent / "presets"
-PRESET_COMMANDS = ("sample", "reject", "sft", "grpo", "distill")
+PRESET_COMMANDS = ("sample", "reject", "sft", "rm", "grpo", "distill")
 # What a run did once and what a repetition must not do again by itself: `force` in a repeated run would delete what it repeats.
 ONCE = ("force", "resume", "dry_run", "debug", "quiet", "verbose", "progress")
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from r1cli.shared_settings import (
     INPUT,
+    REWARDS,
     RUN,
     SAMPLING,
     TRAINING,
@@ -15,11 +16,12 @@ from r1cli.shared_settings import (
     LoraSettings,
     ModelSettings,
     OptimizerSettings,
+    PreferenceSettings,
     PromptSettings,
     RewardSettings,
     RunDirSettings,
     RunSettings,
-    StoppingSettings,
+    StopSettings,
 )
 
 LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo")
@@ -34,9 +36,10 @@ class GrpoSettings(
     EngineSettings,
     PromptSettings,
     RewardSettings,
+    PreferenceSettings,
     OptimizerSettings,
     LoraSettings,
-    StoppingSettings,
+    StopSettings,
     RunSettings,
 ):
     """r1 grpo"""
@@ -96,6 +99,9 @@ class GrpoSettings(
     add: Annotated[list[str], Flag("prompt rows that join the others at a step (repeatable)", INPUT, metavar="FILE@STEP")] = field(
         default_factory=list
     )
+    reward_model_from: Annotated[
+        int, Flag("step from which a --reward-model without an @STEP of its own counts (R1 stage 4: 1300 of 1700)", REWARDS, min=0)
+    ] = 0
     samples_every: Annotated[int, Flag("steps between readable samples in samples.jsonl", RUN, min=1)] = 1
     alarm_steps: Annotated[int, Flag("rollouts that must show a sign of trouble before it is said", RUN, min=1)] = 10
     stop_on: Annotated[str | None, Flag("alarms that end the run with exit code 1: " + ", ".join(ALARMS), RUN, metavar="NAME,...")] = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from r1cli.grpo_settings import GrpoSettings
+from r1cli.rm_settings import RmSettings
 from r1cli.shared_settings import (
     DTYPES,
     INPUT,
@@ -24,6 +25,7 @@ from r1cli.shared_settings import (
     LoraSettings,
     ModelSettings,
     OptimizerSettings,
+    PreferenceSettings,
     PromptSettings,
     RewardSettings,
     RowOutputSettings,
@@ -31,7 +33,7 @@ from r1cli.shared_settings import (
     RunSettings,
     SamplingSettings,
     SpeechSettings,
-    StoppingSettings,
+    StopSettings,
 )
 
 SFT_ALARMS = ("diverging", "overfitting")
@@ -74,7 +76,7 @@ class SampleSettings(InputSettings, RowOutputSettings, ModelSettings, EngineSett
 
 
 @dataclass(frozen=True, kw_only=True)
-class RejectSettings(InputSettings, RowOutputSettings, EngineSettings, RewardSettings, RunSettings):
+class RejectSettings(InputSettings, RowOutputSettings, EngineSettings, RewardSettings, PreferenceSettings, RunSettings):
     """r1 reject"""
 
     keep: Annotated[
@@ -151,7 +153,7 @@ class MixSettings(RowOutputSettings, RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, LoraSettings, StoppingSettings, RunSettings):
+class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, LoraSettings, StopSettings, RunSettings):
     """r1 sft"""
 
     lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "cosine"
@@ -205,7 +207,7 @@ class DistillSettings(InputSettings, RunDirSettings, EngineSettings, SamplingSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalSettings(InputSettings, EngineSettings, SamplingSettings, RewardSettings, RunSettings):
+class EvalSettings(InputSettings, EngineSettings, SamplingSettings, RewardSettings, PreferenceSettings, RunSettings):
     """r1 eval"""
 
     model: Annotated[str | None, Flag("model folder, run directory or hub name (not needed for completion rows)", MODEL, short="m")] = None
@@ -270,6 +272,7 @@ COMMANDS: dict[str, Any] = {
     "reject": RejectSettings,
     "mix": MixSettings,
     "sft": SftSettings,
+    "rm": RmSettings,
     "grpo": GrpoSettings,
     "distill": DistillSettings,
     "eval": EvalSettings,

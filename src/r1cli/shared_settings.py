@@ -96,6 +96,15 @@ class RunDirSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StopSettings:
+    """When a training run ends before its last step."""
+
+    time_limit: Annotated[
+        str | None, Flag("save and end before this much time is over: 3h30m, 90m, 600 (seconds)", RUN, metavar="TIME")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSettings:
     """Which model, loaded how."""
 
@@ -170,15 +179,6 @@ class RewardSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoppingSettings:
-    """When a training run ends before its last step."""
-
-    time_limit: Annotated[
-        str | None, Flag("save and end before this much time is over: 3h30m, 90m, 600 (seconds)", RUN, metavar="TIME")
-    ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class LoraSettings:
     """Low-rank adapters, for every command that trains (extra `lora`)."""
 
@@ -191,6 +191,21 @@ class LoraSettings:
     lora_export: Annotated[
         str, Flag("what is saved: a plain model with the adapters merged in, or the adapters alone", OUTPUT, choices=("merged", "adapter"))
     ] = "merged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceSettings:
+    """Which reward models score beside the rules."""
+
+    reward_model: Annotated[
+        list[str],
+        Flag(
+            "reward model: NAME=MODEL[@STEP][:OPTION=VALUE]..., MODEL a folder or a server's address, such as "
+            "helpful=CKPT:view=summary or harmless=CKPT:view=full:weight=0.5:set=safety (repeatable; docs/rewards.md)",
+            REWARDS,
+            metavar="NAME=MODEL",
+        ),
+    ] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,11 @@
 
 import pytest
 
-from r1cli.commands.preflight import FAIL, OK, WARN, Finding, check_golds, check_lengths, check_model, stop_or_warn, wants_golds
+from r1cli.commands.preflight import FAIL, OK, WARN, Finding, check_golds, check_lengths, check_model, rows_with_golds, stop_or_warn
 from r1cli.errors import R1Error
 from r1cli.guard import Context
 from r1cli.report.console import Console
+from r1cli.rewards.registry import parse_specs
 from r1cli.row import Row
 from r1cli.text.prompts import PromptRenderer
 from tests.text.test_conversation import STRIPS_THINK
@@ -40,7 +41,10 @@ def test_golds_that_cannot_be_compared_with_fail_and_null_is_a_declaration() -> 
     assert levels(check_golds(good, 5.0)) == {"gold answers": OK}
     bad = check_golds([*good, Row({"id": "c", "prompt": "?", "answer": ""})], 5.0)
     assert levels(bad) == {"gold answers": FAIL} and "`c`" in bad[0].text
-    assert wants_golds("format,accuracy=0.5") and not wants_golds("format,language")
+    rows = [Row({"set": "reasoning"}), Row({"set": "helpful"})]
+    assert rows_with_golds(parse_specs("format,accuracy=0.5"), rows) == rows
+    assert rows_with_golds(parse_specs("accuracy:set=reasoning"), rows) == rows[:1]
+    assert rows_with_golds(parse_specs("format,language"), rows) == []
 
 
 def test_a_failure_stops_with_its_fix() -> None:

@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+from r1cli.metrics.reward_quality import LengthRule, Measured, quality
 from r1cli.report.html import MOST_SAMPLES, RunData, chart_name, curves, page, spread
 
 EVIL = '</script><script>alert(1)</script><img src="https://example.org/x" onerror=alert(1)><!--'
@@ -101,3 +102,11 @@ def test_many_samples_are_spread_and_said() -> None:
 
 def test_names_of_charts() -> None:
     assert [chart_name(k) for k in ("reward", "reward/accuracy", "my_own")] == ["Reward, mean", "Reward: accuracy", "My own"]
+
+
+def test_what_a_reward_model_is_worth_is_a_table() -> None:
+    rows = [Measured((1.0, 0.0), (5, 3), "a"), Measured((0.0, 1.0), (5, 3), "b")]
+    text = page("t", [RunData("helpful <model>", held_out=quality(rows, LengthRule(1)))], [])
+    assert "<h2>Reward models</h2>" in text and "<h3>helpful &lt;model&gt;</h3>" in text
+    assert "held out: 2 pairs about 2 prompts" in text and "<td>50.0%</td><td>9.5 - 90.5</td>" in text
+    assert "Reward models" not in page("t", [RunData("new")], [])

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from r1cli.commands.lora_flags import check_lora
-from r1cli.commands.preflight import check_golds, stop_or_warn, wants_golds
+from r1cli.commands.preference import all_rewards, check_sets, rule_rewards
+from r1cli.commands.preflight import check_golds, rows_with_golds, stop_or_warn
 from r1cli.commands.processes import check_unused, of_process
 from r1cli.commands.staged_scoring import check_stages
 from r1cli.commands.stopping import check_alarms, seconds_of
@@ -19,7 +20,6 @@ from r1cli.grpo_settings import ALARMS, GrpoSettings
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
 from r1cli.io.stream import RowReader, read_rows
-from r1cli.rewards.registry import parse_specs
 from r1cli.row import Row, require
 from r1cli.shared_settings import Changing
 
@@ -35,8 +35,11 @@ def run(settings: GrpoSettings, context: Context) -> None:
         console.warn("--kl k1 alone holds nothing back: its gradient is zero on average; add --kl-correction, or take k2 or k3")
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
     stages, readers = _read(settings, context)
-    if wants_golds(settings.rewards):
-        stop_or_warn(check_golds([row for _, rows in stages for row in rows], settings.reward_timeout), context)
+    everything = [row for _, rows in stages for row in rows]
+    check_sets(all_rewards(settings), everything)
+    golds = rows_with_golds(rule_rewards(settings), everything)
+    if golds:
+        stop_or_warn(check_golds(golds, settings.reward_timeout), context)
     check_unused(settings.out, resume=settings.resume, force=settings.force)
     from r1cli.commands.grpo_run import train, usable_prompts  # brings torch: not before everything a user can get wrong is checked
 
@@ -51,16 +54,16 @@ def run(settings: GrpoSettings, context: Context) -> None:
 
 def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
     """Refuse (`R1Error`, exit 2) words and numbers that contradict each other, before anything is read."""
-    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
+    specs = all_rewards(settings)
     check_stages(specs)
     seconds_of(settings.time_limit)
     for text in settings.add:
         _file_at(text)
     check_alarms(settings.stop_on, ALARMS)
-    judge, begun = settings.dynamic_sampling, [spec.name for spec in specs if not spec.start]
+    judge, begun = settings.dynamic_sampling, [spec.name for spec in rule_rewards(settings) if not spec.start]
     if judge is not None and judge not in begun:
         raise R1Error(
-            f"--dynamic-sampling {judge} is none of the rewards that count from the beginning ({', '.join(begun)})",
+            f"--dynamic-sampling {judge} is none of the rules that count from the beginning ({', '.join(begun)})",
             hint=f"add it: --rewards {judge},{settings.rewards}, or name one of them",
             code=Exit.USAGE,
         )

@@ -2,24 +2,26 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from r1cli.commands import finish
 from r1cli.commands.lora_flags import following
+from r1cli.commands.preference import open_models, rule_rewards
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.staged_scoring import StagedScorer
-from r1cli.commands.stopping import Stopper, raised_alarm, seconds_of
-from r1cli.commands.training import Training, end_of_turn, optimiser_config, peak_memory_gib, say_unfinished, spent
+from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, seconds_of
+from r1cli.commands.training import Training, end_of_turn, optimiser_config, peak_memory_gib, spent
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.stream import RowReader
 from r1cli.report.console import Progress as Bar
-from r1cli.rewards.registry import parse_specs
 from r1cli.row import Row, require, seed_of
 from r1cli.settings import GrpoSettings
 from r1cli.shared_settings import Changing
 from r1cli.text.prompts import PromptRenderer
+from r1cli.train.agreement import everyones
 from r1cli.train.alarms import Memory, look
 from r1cli.train.batches import PACK_LENGTH
 from r1cli.train.grpo import train_grpo
@@ -60,11 +62,14 @@ def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages,
     config = grpo_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
     limit = dataclasses.replace(settings, max_completion_length=config.max_completion_length[0][1])
     with (
+        open_models(settings, context, device=training.accelerator.device) as models,
         open_sampler(limit, context, model=folder, logprobs=True) as sampler,
         StagedScorer(
-            parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe),
+            rule_rewards(settings),
+            models,
             workers=settings.reward_workers,
             timeout=settings.reward_timeout,
+            gather=partial(everyones, training.accelerator),
         ) as scorer,
         console.progress(settings.steps, "steps", "grpo") as bar,
         Stopper(seconds_of(settings.time_limit), started) as stopper,
@@ -72,6 +77,8 @@ def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages,
         bar.advance(training.start_step)
         bar.restart()
         wiring = Wiring(training, sampler, scorer, stopper, bar)
+        progress = resumed(training, config)
+        scorer.remember(progress.memory)
         with training.naming_the_checkpoint():
             progress = train_grpo(
                 training.accelerator,
@@ -81,14 +88,13 @@ def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages,
                 config,
                 prompts=Prompts(stages),
                 hooks=wiring.hooks(),
-                progress=resumed(training, config),
+                progress=progress,
             )
         for warning in scorer.warnings():
             console.warn(warning)
         timeouts = scorer.timeouts
     if progress.step < config.steps:
-        stopper.leave()
-        say_unfinished(context, progress.step, config.steps, started)
+        say_unfinished(stopper, context, progress.step, config.steps, spent(started))
         return
     counts = {"prompts": sum(len(rows) for _, rows in stages), "bad": sum(reader.bad for reader in readers), "steps": settings.steps}
     inputs = [finish.describe_source(source) for reader in readers for source in reader.sources]
@@ -163,6 +169,7 @@ class Wiring:
 
     def save(self, progress: Progress) -> None:
         training = self.training
+        progress.memory.update(self.scorer.memory())
         process = training.accelerator.process_index
         training.save(progress.step, self.settings.steps, lambda folder: progress.save(folder, process, training.accelerator.num_processes))
 

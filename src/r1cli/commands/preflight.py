@@ -10,7 +10,8 @@ from typing import Any
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.rewards.audit import audit_golds
-from r1cli.rewards.registry import parse_specs
+from r1cli.rewards.reward import RewardSpec
+from r1cli.rewards.sets import applies
 from r1cli.row import Row
 from r1cli.text.prompts import PromptRenderer
 
@@ -89,9 +90,10 @@ def check_golds(rows: Sequence[Row], timeout: float) -> list[Finding]:
     return [Finding("gold answers", OK, f"all {audit.rows} can be compared with{note}; an answer that repeats its gold is scored 1")]
 
 
-def wants_golds(rewards: str) -> bool:
-    """Whether any of these rewards compares with `answer`."""
-    return any(spec.name in ("accuracy", "math") for spec in parse_specs(rewards))
+def rows_with_golds(specs: Sequence[RewardSpec], rows: Sequence[Row]) -> list[Row]:
+    """The rows whose `answer` one of these rewards compares with."""
+    comparing = [spec for spec in specs if spec.name in ("accuracy", "math")]
+    return [row for row in rows if any(applies(spec.sets, row) for spec in comparing)]
 
 
 def stop_or_warn(findings: Sequence[Finding], context: Context) -> None:

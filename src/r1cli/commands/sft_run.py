@@ -7,8 +7,8 @@ from typing import Any
 
 from r1cli.commands import finish
 from r1cli.commands.lora_flags import following
-from r1cli.commands.stopping import Stopper, raised_alarm, seconds_of
-from r1cli.commands.training import Training, end_of_turn, optimiser_config, peak_memory_gib, say_unfinished, spent
+from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, seconds_of
+from r1cli.commands.training import Training, end_of_turn, optimiser_config, peak_memory_gib, spent
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.run_dir import RunDir
@@ -65,8 +65,7 @@ def train(
             start_step=training.start_step,
         )
     if done < total:
-        stopper.leave()
-        say_unfinished(context, done, total, started)
+        say_unfinished(stopper, context, done, total, spent(started))
         return
     counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": len(too_long), "bad": reader.bad, "steps": total}
     inputs = [finish.describe_source(source) for source in reader.sources]

@@ -18,7 +18,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from r1cli.errors import Exit, R1Error, nearest
-from r1cli.guard import Terminated
+from r1cli.guard import Context, Terminated, again
 
 INTERRUPT, TERMINATE, TIME = "interrupt", "terminate", "time"
 REASONS = (None, TIME, INTERRUPT, TERMINATE)  # the last one wins where processes have different ones
@@ -106,3 +106,11 @@ def seconds_of(text: str | None) -> float | None:
     if found <= 0:
         raise R1Error(f"`--time-limit` must be a time, found `{text}`", hint="write 3h30m, 90m or a number of seconds", code=Exit.USAGE)
     return found
+
+
+def say_unfinished(stopper: Stopper, context: Context, done: int, total: int, cost: str) -> None:
+    """After a run that ended early and saved: raise what a signal asks for, or say how to go on after the time limit."""
+    stopper.leave()
+    context.console.summary(
+        [f"{context.command}: time limit reached after {done} of {total} steps, {cost}", f"next: {again('--resume', without=('--force',))}"]
+    )

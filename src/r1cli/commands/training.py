@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1cli.engines.model_files import end_ids
 from r1cli.engines.precision import resolve_dtype
 from r1cli.errors import Exit, R1Error
-from r1cli.guard import Context, again
+from r1cli.guard import Context
 from r1cli.io.run_dir import RunDir, checkpoint_folder, checkpoints
 from r1cli.row import seed_of
 from r1cli.train.checkpoints import WHOLE, load_state, named_weights, save_model, save_state
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 class Training:
     """A model being trained, and the run directory it is written to.
 
+    load: what makes the policy of a folder (`load_policy`). tokenizer: what is saved beside it (the folder's).
     policy, optimizer: prepared by accelerate. start_step: steps that a resumed run has behind it. checkpoint: the folder it goes on from.
     """
 
@@ -43,19 +45,22 @@ class Training:
         temperature: float = 1.0,
         reference: bool = False,
         directory: RunDir | None = None,
+        load: Callable[..., Policy] | None = None,
+        tokenizer: Any = None,
     ) -> None:
         self.settings, self.context = settings, context
         self.dtype = resolve_dtype(settings.dtype)
         self.accelerator = accelerator_for(self.dtype, settings.seed)
         self.run = directory if directory is not None else self._open_run()
-        self.tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
+        self.tokenizer = tokenizer or load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
         self.end_id = end_of_turn(folder, self.tokenizer)
         self.checkpoint = checkpoint = self._resume_from()
-        options = {"temperature": temperature, "trust_remote_code": settings.trust_remote_code}
+        options = {"trust_remote_code": settings.trust_remote_code}
         self.lora = lora_config(settings)
         adapted: dict[str, Any] = {"lora": self.lora, "dtype": self.dtype} if self.lora else {}
         start = folder if self.lora else checkpoint or folder
-        policy = load_policy(str(start), gradient_checkpointing=settings.gradient_checkpointing, **options, **adapted)
+        load = load or partial(load_policy, temperature=temperature)
+        policy = load(str(start), gradient_checkpointing=settings.gradient_checkpointing, **options, **adapted)
         if policy.lora is not None and checkpoint:
             policy.lora.load(checkpoint)
         self.optimiser_config = optimiser_config(settings)
@@ -65,7 +70,8 @@ class Training:
         if reference and self.lora:
             self.reference = LoraReference(self.accelerator.unwrap_model(self.policy))
         elif reference:
-            self.reference = load_policy(folder, **options).requires_grad_(False).eval().to(self.accelerator.device)
+            reading = load_policy(folder, temperature=temperature, **options)
+            self.reference = reading.requires_grad_(False).eval().to(self.accelerator.device)
         self.start_step = load_state(self.optimizer, checkpoint, self.reference) if checkpoint else 0
 
     @property
@@ -197,16 +203,6 @@ def peak_memory_gib() -> float:
     """Most memory this process has held (resident, GiB)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
-
-
-def say_unfinished(context: Context, done: int, total: int, started: float) -> None:
-    """The time limit has ended the run."""
-    context.console.summary(
-        [
-            f"{context.command}: time limit reached after {done} of {total} steps, {spent(started)}",
-            f"next: {again('--resume', without=('--force',))}",
-        ]
-    )
 
 
 def spent(started: float) -> str:

@@ -17,6 +17,7 @@ from r1cli.errors import R1Error
 from r1cli.train.batches import MicroBatch, Sample, micro_batches, packed_rows
 from r1cli.train.optimiser import OptimiserConfig, learning_rate
 from r1cli.train.order import step_rows
+from r1cli.train.steps import Log, Save, Stopping, never, train_steps
 from r1cli.train.update import TokenBudget, measure, update
 
 PACK_LENGTH = 1024  # positions
@@ -24,18 +25,12 @@ PACK_LENGTH = 1024  # positions
 
 @dataclass(slots=True)
 class SftHooks:
-    """What the loop needs from outside.
+    """What the loop needs from outside; see `steps.train_steps`. warn: (text) something the user must know."""
 
-    log:      (metrics record) after every step, the record the same on every process; what it returns is raised once a checkpoint is saved
-    save:     (steps done) when a checkpoint is due; after the last step it is the final model
-    warn:     (text) something the user must know
-    stopping: (seconds that the next step may take) -> whether to end now; the same answer on every process
-    """
-
-    log: Callable[[dict[str, Any]], R1Error | None]
-    save: Callable[[int], None]
+    log: Log
+    save: Save
     warn: Callable[[str], None] = field(default=lambda text: None)
-    stopping: Callable[[float], bool] = field(default=lambda seconds: False)
+    stopping: Stopping = never
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +66,7 @@ def train_sft(
     held_out: Sequence[Sample] = (),
     start_step: int = 0,
 ) -> int:
-    """Train on rows of samples (a chat of several assistant turns is one row of several samples), to the end or until the run is asked to
-    end; returns the steps done.
+    """Train on rows of samples (a chat of several assistant turns is one row of several samples); returns the steps done.
 
     held_out: samples that are never trained on; their loss is in the records as `held_out_loss`.
     """
@@ -81,29 +75,27 @@ def train_sft(
     total = config.steps(len(rows))
     batch_rows = min(config.batch_rows, len(rows))
     budget = TokenBudget(accelerator, config.microbatch_tokens, hooks.warn)
-    step = saved = start_step
-    seconds = 0.0
-    while step < total:
-        if hooks.stopping(seconds):
-            break
+
+    def one(step: int) -> dict[str, Any]:
         started = time.perf_counter()
         taken = [rows[i] for i in step_rows(len(rows), step, batch_rows, config.seed)]
         figures = _one_step(accelerator, policy, optimizer, taken, budget, config, learning_rate(step, total, config.optimiser), step + 1)
         seconds = time.perf_counter() - started
-        step += 1
         positions = sum(len(sample.prompt_ids) + len(sample.completion_ids) for row in taken for sample in row)
-        if held_out and (step == total or (config.held_out_every and step % config.held_out_every == 0)):
+        if held_out and (step + 1 == total or (config.held_out_every and (step + 1) % config.held_out_every == 0)):
             figures["held_out_loss"] = mean_loss(accelerator, policy, held_out, config, budget)
         clock = {"seconds": seconds, "tokens_per_second": positions / seconds}
-        halt = hooks.log({"step": step, "steps": total, "epoch": step * batch_rows / len(rows), **figures, **clock})
-        if halt or step == total or (config.save_every and step % config.save_every == 0):
-            hooks.save(step)
-            saved = step
-        if halt:
-            raise halt
-    if step > saved:
-        hooks.save(step)
-    return step
+        return {"step": step + 1, "steps": total, "epoch": (step + 1) * batch_rows / len(rows), **figures, **clock}
+
+    return train_steps(
+        one,
+        start_step=start_step,
+        total=total,
+        save_every=config.save_every,
+        log=hooks.log,
+        save=hooks.save,
+        stopping=hooks.stopping,
+    )
 
 
 def _one_step(
