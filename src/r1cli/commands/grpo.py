@@ -41,7 +41,8 @@ def run(settings: GrpoSettings, context: Context) -> None:
     if golds:
         stop_or_warn(check_golds(golds, settings.reward_timeout), context)
     check_unused(settings.out, resume=settings.resume, force=settings.force)
-    from r1cli.commands.grpo_run import train, usable_prompts  # brings torch: not before everything a user can get wrong is checked
+    from r1cli.commands.grpo_prompts import usable_prompts  # brings torch: not before everything a user can get wrong is checked
+    from r1cli.commands.grpo_run import train
 
     prompts, longest = usable_prompts(stages, settings, context, folder)
     largest = max(value for _, value in Changing(settings.max_completion_length).switches())

@@ -7,20 +7,17 @@ from typing import Any
 
 from r1cli.commands import finish
 from r1cli.commands.lora_flags import following
+from r1cli.commands.sft_lessons import checked
 from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, seconds_of
-from r1cli.commands.training import Training, end_of_turn, optimiser_config, peak_memory_gib, spent
-from r1cli.errors import Exit, R1Error
+from r1cli.commands.training import Training, optimiser_config, peak_memory_gib, spent
+from r1cli.errors import R1Error
 from r1cli.guard import Context
 from r1cli.io.run_dir import RunDir
 from r1cli.io.stream import RowReader
 from r1cli.report.console import Progress as Bar
 from r1cli.row import Row
 from r1cli.settings import SftSettings
-from r1cli.text.conversation import turns
-from r1cli.text.prompts import PromptRenderer
 from r1cli.train.alarms import SFT_SIGNS, Memory, look
-from r1cli.train.batches import Sample
-from r1cli.train.model import load_tokenizer
 from r1cli.train.sft import PACK_LENGTH, SftConfig, SftHooks, train_sft
 
 MEMORY = "alarms.json"  # in a checkpoint
@@ -39,11 +36,8 @@ def train(
 ) -> None:
     """Tokenise, train and save; `settings` is those of sft or distill, `directory` the run's when it is open already."""
     console = context.console
+    lessons, measured = checked(rows, settings, context, folder), checked(held_out, settings, context, folder) if held_out else []
     training = Training(settings, context, folder=folder, directory=directory)
-    lessons, too_long = tokenised(rows, settings, training.tokenizer, training.end_id)
-    _warn_too_long(context, too_long, settings.max_length)
-    measured, too_long_held_out = tokenised(held_out, settings, training.tokenizer, training.end_id) if held_out else ([], [])
-    _warn_too_long(context, too_long_held_out, settings.max_length)
     config = sft_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
     total = config.steps(len(lessons))
     with (
@@ -67,7 +61,7 @@ def train(
     if done < total:
         say_unfinished(stopper, context, done, total, spent(started))
         return
-    counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": len(too_long), "bad": reader.bad, "steps": total}
+    counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": len(rows) - len(lessons), "bad": reader.bad, "steps": total}
     inputs = [finish.describe_source(source) for source in reader.sources]
     training.finish(started=started, inputs=inputs, counts=counts, peak_memory_gib=round(peak_memory_gib(), 2))
     console.summary(
@@ -134,38 +128,9 @@ def sft_config(settings: Any, pad_id: int, pack_length: int = PACK_LENGTH) -> Sf
     )
 
 
-def tokenised(rows: Sequence[Row], settings: Any, tokenizer: Any, end_id: int) -> tuple[list[list[Sample]], list[Row]]:
-    """(one list of samples a row, the rows with a turn longer than `max_length`: they are left out whole, never cut)."""
-    renderer = PromptRenderer(tokenizer, template=settings.template)
-    lessons: list[list[Sample]] = []
-    too_long: list[Row] = []
-    for row in rows:
-        learnt = turns(row, renderer, tokenizer, end_id)
-        learnt = learnt[-1:] if getattr(settings, "loss_on", None) == "completion" else learnt
-        if any(len(prompt) + len(completion) > settings.max_length for prompt, completion in learnt):
-            too_long.append(row)
-        else:
-            lessons.append([Sample(len(lessons), prompt, completion) for prompt, completion in learnt])
-    if not lessons:
-        raise R1Error(
-            f"no rows to train on: {len(rows)} read, {len(too_long)} longer than --max-length {settings.max_length}",
-            hint="give SFT rows (messages, or prompt and completion)",
-            code=Exit.USAGE,
-        )
-    return lessons, too_long
-
-
-def _warn_too_long(context: Context, too_long: Sequence[Row], limit: int) -> None:
-    if too_long:
-        names = ", ".join(f"`{row['id']}`" for row in too_long[:3]) + (" ..." if len(too_long) > 3 else "")
-        context.console.warn(f"{len(too_long)} rows left out: longer than --max-length {limit} tokens ({names})")
-
-
 def plan(settings: SftSettings, context: Context, folder: str, rows: Sequence[Row]) -> None:
     """What a run would do, without loading weights."""
-    tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
-    lessons, too_long = tokenised(rows, settings, tokenizer, end_of_turn(folder, tokenizer))
-    _warn_too_long(context, too_long, settings.max_length)
+    lessons = checked(rows, settings, context, folder)
     tokens = sum(len(s.prompt_ids) + len(s.completion_ids) for row in lessons for s in row)
     steps = sft_config(settings, 0).steps(len(lessons))
     context.console.summary(

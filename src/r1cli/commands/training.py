@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r1cli.commands.preflight import turn_end
 from r1cli.engines.model_files import end_ids
 from r1cli.engines.precision import resolve_dtype
 from r1cli.errors import Exit, R1Error
@@ -188,7 +189,8 @@ def lora_config(settings: Any) -> LoraConfig | None:
 
 
 def end_of_turn(folder: str, tokenizer: Any) -> int:
-    """The token that ends an assistant turn: the tokenizer's EOS when generation stops there, else the first id that it stops at."""
+    """The token that ends an assistant turn: among those that generation stops at, the chat template's, else the tokenizer's EOS, else the
+    first."""
     stops = end_ids(folder, tokenizer)
     if not stops:
         raise R1Error(
@@ -196,7 +198,8 @@ def end_of_turn(folder: str, tokenizer: Any) -> int:
             hint="set eos_token in its tokenizer_config.json",
             code=Exit.USAGE,
         )
-    return tokenizer.eos_token_id if tokenizer.eos_token_id in stops else min(stops)
+    wanted = (turn_end(tokenizer), tokenizer.eos_token_id)
+    return next((token for token in wanted if token in stops), min(stops))
 
 
 def peak_memory_gib() -> float:

@@ -54,6 +54,11 @@ def load_tokenizer(folder: str, *, trust_remote_code: bool = False) -> Any:
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
+def load_config(folder: str, *, trust_remote_code: bool = False) -> Any:
+    """The configuration of a model folder."""
+    return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+
+
 def load_policy(
     folder: str,
     *,
