@@ -1,6 +1,7 @@
 """`r1 rm` as a shell runs it, on the tiny model: learning, files, resuming, what is left out and what is refused."""
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -268,3 +269,25 @@ def test_check_looks_at_preference_rows(r1: Run, tiny: Path) -> None:
     assert "warn lengths: the longer reply is the chosen one in 100% of the pairs" in r1("check", "-", stdin=long).stdout
     one_sided = r1("check", "-", stdin=labelled(0, 1))
     assert one_sided.returncode == 1 and "fail labels: 1 completions, 0% labelled 1 (safe)" in one_sided.stdout
+
+
+def test_adapters_are_a_way_to_a_plain_classifier(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    (tmp_path / "pairs.jsonl").write_text(pairs(0, 32))
+    (tmp_path / "held.jsonl").write_text(pairs(100, 12))
+    words = ["rm", "--model", str(tiny), "--dtype", "float32", "--batch-rows", "8", "--lr", "1e-2", "--lora", "8", "--epochs", "4"]
+    words += ["--save-every", "4", "--held-out", "held.jsonl", "pairs.jsonl"]
+    straight = r1(*words, "-o", "straight")
+    assert straight.returncode == 0, straight.stderr
+    found = json.loads((tmp_path / "straight/held_out.json").read_text())
+    assert found["accuracy"] == 1.0
+    assert_loads(tmp_path / "straight/final", found)
+    shutil.copytree(tmp_path / "straight", tmp_path / "cut", symlinks=True)
+    for name in ("final", "checkpoints/step_000012", "manifest.json"):
+        path = tmp_path / "cut" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    resumed = r1(*words, "-o", "cut", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert figures(tmp_path / "cut") == figures(tmp_path / "straight")
+    ours, theirs = (load_file(tmp_path / name / "final/model.safetensors") for name in ("cut", "straight"))
+    assert all((ours[name] == theirs[name]).all() for name in theirs)

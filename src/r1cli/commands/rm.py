@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from r1cli.commands.held_out import held_out_rows
+from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.preference_check import check_preferences, content_of
 from r1cli.commands.preflight import stop_or_warn
 from r1cli.commands.processes import check_unused, of_process
@@ -27,6 +28,7 @@ def run(settings: RmSettings, context: Context) -> None:
     started = time.time()
     context = of_process(context)
     console = context.console
+    check_lora(settings, context)
     seconds_of(settings.time_limit)
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=console.info)
