@@ -113,8 +113,7 @@ def test_killed_and_resumed_is_the_run_that_was_not(r1: Run, tiny: Path, tmp_pat
     assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
-@pytest.mark.parametrize("command", ["rm", "sft"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("command", "number"), [("rm", signal.SIGTERM), ("rm", signal.SIGINT), ("sft", signal.SIGTERM)])
 def test_a_signal_saves_first(r1: Run, tiny: Path, tmp_path: Path, command: str, number: int) -> None:
     rows = pairs(0, 40) if command == "rm" else labelled(0, 40)
     (tmp_path / "rows.jsonl").write_text(rows)
