@@ -54,6 +54,8 @@ def test_pairs_become_a_classifier_that_prefers_as_they_do(r1: Run, tiny: Path, 
     assert "held out: 12 pairs about 12 prompts" in done.stderr and "expected calibration error" in done.stderr
     assert_error(r1(*words, stdin=pairs(0, 32)), 2, "`run`", "--resume")
     assert_loads(tmp_path / "run/final", found)
+    again = r1("rm", "-c", "run", "-o", "again", "--dry-run", stdin=pairs(0, 32))
+    assert again.returncode == 0 and "on 32 pairs" in again.stderr and "16 steps of 8" in again.stderr, again.stderr
     report = r1("report", "run", "--json", "-o", "page.html")
     assert json.loads(report.stdout)["runs"][0]["held_out"] == found
 
@@ -264,7 +266,7 @@ def test_check_looks_at_preference_rows(r1: Run, tiny: Path) -> None:
         "pairs": "ok", "equal sides": "warn", "contradictions": "warn", "lengths": "ok", "padding": "ok", "length": "ok",
     }  # fmt: skip
     assert found["contradictions"]["text"].startswith("2 pairs are there with the sides swapped too")
-    long = "".join(json.dumps({"prompt": f"{n}?", "chosen": "a long reply", "rejected": "short"}) + "\n" for n in range(3))
+    long = "".join(json.dumps({"prompt": f"{n}?", "chosen": "a long reply", "rejected": "short"}) + "\n" for n in range(30))
     assert "warn lengths: the longer reply is the chosen one in 100% of the pairs" in r1("check", "-", stdin=long).stdout
     one_sided = r1("check", "-", stdin=labelled(0, 1))
     assert one_sided.returncode == 1 and "fail labels: 1 completions, 0% labelled 1 (safe)" in one_sided.stdout

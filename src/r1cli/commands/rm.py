@@ -38,11 +38,11 @@ def run(settings: RmSettings, context: Context) -> None:
         raise R1Error("no rows to train on: the input is empty", hint="give preference rows: prompt, chosen, rejected", code=Exit.USAGE)
     judgements = [read(row) for row in rows]
     held_out = _held_out(settings, rows, judgements, read, context)
+    check_unused(settings.out, resume=settings.resume, force=settings.force)
     stop_or_warn(check_preferences(judgements), context)
     for flag, given in (("--center", settings.center), ("--balance-lengths", settings.balance_lengths)):
         if given and not judgements[0].is_pair:
             raise R1Error(f"{flag} does nothing for labelled completions: it is about pairs", hint="leave it out", code=Exit.USAGE)
-    check_unused(settings.out, resume=settings.resume, force=settings.force)
     from r1cli.commands.rm_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 
     if settings.dry_run:
