@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r1cli.engines.model_files import end_ids
+from r1cli.engines.model_files import end_ids, refuse_classifier
 from r1cli.engines.precision import resolve_dtype
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
@@ -48,6 +48,8 @@ class Training:
         load: Callable[..., Policy] | None = None,
         tokenizer: Any = None,
     ) -> None:
+        if load is None:
+            refuse_classifier(folder)
         self.settings, self.context = settings, context
         self.dtype = resolve_dtype(settings.dtype)
         self.accelerator = accelerator_for(self.dtype, settings.seed)
