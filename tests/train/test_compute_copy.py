@@ -89,7 +89,7 @@ def test_a_norm_that_computes_something_else_is_left_alone() -> None:
             return rms_norm(hidden, (8,), self.weight + 1, 1e-6)
 
     model = nn.Sequential(OneMoreRMSNorm(), nn.Linear(8, 8))
-    cpu_layers.adopt(model)
+    cpu_layers.adopt(model, {})
     assert "forward" not in model[0].__dict__ and "forward" in model[1].__dict__
 
 
