@@ -21,6 +21,7 @@ from r1cli.shared_settings import (
     RewardSettings,
     RunDirSettings,
     RunSettings,
+    StopSettings,
 )
 
 LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo")
@@ -38,6 +39,7 @@ class GrpoSettings(
     PreferenceSettings,
     OptimizerSettings,
     LoraSettings,
+    StopSettings,
     RunSettings,
 ):
     """r1 grpo"""
@@ -100,13 +102,6 @@ class GrpoSettings(
     reward_model_from: Annotated[
         int, Flag("step from which a --reward-model without an @STEP of its own counts (R1 stage 4: 1300 of 1700)", REWARDS, min=0)
     ] = 0
-    microbatch_tokens: Annotated[
-        int,
-        Flag("most tokens (padding included) a forward pass holds, halved when memory is out; 0: 8192, on a GPU 65536", TRAINING, min=0),
-    ] = 0
     samples_every: Annotated[int, Flag("steps between readable samples in samples.jsonl", RUN, min=1)] = 1
-    time_limit: Annotated[
-        str | None, Flag("save and end before this much time is over: 3h30m, 90m, 600 (seconds)", RUN, metavar="TIME")
-    ] = None
     alarm_steps: Annotated[int, Flag("rollouts that must show a sign of trouble before it is said", RUN, min=1)] = 10
     stop_on: Annotated[str | None, Flag("alarms that end the run with exit code 1: " + ", ".join(ALARMS), RUN, metavar="NAME,...")] = None

@@ -219,7 +219,14 @@ class OptimizerSettings:
     weight_decay: Annotated[float, Flag("AdamW's weight decay", TRAINING, min=0.0)] = 0.0
     adam_beta2: Annotated[float, Flag("AdamW's beta2", TRAINING, min=0.0, max=1.0)] = 0.999
     max_grad_norm: Annotated[float, Flag("gradients are scaled down to this norm; 0 is off", TRAINING, min=0.0)] = 1.0
-    microbatch_tokens: Annotated[int, Flag("most tokens (padding included) a forward pass holds", TRAINING, min=1)] = 8192
+    microbatch_tokens: Annotated[
+        int,
+        Flag("most tokens (padding included) a forward pass holds, halved when memory is out; 0: 8192, on a GPU 65536", TRAINING, min=0),
+    ] = 0
     gradient_checkpointing: Annotated[bool, Flag("recompute activations in the backward pass: less memory, more time", TRAINING)] = False
+    offload: Annotated[
+        str | None,
+        Flag("on a GPU: keep these in the machine's memory between their uses: optimizer, reference", TRAINING, metavar="PART,..."),
+    ] = None
     save_every: Annotated[int, Flag("steps between checkpoints; 0 is only the last", TRAINING, min=0)] = 0
     keep: Annotated[int, Flag("checkpoints that stay on disk", TRAINING, min=1)] = 2

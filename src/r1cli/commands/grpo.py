@@ -14,8 +14,8 @@ from r1cli.commands.preference import all_rewards, check_sets, rule_rewards
 from r1cli.commands.preflight import check_golds, rows_with_golds, stop_or_warn
 from r1cli.commands.processes import check_unused, of_process
 from r1cli.commands.staged_scoring import check_stages
-from r1cli.commands.stopping import seconds_of
-from r1cli.errors import Exit, R1Error, nearest
+from r1cli.commands.stopping import check_alarms, seconds_of
+from r1cli.errors import Exit, R1Error
 from r1cli.grpo_settings import ALARMS, GrpoSettings
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
@@ -41,7 +41,8 @@ def run(settings: GrpoSettings, context: Context) -> None:
     if golds:
         stop_or_warn(check_golds(golds, settings.reward_timeout), context)
     check_unused(settings.out, resume=settings.resume, force=settings.force)
-    from r1cli.commands.grpo_run import train, usable_prompts  # brings torch: not before everything a user can get wrong is checked
+    from r1cli.commands.grpo_prompts import usable_prompts  # brings torch: not before everything a user can get wrong is checked
+    from r1cli.commands.grpo_run import train
 
     prompts, longest = usable_prompts(stages, settings, context, folder)
     largest = max(value for _, value in Changing(settings.max_completion_length).switches())
@@ -59,9 +60,7 @@ def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
     seconds_of(settings.time_limit)
     for text in settings.add:
         _file_at(text)
-    for name in filter(None, (settings.stop_on or "").split(",")):
-        if name not in ALARMS:
-            raise R1Error(f"`--stop-on` knows no alarm `{name}`", hint=nearest(name, ALARMS), code=Exit.USAGE)
+    check_alarms(settings.stop_on, ALARMS)
     judge, begun = settings.dynamic_sampling, [spec.name for spec in rule_rewards(settings) if not spec.start]
     if judge is not None and judge not in begun:
         raise R1Error(

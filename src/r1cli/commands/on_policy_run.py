@@ -129,4 +129,5 @@ def _hooks(training: Training, sampler: Sampler, progress: Progress, last: dict[
         sync=lambda: sampler.engine.load_weights(training.weights()),
         log=log,
         save=lambda step: training.save(step, settings.steps),
+        warn=training.context.console.warn,
     )
