@@ -21,9 +21,8 @@ def test_the_correlation_is_that_of_scipy_within_groups(pairs: list[tuple[float,
     from scipy.stats import pearsonr
 
     found: Any = measured([score for score, _ in pairs], [length for _, length in pairs], 4).get("length_correlation/helpful")
-    x, y = (
-        [value - sum(group) / 4 for start in (0, 4) for group in [column[start : start + 4]] for value in group] for column in zip(*pairs)
-    )
+    columns = ([float(value) for value in column] for column in zip(*pairs, strict=True))
+    x, y = ([value - sum(group) / 4 for group in (column[:4], column[4:]) for value in group] for column in columns)
     if max(map(abs, x)) < 1e-6 or max(map(abs, y)) < 1e-6:
         return
     assert found == pytest.approx(pearsonr(x, y).statistic, abs=1e-6)
