@@ -26,6 +26,9 @@ GENERAL := 32
 ALL_LR := 1e-5
 ALL_STEPS := 5
 
+RM := --lr 5e-5 --batch-rows 16 --warmup-steps 2 --microbatch-tokens 2048
+RM_EPOCHS := 2
+
 STUDENT_LAYERS := 24
 DISTILL_PROMPTS := 512
 DISTILL_SAMPLES := 1

@@ -26,6 +26,9 @@ GENERAL := 2
 ALL_LR := 1e-4
 ALL_STEPS := 1
 
+RM := --lr 1e-3 --batch-rows 64
+RM_EPOCHS := 1
+
 STUDENT_LAYERS := 2
 DISTILL_PROMPTS := 12
 DISTILL_SAMPLES := 1

@@ -13,6 +13,7 @@ from r1cli.shared_settings import (
     EngineSettings,
     Flag,
     InputSettings,
+    LoraSettings,
     ModelSettings,
     OptimizerSettings,
     PreferenceSettings,
@@ -36,6 +37,7 @@ class GrpoSettings(
     RewardSettings,
     PreferenceSettings,
     OptimizerSettings,
+    LoraSettings,
     RunSettings,
 ):
     """r1 grpo"""

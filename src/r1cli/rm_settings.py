@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from r1cli.shared_settings import (
+    INPUT,
     SCHEDULES,
     TRAINING,
     Flag,
     InputSettings,
+    LoraSettings,
     ModelSettings,
     OptimizerSettings,
     RunDirSettings,
@@ -19,7 +21,7 @@ VIEWS = ("full", "summary")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RmSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, StopSettings, RunSettings):
+class RmSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, LoraSettings, StopSettings, RunSettings):
     """r1 rm"""
 
     lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "constant"
@@ -42,6 +44,7 @@ class RmSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings
     margin: Annotated[
         str | None, Flag("field with a number by which the chosen score must be above the rejected one", TRAINING, metavar="FIELD")
     ] = None
+    balance_lengths: Annotated[bool, Flag("leave out pairs until chosen and rejected are equally long on average", INPUT)] = False
     center: Annotated[
         float,
         Flag(

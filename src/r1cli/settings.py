@@ -22,6 +22,7 @@ from r1cli.shared_settings import (
     EngineSettings,
     Flag,
     InputSettings,
+    LoraSettings,
     ModelSettings,
     OptimizerSettings,
     PreferenceSettings,
@@ -150,7 +151,7 @@ class MixSettings(RowOutputSettings, RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, StopSettings, RunSettings):
+class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, LoraSettings, StopSettings, RunSettings):
     """r1 sft"""
 
     lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "cosine"

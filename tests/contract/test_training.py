@@ -44,6 +44,7 @@ GRPO = [
     "24",
     "--lr",
     "1e-3",
+    "--no-mask-truncated",  # the tiny model never ends its turn
     "--dtype",
     "float32",
     "--save-every",
@@ -138,6 +139,7 @@ def test_grpo_killed_and_resumed_is_the_run_that_was_not(r1: Run, tiny: Path, tm
     ours, theirs = (load_file(tmp_path / name / "final/model.safetensors") for name in ("killed", "straight"))
     assert all((ours[name] == theirs[name]).all() for name in theirs)
     assert [record["step"] for record in records(tmp_path / "killed")] == [1, 2, 3, 4]
+    assert all(record["updates"] == 1 and record["grad_norm"] > 0 for record in records(tmp_path / "killed"))
     samples = [json.loads(line) for line in (tmp_path / "straight/samples.jsonl").read_text().splitlines()]
     assert {"step", "prompt", "completion", "rewards", "reward", "advantage"} <= set(samples[0])
 

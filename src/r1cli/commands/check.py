@@ -2,6 +2,7 @@
 
     r1 check golds.jsonl                          is every gold answer one that a rule can compare with?
     r1 check --model base problems.jsonl          template, end of turn, lengths, golds
+    r1 check --model base pairs.jsonl             preference rows (`r1 rm`): contradictions, lengths that give it away, what is too long
 
 Exit 1 when something fails. What each finding means is in `preflight.py`.
 """
@@ -10,15 +11,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from r1cli.commands.preference_check import check_preferences
 from r1cli.commands.preflight import FAIL, Finding, check_golds, check_lengths, check_model, rows_with_golds
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
 from r1cli.io.stdout import claim_stdout
-from r1cli.io.stream import read_rows
+from r1cli.io.stream import RowReader, read_rows
 from r1cli.rewards.registry import parse_specs
 from r1cli.row import Row, require
 from r1cli.settings import CheckSettings
+from r1cli.text.preferences import is_preference, judged
 
 
 def run(settings: CheckSettings, context: Context) -> None:
@@ -26,11 +29,14 @@ def run(settings: CheckSettings, context: Context) -> None:
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
     rows = list(reader)
     findings: list[Finding] = []
-    if settings.model is not None:
-        findings += _model_findings(settings, context, rows)
-    golds = rows_with_golds(parse_specs(settings.rewards), rows)
-    if golds:
-        findings += check_golds(golds, settings.reward_timeout)
+    if rows and is_preference(rows[0]):
+        findings += _preference_findings(settings, context, rows, reader)
+    else:
+        if settings.model is not None:
+            findings += _model_findings(settings, context, rows)
+        golds = rows_with_golds(parse_specs(settings.rewards), rows)
+        if golds:
+            findings += check_golds(golds, settings.reward_timeout)
     out = claim_stdout()
     if settings.json:
         out.write(json.dumps({"rows": len(rows), "findings": [asdict(f) for f in findings]}, ensure_ascii=False) + "\n")
@@ -62,3 +68,19 @@ def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Ro
         context_length = getattr(config, "max_position_embeddings", None)
         findings += check_lengths(lengths, settings.max_prompt_length, settings.max_completion_length, context_length)
     return findings
+
+
+def _preference_findings(settings: CheckSettings, context: Context, rows: Sequence[Row], reader: RowReader) -> list[Finding]:
+    judgements = []
+    for row in rows:
+        try:
+            judgements.append(judged(row))
+        except R1Error as error:
+            reader.leave_out(error)
+    findings = check_preferences(judgements)
+    if settings.model is None:
+        return findings
+    from r1cli.commands.rm_rows import check_scoring
+
+    folder = model_folder(settings.model, settings.trust_remote_code, say=context.console.info)
+    return findings + check_scoring(judgements, folder, settings.template, settings.trust_remote_code)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from r1cli.commands.grpo_prompts import held_out_problems, read_prompts, sources_of
+from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.preference import all_rewards, check_sets, rule_rewards
 from r1cli.commands.preflight import check_golds, rows_with_golds, stop_or_warn
 from r1cli.commands.processes import check_unused, of_process
@@ -29,6 +30,7 @@ def run(settings: GrpoSettings, context: Context) -> None:
     context = of_process(context)
     console = context.console
     check_flags(settings, context.sources)
+    check_lora(settings, context)
     if settings.beta and settings.kl == "k1" and not settings.kl_correction:
         console.warn("--kl k1 alone holds nothing back: its gradient is zero on average; add --kl-correction, or take k2 or k3")
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)

@@ -8,6 +8,7 @@ from typing import Any
 
 from r1cli.commands import finish
 from r1cli.commands.held_out_accuracy import ACCURACY, PROBLEMS, HeldOutAccuracy
+from r1cli.commands.lora_flags import following
 from r1cli.commands.preference import model_specs, open_models, rule_rewards
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.staged_scoring import StagedScorer
@@ -118,8 +119,8 @@ def _finish(training: Training, readers: Sequence[RowReader], facts: dict[str, i
     inputs = [finish.describe_source(source) for reader in readers for source in reader.sources]
     training.finish(started=started, inputs=inputs, counts=counts, peak_memory_gib=round(peak_memory_gib(), 2))
     reward = f", last reward {last['reward']:.3f}, {spent(started)}" if last else " were done"
-    written, following = f"written: {settings.out}/final", f"next: r1 eval --model {settings.out} problems.jsonl"
-    training.context.console.summary([f"grpo: {settings.steps} steps{reward}", written, following])
+    words = [f"grpo: {settings.steps} steps{reward}", f"written: {settings.out}/final", following(settings)]
+    training.context.console.summary(words)
 
 
 def _say_unfinished(context: Context, stopper: Stopper, progress: Progress, config: GrpoConfig, started: float) -> None:

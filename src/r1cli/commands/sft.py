@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 from r1cli.commands.held_out import held_out_rows
+from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.processes import check_unused, of_process
 from r1cli.commands.stopping import seconds_of
 from r1cli.errors import R1Error
@@ -25,6 +26,7 @@ def run(settings: SftSettings, context: Context) -> None:
     started = time.time()
     context = of_process(context)
     console = context.console
+    check_lora(settings, context)
     seconds_of(settings.time_limit)
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=console.info)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from r1cli.commands import finish
+from r1cli.commands.lora_flags import following
 from r1cli.commands.stopping import Stopper, say_unfinished, seconds_of
 from r1cli.commands.training import Training, end_of_turn, optimiser_config, peak_memory_gib, spent
 from r1cli.errors import Exit, R1Error
@@ -75,7 +76,7 @@ def train(
         [
             f"{context.command}: {len(lessons)} rows, {total} steps{figures}, {spent(started)}",
             f"written: {settings.out}/final",
-            f"next: r1 eval --model {settings.out} problems.jsonl",
+            following(settings),
         ]
     )
 

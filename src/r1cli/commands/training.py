@@ -17,8 +17,10 @@ from r1cli.engines.precision import resolve_dtype
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.run_dir import RunDir, checkpoint_folder, checkpoints
-from r1cli.train.checkpoints import load_state, named_weights, save_model, save_state
+from r1cli.row import seed_of
+from r1cli.train.checkpoints import WHOLE, load_state, named_weights, save_model, save_state
 from r1cli.train.logprobs import Policy
+from r1cli.train.lora import LoraConfig, LoraReference
 from r1cli.train.model import accelerator_for, load_policy, load_tokenizer
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.update import NotFinite
@@ -48,21 +50,28 @@ class Training:
     ) -> None:
         self.settings, self.context = settings, context
         self.dtype = resolve_dtype(settings.dtype)
-        self.accelerator = accelerator_for(self.dtype)
+        self.accelerator = accelerator_for(self.dtype, settings.seed)
         self.run = directory if directory is not None else self._open_run()
         self.tokenizer = tokenizer or load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
         self.end_id = end_of_turn(folder, self.tokenizer)
         self.checkpoint = checkpoint = self._resume_from()
         options = {"trust_remote_code": settings.trust_remote_code}
+        self.lora = lora_config(settings)
+        adapted: dict[str, Any] = {"lora": self.lora, "dtype": self.dtype} if self.lora else {}
+        start = folder if self.lora else checkpoint or folder
         load = load or partial(load_policy, temperature=temperature)
-        policy = load(str(checkpoint or folder), gradient_checkpointing=settings.gradient_checkpointing, **options)
+        policy = load(str(start), gradient_checkpointing=settings.gradient_checkpointing, **options, **adapted)
+        if policy.lora is not None and checkpoint:
+            policy.lora.load(checkpoint)
         self.optimiser_config = optimiser_config(settings)
         self.policy, self.optimizer = self.accelerator.prepare(policy, build_optimiser(policy.parameters(), self.optimiser_config))
-        self.reference: Policy | None = None
-        if reference:
-            self.reference = (
-                load_policy(folder, temperature=temperature, **options).requires_grad_(False).eval().to(self.accelerator.device)
-            )
+        self._check_strategy()
+        self.reference: Policy | LoraReference | None = None
+        if reference and self.lora:
+            self.reference = LoraReference(self.accelerator.unwrap_model(self.policy))
+        elif reference:
+            reading = load_policy(folder, temperature=temperature, **options)
+            self.reference = reading.requires_grad_(False).eval().to(self.accelerator.device)
         self.start_step = load_state(self.optimizer, checkpoint, self.reference) if checkpoint else 0
 
     @property
@@ -114,15 +123,27 @@ class Training:
         """
         if step == total:
             final = Path(self.settings.out) / "final"
-            save_model(self.accelerator, self.policy, self.tokenizer, final)
+            save_model(self.accelerator, self.policy, self.tokenizer, final, merged=self._merged)
             return
         theirs = checkpoint_folder(self.settings.out, step)  # what the main process makes
         with nullcontext(theirs) if self.run is None else self.run.checkpoint(step) as folder:
-            save_model(self.accelerator, self.policy, self.tokenizer, folder)
+            save_model(self.accelerator, self.policy, self.tokenizer, folder, merged=self._merged, resumable=True)
             save_state(self.accelerator, self.optimizer, folder, step, self.reference)
             folder.mkdir(parents=True, exist_ok=True)  # of a process without the main one's disk
             extra(folder)
             self.accelerator.wait_for_everyone()
+
+    @property
+    def _merged(self) -> bool:
+        return getattr(self.settings, "lora_export", "merged") == "merged"
+
+    def _check_strategy(self) -> None:
+        if self.lora and self.accelerator.distributed_type not in WHOLE:
+            raise R1Error(
+                f"--lora does not train under {self.accelerator.distributed_type.value}, which shards the weights",
+                hint="launch with data parallelism (MULTI_GPU or MULTI_CPU): with LoRA there are hardly any gradients to shard",
+                code=Exit.USAGE,
+            )
 
     @contextmanager
     def naming_the_checkpoint(self) -> Iterator[None]:
@@ -151,6 +172,19 @@ def optimiser_config(settings: Any) -> OptimiserConfig:
     """The optimizer's part of a command's settings."""
     names = OptimiserConfig.__dataclass_fields__
     return OptimiserConfig(**{name: getattr(settings, name) for name in names})
+
+
+def lora_config(settings: Any) -> LoraConfig | None:
+    """The adapters that a command's settings ask for."""
+    if getattr(settings, "lora", None) is None:
+        return None
+    return LoraConfig(
+        rank=settings.lora,
+        alpha=settings.lora_alpha,
+        dropout=settings.lora_dropout,
+        targets=settings.lora_targets,
+        seed=seed_of(settings.seed, "lora", 0),
+    )
 
 
 def end_of_turn(folder: str, tokenizer: Any) -> int:

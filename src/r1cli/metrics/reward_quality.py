@@ -6,6 +6,8 @@ the ROC curve. Both with intervals that take the prompt as the unit (`intervals.
 Calibration of p = sigmoid(margin) or sigmoid(score): the Brier score (1950), and the expected calibration error over ten bins of
 equal width (Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599, equation 3). For pairs it is about the predicted winner, p >= 0.5.
 
+The area under the curve has the variance of Obuchowski (1997), which is DeLong's (1988) for clustered data.
+
 A rule about lengths is learnt from the training rows: the longer (or the shorter) reply wins; completions beyond (or below) a length
 are good. Reward models that do no better have learnt length (Singhal et al., arXiv 2310.03716).
 """
@@ -116,13 +118,18 @@ def _label_figures(rows: Sequence[Measured]) -> dict[str, Any]:
     scores, labels = [row.scores[0] for row in rows], [row.label or 0.0 for row in rows]
     chances = [sigmoid(score) for score in scores]
     good = fmean(labels)
-    return {
+    prompts, lengths = [row.prompt for row in rows], [float(row.lengths[0]) for row in rows]
+    areas: dict[str, Any] = {}
+    if (area := area_under_roc(scores, labels, prompts)) is not None:
+        either = [area_under_roc([sign * length for length in lengths], labels, prompts) for sign in (1, -1)]
+        by_length = max((found for found in either if found is not None), key=lambda found: found.mean)
+        areas = _named("auc", area) | _named("length_auc", by_length)
+    return areas | {
         "loss": fmean(softplus(-score) if label > 0.5 else softplus(score) for score, label in zip(scores, labels, strict=True)),
         "brier": fmean((chance - label) ** 2 for chance, label in zip(chances, labels, strict=True)),
         "calibration_error": calibration_error(chances, labels),
         "good": good,
         "majority_accuracy": max(good, 1 - good),
-        "auc": area_under_roc(scores, labels),
     }
 
 
@@ -144,14 +151,33 @@ def calibration_error(chances: Sequence[float], outcomes: Sequence[float]) -> fl
     return sum(gaps) / len(chances)
 
 
-def area_under_roc(scores: Sequence[float], labels: Sequence[float]) -> float | None:
-    """The chance that a good one has the higher score, ties half (Mann-Whitney); None when all have one label."""
+def area_under_roc(scores: Sequence[float], labels: Sequence[float], clusters: Sequence[str]) -> Interval | None:
+    """The chance that a good one has the higher score, ties half (Mann-Whitney), with its interval; None when all have one label.
+
+    The interval is Wilson's with as many trials as give the area's variance, with the cluster as the unit. An area of 0 or 1 shows no
+    variance: it counts the clusters of the rarer label.
+    """
     ranks = mean_ranks(scores)
-    good = [rank for rank, label in zip(ranks, labels, strict=True) if label > 0.5]
-    rest = len(labels) - len(good)
-    if not good or not rest:
+    good, bad = ([place for place, label in enumerate(labels) if (label > 0.5) == wanted] for wanted in (True, False))
+    if not good or not bad:
         return None
-    return (sum(good) - len(good) * (len(good) + 1) / 2) / (len(good) * rest)
+    shares = [0.0] * len(scores)  # of each good one: bad ones below it; of each bad one: good ones above it
+    for own, other, sign in ((good, bad, 1), (bad, good, -1)):
+        among = mean_ranks([sign * scores[place] for place in own])
+        for place, rank in zip(own, among, strict=True):
+            whole = ranks[place] if sign > 0 else len(scores) + 1 - ranks[place]
+            shares[place] = (whole - rank) / len(other)
+    area = fmean(shares[place] for place in good)
+    gaps: dict[str, list[float]] = {}  # of each cluster: what its good and its bad ones are above the area
+    for place, label in enumerate(labels):
+        gaps.setdefault(clusters[place], [0.0, 0.0])[label < 0.5] += shares[place] - area
+    counts = [len({clusters[place] for place in own}) for own in (good, bad)]
+    both = sum(one * other for one, other in gaps.values()) * 2 * len(gaps) / max(1, len(gaps) - 1) / (len(good) * len(bad))
+    variance = both + sum(
+        sum(gap[side] ** 2 for gap in gaps.values()) * counts[side] / max(1, counts[side] - 1) / len(own) ** 2
+        for side, own in enumerate((good, bad))
+    )
+    return wilson(area, area * (1 - area) / variance if variance > 0 and 0 < area < 1 else min(counts))
 
 
 def mean_ranks(values: Sequence[float]) -> list[float]:

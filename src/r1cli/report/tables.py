@@ -63,8 +63,11 @@ def quality_cells(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]
     if "against_length" in found:
         name = f"accuracy where lengths mislead ({found['against_length_rows']})"
         lines.append((name, percent(found["against_length"]), span(found, "against_length_low", "against_length_high")))
+    for key, name in (("auc", "area under the ROC curve"), ("length_auc", "area of lengths alone")):
+        if key in found:
+            lines.append((name, figure(found[key]), f"{found[f'{key}_low']:.3f} - {found[f'{key}_high']:.3f}"))
     names = {
-        "majority_accuracy": "accuracy of the more frequent label", "auc": "area under the ROC curve", "loss": "loss",
+        "majority_accuracy": "accuracy of the more frequent label", "loss": "loss",
         "brier": "Brier score",
         "calibration_error": "expected calibration error", "length_correlation": "correlation of score and length",
         "margin_length_correlation": "correlation of margin and surplus length",

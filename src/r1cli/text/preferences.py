@@ -49,6 +49,11 @@ class Judged:
         return json.dumps(messages_of(prompt), sort_keys=True, ensure_ascii=False)
 
 
+def is_preference(row: Row) -> bool:
+    """Whether a row looks like one to train a reward model on."""
+    return "chosen" in row or "rejected" in row or ("label" in row and "completion" in row)
+
+
 def judged(row: Row, margin: str | None = None) -> Judged:
     """What a row says. margin: the field with a pair's margin, if one is asked for. Raises `R1Error` (exit 2) naming line and field."""
     if "chosen" in row or "rejected" in row:

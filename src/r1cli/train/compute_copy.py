@@ -22,9 +22,11 @@ class ComputeCopy:
 
     def __init__(self, model: Any, dtype: torch.dtype) -> None:
         self.source = model
-        pairs = {id(p): (p, nn.Parameter(p.detach().to(dtype), requires_grad=p.requires_grad)) for p in model.parameters()}
+        moving = [p for p in model.parameters() if p.requires_grad or p.dtype != dtype]  # what LoRA froze in this type is shared
+        pairs = {id(p): (p, nn.Parameter(p.detach().to(dtype), requires_grad=p.requires_grad)) for p in moving}
         self.pairs = list(pairs.values())
-        self.model = copy.deepcopy(model, {name: cast for name, (_, cast) in pairs.items()})
+        shared = {id(p): p for p in model.parameters()}
+        self.model = copy.deepcopy(model, {**shared, **{name: cast for name, (_, cast) in pairs.items()}})
         if next(model.parameters()).device.type == "cpu":
             adopt(self.model)
         for weight, cast in self.pairs:

@@ -5,12 +5,17 @@ from typing import Any
 import torch
 
 from r1cli.train.checkpoints import named_weights
+from r1cli.train.lora import LoraReference
 
 
 @torch.no_grad()
 def renew_reference(accelerator: Any, reference: Any, policy: Any, mix: float = 1.0) -> None:
     """reference = mix * policy + (1 - mix) * reference. mix 1 is a copy (R1-Zero does it every 400 steps); a small one after every step
     is an exponential moving average. Every process must call it."""
+    if isinstance(reference, LoraReference):
+        assert mix == 1.0
+        reference.renew()
+        return
     own = dict(reference.model.named_parameters())
     for name, value in named_weights(accelerator, policy):
         if name not in own:  # a tied head, under its second name

@@ -5,7 +5,7 @@ Every example of a step weighs the same, whichever micro-batch or process it is 
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,13 +56,14 @@ def train_rm(
     log: Log,
     save: Save,
     held_out: Sequence[Example] = (),
+    measured: Callable[[Scores], None] = lambda scores: None,
     start_step: int = 0,
     stopping: Stopping = never,
 ) -> int:
     """Train on examples that are all pairs or all labelled; returns the steps done.
 
     log(record) gets one record a step, on every process with the same figures; held_out: examples that are never trained on, whose
-    loss and accuracy are in the records.
+    loss and accuracy are in the records; measured(scores) gets their scores each time.
     """
     total = config.steps(len(examples))
     batch_rows = min(config.batch_rows, len(examples))
@@ -79,7 +80,9 @@ def train_rm(
         figures = update(accelerator, model, optimizer, batches, loss, lr=lr, config=config.optimiser, where=f"step {step + 1}")
         seconds = time.perf_counter() - started
         if held_out and (step + 1 == total or (config.held_out_every and (step + 1) % config.held_out_every == 0)):
-            figures |= held_out_figures(score(accelerator, model, held_out, config), held_out)
+            scores = score(accelerator, model, held_out, config)
+            measured(scores)
+            figures |= held_out_figures(scores, held_out)
         tokens = sum(examples[number].tokens for number in taken)
         clock = {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
         return {"step": step + 1, "steps": total, "epoch": (step + 1) * batch_rows / len(examples), **figures, **clock}
@@ -93,7 +96,8 @@ def score(accelerator: Any, model: Any, examples: Sequence[Example], config: RmC
     numbers = range(len(examples))
     mine = list(numbers[accelerator.process_index :: accelerator.num_processes])
     batches = example_batches(examples, mine or [0], config.microbatch_tokens, config.pad_id, shared=config.shared)
-    found = {index: float(values[0]) for index, values in measure(accelerator, model, batches).items() if index // sides in set(mine)}
+    measured = measure(accelerator, model, batches)
+    found = {number * sides + side: float(measured[number * sides + side][0]) for number in mine for side in range(sides)}
     everyone = dict(gather_object(list(found.items()))) if accelerator.num_processes > 1 else found
     return [tuple(everyone[number * sides + side] for side in range(sides)) for number in numbers]
 
