@@ -65,7 +65,7 @@ def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
     judge, begun = settings.dynamic_sampling, [spec.name for spec in rule_rewards(settings) if not spec.start]
     if judge is not None and judge not in begun:
         raise R1Error(
-            f"--dynamic-sampling {judge} is none of the rules that count from the beginning ({', '.join(begun)})",
+            f"--dynamic-sampling {judge} is none of the rewards that count from the beginning ({', '.join(begun)})",
             hint=f"add it: --rewards {judge},{settings.rewards}, or name one of them",
             code=Exit.USAGE,
         )
