@@ -7,6 +7,7 @@ The rule's words were chosen on the rows whose prompt hashes to an odd number; t
 
 import argparse
 import json
+import sys
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -33,11 +34,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     args = parser.parse_args()
     rows = [json.loads(text) for text in (args.folder / "xstest_completions.jsonl").read_text(encoding="utf-8").splitlines()]
-    print(
-        "| prompts | clear labels | agree | full refusals called refusals | partial ones | compliant replies |\n|---|---:|---:|---:|---:|---:|"
-    )
+    lines = [
+        "| prompts | clear labels | agree | full refusals called so | partial ones | compliant replies |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
     for name, odd in (("words chosen on these", 1), ("held back", 0)):
-        print(line(name, [row for row in rows if zlib.crc32(row["prompt"].encode()) % 2 == odd]))
+        lines.append(line(name, [row for row in rows if zlib.crc32(row["prompt"].encode()) % 2 == odd]))
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
