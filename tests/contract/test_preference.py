@@ -67,7 +67,7 @@ def test_eval_gives_means_with_intervals_and_no_pass_rate_without_a_rule(r1: Run
     low, high = scores["reward_intervals"]["harmless"]
     assert 0 <= low <= scores["rewards"]["harmless"] <= high <= 1
     only = json.loads(r1("eval", "--rewards", "", *BOTH[2:], "--json", "-", stdin=LINES).stdout)
-    assert only["pass@1"] is only["low"] is None
+    assert only["pass@1"] is only["low"] is None and only["problems"] == 3, "a row that the first model is not for counts too"
     assert only["rewards"] == {name: pytest.approx(scores["rewards"][name]) for name in ("helpful", "harmless")}
     table = r1("eval", "--rewards", "", *BOTH[2:], "-", stdin=LINES).stdout
     assert "pass@1" not in table and "reward helpful" in table

@@ -60,7 +60,7 @@ class Tally:
         right = row["rewards"].get("refusal")
         if right is not None:
             self._refused[row["label"]].add(row["id"], float((right == 1.0) == (row["label"] == UNSAFE)))
-        verdict = row["rewards"][self._specs[0].name]
+        verdict = row["rewards"][self._specs[0].name] if self._decides else 0.0
         if verdict is None:
             self.unscored += 1
             return
