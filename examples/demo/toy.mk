@@ -24,7 +24,10 @@ REJECT_EPOCHS := 30
 GENERAL := 2
 
 ALL_LR := 1e-4
-ALL_STEPS := 1
+ALL_STEPS := 2
+ALL_FROM := 1
+HELPFUL_WEIGHT := 2
+SCENARIOS := --limit 3
 
 RM := --lr 1e-3 --batch-rows 64
 RM_EPOCHS := 1
