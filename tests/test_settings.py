@@ -8,6 +8,7 @@ import pytest
 
 from r1cli.config import PRESET_COMMANDS, PRESETS, _parse_toml, preset_names, resolve
 from r1cli.errors import R1Error
+from r1cli.io.manifest import plain
 from r1cli.settings import COMMANDS
 
 GRPO = {"model": "m", "out": "o"}
@@ -92,7 +93,8 @@ def test_a_missing_configuration_and_missing_flags() -> None:
 
 
 def run_config(folder: Path, command: str, **settings: Any) -> str:
-    document = {"command": command, "settings": {name: {"value": value, "source": "flag"} for name, value in settings.items()}}
+    """As `RunDir` writes it."""
+    document = {"command": command, "settings": plain(settings), "sources": dict.fromkeys(settings, "flag")}
     return write(folder / "config.json", json.dumps(document))
 
 

@@ -9,6 +9,7 @@ from r1cli.shared_settings import (
     TRAINING,
     Flag,
     InputSettings,
+    LoraSettings,
     ModelSettings,
     OptimizerSettings,
     RunDirSettings,
@@ -20,7 +21,7 @@ VIEWS = ("full", "summary")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RmSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, StopSettings, RunSettings):
+class RmSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, LoraSettings, StopSettings, RunSettings):
     """r1 rm"""
 
     lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "constant"

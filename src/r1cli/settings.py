@@ -222,6 +222,9 @@ class EvalSettings(InputSettings, EngineSettings, SamplingSettings, RewardSettin
     temperature: Annotated[float, Flag("0 is greedy", SAMPLING, min=0.0, max=2.0)] = 0.6
     top_p: Annotated[float, Flag("nucleus: smallest set of tokens with this probability", SAMPLING, min=0.0, max=1.0)] = 0.95
     rewards: Annotated[str, Flag("rewards; the first one decides what is correct", REWARDS, metavar="NAME[=W],...")] = "accuracy"
+    judge: Annotated[str | None, Flag("model that tells refusals apart instead of the rule: a folder, or URL", MODEL)] = None
+    judge_temperature: Annotated[float, Flag("the judge's sampling temperature", MODEL, min=0.0, max=2.0)] = 0.6
+    judge_length: Annotated[int, Flag("most new tokens a verdict", MODEL, min=1)] = 1024
     json: Annotated[bool, Flag("one JSON object on stdout", OUTPUT)] = False
     rows: Annotated[str | None, Flag("file for the scored completion rows", OUTPUT)] = None
     out: Annotated[str | None, Flag("file for the scores as JSON", OUTPUT, short="o")] = None

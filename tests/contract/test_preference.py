@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from tests.contract.test_training import figures, records
 from tests.fake_server import FakeServer
 from tests.tiny_reward import tiny_reward_model
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"id": "sum", "prompt": "What is 1 + 2?", "answer": "3", "set": "reasoning", "completion": "<think>1 + 2</think> 3", "sample": 0},
     {"id": "hello", "prompt": "Say hello.", "set": "helpful", "completion": "<think>politely</think> Hello there", "sample": 0},
     {"id": "endless", "prompt": "Say hello.", "set": "helpful", "completion": "<think>and so on", "sample": 0},
@@ -66,7 +67,7 @@ def test_eval_gives_means_with_intervals_and_no_pass_rate_without_a_rule(r1: Run
     low, high = scores["reward_intervals"]["harmless"]
     assert 0 <= low <= scores["rewards"]["harmless"] <= high <= 1
     only = json.loads(r1("eval", "--rewards", "", *BOTH[2:], "--json", "-", stdin=LINES).stdout)
-    assert only["pass@1"] is only["low"] is None
+    assert only["pass@1"] is only["low"] is None and only["problems"] == 3, "a row that the first model is not for counts too"
     assert only["rewards"] == {name: pytest.approx(scores["rewards"][name]) for name in ("helpful", "harmless")}
     table = r1("eval", "--rewards", "", *BOTH[2:], "-", stdin=LINES).stdout
     assert "pass@1" not in table and "reward helpful" in table
@@ -131,3 +132,40 @@ def test_a_server_scores_and_one_that_breaks_is_named(r1: Run) -> None:
     with FakeServer(logits=lambda reply: [None]) as server:
         broken = r1(*words, "--reward-model", f"h={server.url}", "-", stdin=LINES)
     assert_error(broken, 1, "reward model `h` gave nan for row `sum`", "float32")
+
+
+def test_grpo_holds_shares_measures_held_out_problems_and_watches_the_models(r1: Run, tiny: Path, models: None, tmp_path: Path) -> None:
+    def write(name: str, kind: str, count: int) -> None:
+        rows = [{"id": f"{kind}{n}", "prompt": f"{kind} {n}?", "answer": str(n), "set": kind} for n in range(count)]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    for name, kind, count in (("sums.jsonl", "reasoning", 30), ("chat.jsonl", "helpful", 3), ("test.jsonl", "test", 5)):
+        write(name, kind, count)
+    words = ["grpo", "--model", str(tiny), *GRPO, "-o", "run", *BOTH, "sums.jsonl=3", "--add", "chat.jsonl=1@2"]
+    words += ["--prompts-per-step", "4", "--updates-per-rollout", "2", "--held-out", "test.jsonl", "--held-out-every", "2", "--stop", "e"]
+    assert "shares 3 : 1" in r1(*words, "--dry-run").stderr
+    done = r1(*words)
+    assert done.returncode == 0, done.stderr
+    assert "held out: accuracy" in done.stderr and "on 5 problems before step 1" in done.stderr
+    before, after = records(tmp_path / "run")
+    for record in (before, after):
+        assert 0 <= record["held_out/accuracy"] <= 1 and record["held_out/problems"] == 5
+        assert -1 <= record["length_correlation/harmless"] <= 1 and record["length/harmless"] > 0
+    assert "reward/helpful" not in before and "reward/helpful" in after, "the helpful set joined at step 2"
+    assert before["tokens"] == pytest.approx(before["length/harmless"] * 32), "harmless is for every row"
+    batch = torch.load(tmp_path / "run/checkpoints/step_000002/grpo_progress_0.pt", weights_only=True)
+    assert batch["taken"] == {0: 8}
+
+
+def test_shares_and_held_out_rows_that_make_no_sense_are_refused(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    start = ["grpo", "--model", str(tiny), *GRPO, "-o", "run", "--rewards", "accuracy:set=reasoning,format"]
+    file = prompts(tmp_path / "prompts.jsonl")
+    for words, message, hint in [
+        ([f"{file}=1", "--add", f"{file}@2"], "has no share, and other files have one", "=0.5"),
+        ([f"{file}=0"], "a share is above 0", "=0.5"),
+        ([f"{file}:10"], "a number of rows is for `r1 mix`", "=0.5"),
+        ([f"{file}=1", "-n", "3"], "--limit does not go with shares", ""),
+        ([file, "--held-out", file], "of --held-out is also trained on", "r1 mix"),
+        ([file, "--held-out-every", "2"], "--held-out-every without --held-out", "--held-out FILE"),
+    ]:
+        assert_error(r1(*start, *words), 2, message, hint)

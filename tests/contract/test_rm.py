@@ -1,6 +1,7 @@
 """`r1 rm` as a shell runs it, on the tiny model: learning, files, resuming, what is left out and what is refused."""
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -53,6 +54,8 @@ def test_pairs_become_a_classifier_that_prefers_as_they_do(r1: Run, tiny: Path, 
     assert "held out: 12 pairs about 12 prompts" in done.stderr and "expected calibration error" in done.stderr
     assert_error(r1(*words, stdin=pairs(0, 32)), 2, "`run`", "--resume")
     assert_loads(tmp_path / "run/final", found)
+    again = r1("rm", "-c", "run", "-o", "again", "--dry-run", stdin=pairs(0, 32))
+    assert again.returncode == 0 and "on 32 pairs" in again.stderr and "16 steps of 8" in again.stderr, again.stderr
     report = r1("report", "run", "--json", "-o", "page.html")
     assert json.loads(report.stdout)["runs"][0]["held_out"] == found
 
@@ -112,8 +115,7 @@ def test_killed_and_resumed_is_the_run_that_was_not(r1: Run, tiny: Path, tmp_pat
     assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
-@pytest.mark.parametrize("command", ["rm", "sft"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("command", "number"), [("rm", signal.SIGTERM), ("rm", signal.SIGINT), ("sft", signal.SIGTERM)])
 def test_a_signal_saves_first(r1: Run, tiny: Path, tmp_path: Path, command: str, number: int) -> None:
     rows = pairs(0, 40) if command == "rm" else labelled(0, 40)
     (tmp_path / "rows.jsonl").write_text(rows)
@@ -208,6 +210,11 @@ def test_a_reward_model_is_a_start_for_another(r1: Run, tiny: Path, tmp_path: Pa
     assert second.returncode == 0, second.stderr
     ours, theirs = (load_file(tmp_path / name / "final/model.safetensors") for name in ("first", "second"))
     assert all((ours[name] == theirs[name]).all() for name in theirs)
+    prompt = json.dumps({"prompt": "?", "completion": "!"}) + "\n"
+    for words in (["sft", "-o", "sft"], ["sample", "--engine", "transformers"]):
+        refused = r1(*words, "--model", "first", "-", stdin=prompt)
+        assert_error(refused, 2, "is a reward model (or another classifier): it writes nothing", "--reward-model NAME=FOLDER")
+    assert not (tmp_path / "sft").exists()
 
 
 def test_pairs_of_a_judge_flow_into_a_reward_model(r1: Run, tiny: Path, tmp_path: Path) -> None:
@@ -264,7 +271,29 @@ def test_check_looks_at_preference_rows(r1: Run, tiny: Path) -> None:
         "pairs": "ok", "equal sides": "warn", "contradictions": "warn", "lengths": "ok", "padding": "ok", "length": "ok",
     }  # fmt: skip
     assert found["contradictions"]["text"].startswith("2 pairs are there with the sides swapped too")
-    long = "".join(json.dumps({"prompt": f"{n}?", "chosen": "a long reply", "rejected": "short"}) + "\n" for n in range(3))
+    long = "".join(json.dumps({"prompt": f"{n}?", "chosen": "a long reply", "rejected": "short"}) + "\n" for n in range(30))
     assert "warn lengths: the longer reply is the chosen one in 100% of the pairs" in r1("check", "-", stdin=long).stdout
     one_sided = r1("check", "-", stdin=labelled(0, 1))
     assert one_sided.returncode == 1 and "fail labels: 1 completions, 0% labelled 1 (safe)" in one_sided.stdout
+
+
+def test_adapters_are_a_way_to_a_plain_classifier(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    (tmp_path / "pairs.jsonl").write_text(pairs(0, 32))
+    (tmp_path / "held.jsonl").write_text(pairs(100, 12))
+    words = ["rm", "--model", str(tiny), "--dtype", "float32", "--batch-rows", "8", "--lr", "1e-2", "--lora", "8", "--epochs", "4"]
+    words += ["--save-every", "4", "--held-out", "held.jsonl", "pairs.jsonl"]
+    straight = r1(*words, "-o", "straight")
+    assert straight.returncode == 0, straight.stderr
+    found = json.loads((tmp_path / "straight/held_out.json").read_text())
+    assert found["accuracy"] == 1.0
+    assert_loads(tmp_path / "straight/final", found)
+    shutil.copytree(tmp_path / "straight", tmp_path / "cut", symlinks=True)
+    for name in ("final", "checkpoints/step_000012", "manifest.json"):
+        path = tmp_path / "cut" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    resumed = r1(*words, "-o", "cut", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert figures(tmp_path / "cut") == figures(tmp_path / "straight")
+    ours, theirs = (load_file(tmp_path / name / "final/model.safetensors") for name in ("cut", "straight"))
+    assert all((ours[name] == theirs[name]).all() for name in theirs)

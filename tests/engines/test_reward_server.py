@@ -1,8 +1,8 @@
 """Reward models on servers: a server on this machine that misbehaves on order, and vLLM's own."""
 
 import importlib.util
-import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +24,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scores(url: str, model: str = "", key: str | None = None, given: list | None = None, **options: float) -> list[float | None]:
-    settings = {"at_once": 4, "timeout": 5.0, "retries": 3, "patience": 1.0, **options}
+    settings: dict[str, Any] = {"at_once": 4, "timeout": 5.0, "retries": 3, "patience": 1.0, **options}
     found = ServerRewardModel(url, name="helpful", model=model, key=key, **settings)
     try:
         return found.score(CONVERSATIONS if given is None else given)
@@ -50,7 +50,7 @@ def test_a_conversation_that_is_too_long_has_no_score_and_the_others_have() -> N
 
 def test_a_number_that_is_none_is_handed_on_as_one() -> None:
     with FakeServer(logits=lambda reply: [None]) as server:
-        assert all(math.isnan(score) for score in scores(server.url, given=CONVERSATIONS[:2]))
+        assert [str(score) for score in scores(server.url, given=CONVERSATIONS[:2])] == ["nan", "nan"]
 
 
 def test_errors_name_the_reward_the_address_and_the_way_out() -> None:

@@ -33,7 +33,7 @@ class Reader(HTMLParser):
 
 
 def run(name: str = "rl", steps: int = 3, **more: Any) -> RunData:
-    config = {"command": "grpo", "settings": {"lr": {"value": 3e-6, "source": "flag"}, "seed": {"value": 0, "source": "default"}}}
+    config = {"command": "grpo", "settings": {"lr": 3e-6, "seed": 0}, "sources": {"lr": "flag", "seed": "default"}}
     metrics = [
         {"step": s, "time": 100.0 + 60 * s, "loss": 1.0 / s, "reward/accuracy": s / 20, "reward": s / 10, "kl": None}
         for s in range(1, steps + 1)
@@ -73,7 +73,7 @@ def test_one_chart_a_metric_in_a_fixed_order_with_every_run_in_it() -> None:
 
 
 def test_settings_show_what_was_chosen_and_what_differs() -> None:
-    other = RunData("other", {"settings": {"lr": {"value": 1e-5, "source": "flag"}, "seed": {"value": 0, "source": "default"}}})
+    other = RunData("other", {"settings": {"lr": 1e-5, "seed": 0}, "sources": {"lr": "flag", "seed": "default"}})
     text = page("t", [run("one"), other], [])
     chosen, everything = text.split("<details>")
     assert '<tr class="differs"><td class=text>lr</td><td class=text>3e-06</td><td class=text>1e-05</td>' in chosen

@@ -22,7 +22,9 @@ class Length:
     """A reward model whose logit is the length of what it sees; `asked` are its batches."""
 
     def __init__(self, logit: Callable[[str], float | None] = lambda text: float(len(text))) -> None:
-        self.logit, self.asked, self.threads = logit, [], set()
+        self.logit = logit
+        self.asked: list[list[str]] = []
+        self.threads: set[str] = set()
 
     def score(self, conversations: Sequence[Conversation]) -> list[float | None]:
         self.asked.append([reply for _, reply in conversations])

@@ -13,6 +13,7 @@ from typing import Any
 from r1cli.benchmarks import benchmark as benchmarks
 from r1cli.commands import finish
 from r1cli.commands.evaluation import Tally
+from r1cli.commands.judging import REFUSAL, check_refusal_judge, open_judge
 from r1cli.commands.preference import all_rewards, check_unstaged, open_models, rule_rewards
 from r1cli.errors import Exit, R1Error, nearest
 from r1cli.guard import Context
@@ -20,6 +21,7 @@ from r1cli.io import manifest
 from r1cli.io.stream import RowReader, RowWriter, claim_stdout, read_rows
 from r1cli.io.whole import check_new
 from r1cli.report.tables import figure, percent, span, text_table
+from r1cli.rewards.refusal import is_unsafe
 from r1cli.rewards.reward import RewardSpec
 from r1cli.rewards.scorer import Scorer
 from r1cli.row import Row, require
@@ -36,6 +38,7 @@ def run(settings: EvalSettings, context: Context) -> None:
         settings = benchmarks.apply(benchmarks.load(settings.benchmark), settings, context.sources)
     rules, specs = rule_rewards(settings), all_rewards(settings)
     check_unstaged(settings)
+    check_refusal_judge(settings, context.sources)
     floors = [_floor(text, specs) for text in settings.min]
     out = None if settings.out is None else check_new(settings.out, force=settings.force)
     rows = RowWriter(settings.rows or os.devnull, force=settings.force, append=True)
@@ -47,10 +50,12 @@ def run(settings: EvalSettings, context: Context) -> None:
     with (
         rows as writer,
         open_models(settings, context) as models,
+        open_judge(settings, context) as judge,
         Scorer(rules, settings.reward_workers, settings.reward_timeout, models) as scorer,
     ):
         with context.console.progress(None, "completions", "eval") as progress:
-            for row in scorer.score(_completions(settings, reader, context)):
+            scored = scorer.score(_completions(settings, reader, context))
+            for row in scored if judge is None else judge.refusals(scored, _right, REFUSAL):
                 writer.write(row)
                 tally.add(row)
                 progress.set(f"correct {tally.correct}/{tally.judged}" if rules else "")
@@ -60,6 +65,8 @@ def run(settings: EvalSettings, context: Context) -> None:
         scores = _described(settings, tally) | tally.scores() | {"timeouts": scorer.timeouts}
         scores["preference"] = {spec.name: scores["rewards"][spec.name] for spec, _ in models if spec.name in scores["rewards"]}
     scores["seconds"] = round(time.monotonic() - started, 3)
+    if judge is not None:
+        scores["judged"], scores["verdicts_unreadable"] = judge.asked, judge.unreadable
     _warn(tally, reader, context)
 
     text = json.dumps(scores, ensure_ascii=False, allow_nan=False)
@@ -159,6 +166,8 @@ def table(scores: dict[str, Any]) -> str:
     ]
     if scores.get("cons@k") is not None:
         rows.append([f"cons@{scores['k']}", percent(scores["cons@k"]), span(scores, "cons_low", "cons_high") or ""])
+    for label, found in scores.get("refusals", {}).items():
+        rows.append([f"refused, {label} prompts", percent(found["refused"]), span(found, "low", "high") or ""])
     if scores["truncated"] is not None:
         rows.append(["truncated", percent(scores["truncated"]), ""])
     if scores["mean_tokens"] is not None:
@@ -166,6 +175,10 @@ def table(scores: dict[str, Any]) -> str:
     rows += [[f"reward {name}", f"{value:.3f}", _reward_span(scores, name)] for name, value in scores["rewards"].items()]
     title = f"{scores['model'] or 'completions'}: {scores['problems']} problems, {scores['samples']} completions"
     return f"{title}\n\n{text_table(['score', 'value', '95% interval'], rows)}"
+
+
+def _right(row: Row, refuses: bool) -> float:
+    return float(refuses == is_unsafe(row))
 
 
 def _reward_span(scores: dict[str, Any], name: str) -> str:

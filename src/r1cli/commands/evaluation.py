@@ -11,6 +11,7 @@ from r1cli.errors import Exit, R1Error
 from r1cli.metrics.intervals import ProblemMeans
 from r1cli.metrics.scores import Problem, summarise
 from r1cli.rewards.accuracy import MathReward
+from r1cli.rewards.refusal import SAFE, UNSAFE
 from r1cli.rewards.reward import RewardSpec
 from r1cli.row import Row
 from r1cli.text.answers import find_answer
@@ -44,7 +45,8 @@ class Tally:
 
     def __init__(self, specs: list[RewardSpec], *, decides: bool = True) -> None:
         self._specs, self._decides = specs, decides
-        self._comparable = decides and specs[0].name != "code"
+        self._comparable = decides and specs[0].name not in ("code", "refusal")
+        self._refused = {label: ProblemMeans() for label in (SAFE, UNSAFE)}
         self._problems: dict[Any, dict[int, Judged]] = {}  # id -> sample number -> verdict
         self._means = {spec.name: ProblemMeans() for spec in specs}
         self.models: dict[str, None] = {}
@@ -55,7 +57,10 @@ class Tally:
         for name, value in row["rewards"].items():
             if value is not None:
                 self._means[name].add(row["id"], value)
-        verdict = row["rewards"][self._specs[0].name]
+        right = row["rewards"].get("refusal")
+        if right is not None:
+            self._refused[row["label"]].add(row["id"], float((right == 1.0) == (row["label"] == UNSAFE)))
+        verdict = row["rewards"][self._specs[0].name] if self._decides else 0.0
         if verdict is None:
             self.unscored += 1
             return
@@ -93,6 +98,9 @@ class Tally:
             scores |= {name: None for name in scores if name in ("low", "high") or name.startswith(("pass@", "cons"))}
         scores["rewards"] = {name: means.mean() for name, means in self._means.items() if means.count}
         scores["reward_intervals"] = {name: means.interval() for name, means in self._means.items() if means.count}
+        refused = {label: means for label, means in self._refused.items() if means.count}
+        if refused:
+            scores["refusals"] = {label: _share(means) for label, means in refused.items()}
         return scores
 
     def sizes(self) -> tuple[int, int]:
@@ -103,6 +111,11 @@ class Tally:
     def _problem(self, judged: dict[int, Judged]) -> Problem:
         correct, answers, truncated, tokens = zip(*(judged[number] for number in sorted(judged)), strict=True)
         return Problem(correct=correct, answers=answers if self._comparable else None, truncated=truncated, tokens=tokens)
+
+
+def _share(means: ProblemMeans) -> dict[str, Any]:
+    low, high = means.interval() or (0.0, 1.0)
+    return {"samples": means.count, "refused": means.mean(), "low": low, "high": high}
 
 
 def same_answers() -> Callable[[str, str], bool]:

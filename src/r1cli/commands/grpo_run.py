@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from r1cli.commands import finish
-from r1cli.commands.grpo_prompts import Stages
+from r1cli.commands.held_out_accuracy import ACCURACY, PROBLEMS, HeldOutAccuracy
 from r1cli.commands.lora_flags import following
-from r1cli.commands.preference import open_models, rule_rewards
+from r1cli.commands.preference import model_specs, open_models, rule_rewards
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.staged_scoring import StagedScorer
 from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, seconds_of
@@ -32,8 +32,16 @@ from r1cli.train.reference import due
 from r1cli.train.rollout import Draw, Hooks
 
 
-def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages, readers: Sequence[RowReader], started: float) -> None:
-    """Load policy, sampler and scorer, and run the loop."""
+def train(
+    settings: GrpoSettings,
+    context: Context,
+    folder: str,
+    prompts: Prompts,
+    problems: Sequence[Row],
+    readers: Sequence[RowReader],
+    started: float,
+) -> None:
+    """Load policy, sampler and scorer, and run the loop. problems: those of --held-out."""
     console = context.console
     training = Training(settings, context, folder=folder, temperature=settings.temperature, reference=settings.beta > 0)
     config = grpo_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
@@ -53,9 +61,11 @@ def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages,
     ):
         bar.advance(training.start_step)
         bar.restart()
-        wiring = Wiring(training, sampler, scorer, stopper, bar)
+        held_out = HeldOutAccuracy(settings, problems, sampler, training.accelerator, stopper.wanted)
+        wiring = Wiring(training, sampler, scorer, stopper, bar, held_out)
         progress = resumed(training, config)
         scorer.remember(progress.memory)
+        wiring.measure_first(progress)
         with training.naming_the_checkpoint():
             progress = train_grpo(
                 training.accelerator,
@@ -63,7 +73,7 @@ def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages,
                 training.reference,
                 training.optimizer,
                 config,
-                prompts=Prompts(stages),
+                prompts=prompts,
                 hooks=wiring.hooks(),
                 progress=progress,
             )
@@ -73,20 +83,29 @@ def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages,
     if progress.step < config.steps:
         say_unfinished(stopper, context, progress.step, config.steps, spent(started))
         return
-    counts = {"prompts": sum(len(rows) for _, rows in stages), "bad": sum(reader.bad for reader in readers), "steps": settings.steps}
+    facts = {"prompts": sum(len(rows) for _, rows in prompts.stages), "reward_timeouts": timeouts}
+    _finish(training, readers, facts, wiring.last, started)
+
+
+def _finish(training: Training, readers: Sequence[RowReader], facts: dict[str, int], last: dict[str, Any], started: float) -> None:
+    """Declare the run done and say what came of it."""
+    settings = training.settings
+    counts = {**facts, "bad": sum(reader.bad for reader in readers), "steps": settings.steps}
     inputs = [finish.describe_source(source) for reader in readers for source in reader.sources]
-    memory = round(peak_memory_gib(), 2)
-    training.finish(started=started, inputs=inputs, counts={**counts, "reward_timeouts": timeouts}, peak_memory_gib=memory)
-    last = wiring.last
+    training.finish(started=started, inputs=inputs, counts=counts, peak_memory_gib=round(peak_memory_gib(), 2))
     reward = f", last reward {last['reward']:.3f}, {spent(started)}" if last else " were done"
-    console.summary([f"grpo: {settings.steps} steps{reward}", f"written: {settings.out}/final", following(settings)])
+    words = [f"grpo: {settings.steps} steps{reward}", f"written: {settings.out}/final", following(settings)]
+    training.context.console.summary(words)
 
 
 class Wiring:
     """What `train_grpo` calls, made of a sampler, a scorer, a run directory and a progress bar. last: the newest metrics."""
 
-    def __init__(self, training: Training, sampler: Sampler, scorer: StagedScorer, stopper: Stopper, bar: Bar) -> None:
+    def __init__(
+        self, training: Training, sampler: Sampler, scorer: StagedScorer, stopper: Stopper, bar: Bar, held_out: HeldOutAccuracy
+    ) -> None:
         self.training, self.sampler, self.scorer, self.stopper, self.bar = training, sampler, scorer, stopper, bar
+        self.held_out = held_out
         self.settings: GrpoSettings = training.settings
         self.last: dict[str, Any] = {}
         self._done = training.start_step
@@ -127,9 +146,20 @@ class Wiring:
         drawn.sort(key=lambda d: (d.number, d.row["sample"]))
         return [Rollout(d.row, d.prompt_ids, d.token_ids, d.logprobs or []) for d in drawn]
 
+    def measure_first(self, progress: Progress) -> None:
+        """What the held-out problems say before the first step, for the alarms to compare with."""
+        if progress.step or progress.batch is not None or "held-out accuracy" in progress.memory:
+            return
+        found = self.held_out.measured()
+        if found:
+            progress.memory["held-out accuracy"] = [found[ACCURACY]]
+            self.training.context.console.info(f"held out: accuracy {found[ACCURACY]:.3f} on {found[PROBLEMS]:.0f} problems before step 1")
+
     def log(self, record: dict[str, Any], rows: list[Row], memory: Memory) -> R1Error | None:
         """Metrics, samples, the bar and alarms; the error to end with when --stop-on names an alarm that was raised."""
         settings, console, step = self.settings, self.training.context.console, record["step"]
+        if self.held_out.due(self._done, step):
+            record |= self.held_out.measured()
         self.training.log(record)
         shown = rows[: settings.group_size]
         if self.training.run is not None and (self._done == 0 or due(settings.samples_every, self._done, step)):
@@ -137,7 +167,7 @@ class Wiring:
             for row in shown[:2]:
                 console.detail(readable(row, step))
         self.last.update(record)
-        names = [name for name in record if name.startswith("reward/")]
+        names = [name for name in record if name.startswith(("reward/", "held_out/accuracy"))]
         parts = [f"reward {record['reward']:.3f}", *(f"{name.removeprefix('reward/')} {record[name]:.2f}" for name in names)]
         self.bar.set(", ".join([*parts, f"{record['completion_length']:.0f} tokens"]))
         self.bar.advance(step - self._done)
@@ -170,12 +200,13 @@ def resumed(training: Training, config: GrpoConfig) -> Progress:
 
 def grpo_config(settings: GrpoSettings, pad_id: int, pack_length: int) -> GrpoConfig:
     """The algorithm's part of the settings."""
-    own = {"pad_id", "pack_length", "optimiser", "clip_high", "max_completion_length"}
+    own = {"pad_id", "pack_length", "optimiser", "clip_high", "max_completion_length", "preferences"}
     names = [name for name in GrpoConfig.__dataclass_fields__ if name not in own]
     return GrpoConfig(
         **{name: getattr(settings, name) for name in names},
         pad_id=pad_id,
         pack_length=pack_length,
+        preferences=tuple(spec.name for spec in model_specs(settings)),
         optimiser=optimiser_config(settings),
         clip_high=settings.clip_low if settings.clip_high is None else settings.clip_high,
         max_completion_length=Changing(settings.max_completion_length).switches(),

@@ -7,6 +7,7 @@ from r1cli.commands.preflight import FAIL, OK, WARN, Finding
 from r1cli.text.preferences import Judged
 
 UNEVEN = 0.65  # share of pairs whose longer reply is chosen (or rejected) from which on length alone is a good guess
+ENOUGH = 20  # pairs; of fewer a share says little
 RARE = 0.05  # share of a label below which it is worth a word
 
 
@@ -35,7 +36,7 @@ def _pairs(rows: Sequence[Judged]) -> list[Finding]:
     shorter = sum(len(chosen) < len(rejected) for _, chosen, rejected in texts)
     word, count = ("longer", longer) if longer >= shorter else ("shorter", shorter)
     text = f"the {word} reply is the chosen one in {count / len(rows):.0%} of the pairs"
-    if count > UNEVEN * len(rows):
+    if len(rows) >= ENOUGH and count > UNEVEN * len(rows):
         text += ": a model can learn length instead"
         found.append(Finding("lengths", WARN, text, "r1 reject --pairs --balance-lengths; look at the length figures of --held-out"))
     else:

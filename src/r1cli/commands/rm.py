@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from r1cli.commands.held_out import held_out_rows
+from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.preference_check import check_preferences, content_of
 from r1cli.commands.preflight import stop_or_warn
 from r1cli.commands.processes import check_unused, of_process
@@ -27,6 +28,7 @@ def run(settings: RmSettings, context: Context) -> None:
     started = time.time()
     context = of_process(context)
     console = context.console
+    check_lora(settings, context)
     seconds_of(settings.time_limit)
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=console.info)
@@ -36,11 +38,11 @@ def run(settings: RmSettings, context: Context) -> None:
         raise R1Error("no rows to train on: the input is empty", hint="give preference rows: prompt, chosen, rejected", code=Exit.USAGE)
     judgements = [read(row) for row in rows]
     held_out = _held_out(settings, rows, judgements, read, context)
+    check_unused(settings.out, resume=settings.resume, force=settings.force)
     stop_or_warn(check_preferences(judgements), context)
     for flag, given in (("--center", settings.center), ("--balance-lengths", settings.balance_lengths)):
         if given and not judgements[0].is_pair:
             raise R1Error(f"{flag} does nothing for labelled completions: it is about pairs", hint="leave it out", code=Exit.USAGE)
-    check_unused(settings.out, resume=settings.resume, force=settings.force)
     from r1cli.commands.rm_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 
     if settings.dry_run:

@@ -65,9 +65,16 @@ def train(
         [
             f"rm: {len(learnt.examples)} {_kind(rows)}, {total} steps{figures}, {spent(started)}",
             f"written: {settings.out}/final" + (f", {settings.out}/{QUALITY}" if found else ""),
-            f"next: r1 report {settings.out}",
+            _following(settings),
         ]
     )
+
+
+def _following(settings: RmSettings) -> str:
+    """What a user may do with the model."""
+    if settings.lora_export == "adapter":
+        return f"next: merge `{settings.out}/final` into its base; --lora-export merged saves a plain model"
+    return f"next: r1 grpo --reward-model mine={settings.out}:view={settings.view} ..."
 
 
 def _steps(

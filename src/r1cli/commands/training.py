@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1cli.commands.preflight import turn_end
-from r1cli.engines.model_files import end_ids
+from r1cli.engines.model_files import end_ids, refuse_classifier
 from r1cli.engines.precision import resolve_dtype
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
@@ -50,6 +50,8 @@ class Training:
         load: Callable[..., Policy] | None = None,
         tokenizer: Any = None,
     ) -> None:
+        if load is None:
+            refuse_classifier(folder)
         self.settings, self.context = settings, context
         self.lora = lora_config(settings)
         self.dtype = resolve_dtype(settings.dtype)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from r1cli.engines.model_files import refuse_classifier
 from r1cli.engines.precision import resolve_dtype
 from r1cli.engines.protocol import Engine
 from r1cli.errors import Exit, R1Error
@@ -70,6 +71,7 @@ def load_engine(
             say=say,
         )
     folder = _local(model)
+    refuse_classifier(folder)
     options: dict[str, Any] = {
         "dtype": resolve_dtype(dtype),
         "max_model_len": max_model_len,

@@ -49,11 +49,8 @@ class RunData:
     @property
     def settings(self) -> dict[str, tuple[Any, str]]:
         """Setting -> (value, which layer set it)."""
-        found = self.config.get("settings", {})
-        return {
-            name: (entry["value"], entry.get("source", "")) if isinstance(entry, dict) and "value" in entry else (entry, "")
-            for name, entry in found.items()
-        }
+        sources = self.config.get("sources", {})
+        return {name: (value, sources.get(name, "")) for name, value in self.config.get("settings", {}).items()}
 
 
 def page(title: str, runs: Sequence[RunData], scores: Sequence[Mapping[str, Any]]) -> str:

@@ -29,6 +29,7 @@ KINDS = {
     "language": "r1cli.rewards.language:LANGUAGE",
     "choice": "r1cli.rewards.choice:CHOICE",
     "code": "r1cli.rewards.code.reward:CODE",
+    "refusal": "r1cli.rewards.refusal:REFUSAL",
     "repetition": "r1cli.rewards.repetition:REPETITION",
     "overlong": "r1cli.rewards.length:OVERLONG",
     "length": "r1cli.rewards.length:LENGTH",

@@ -79,7 +79,7 @@ def train_grpo(
                 hooks.sync()
                 clock.lap("sync")
                 lengths = [len(s.completion_ids) for s in batch.samples]
-                metrics = {**rollout_metrics(accelerator, batch.rows, lengths, config.group_size), **batch.figures}
+                metrics = {**rollout_metrics(accelerator, batch.rows, lengths, config.group_size, config.preferences), **batch.figures}
                 record = {"step": progress.step, "steps": config.steps, **metrics, **figures, **clock.record(metrics["tokens"])}
                 seconds = clock.total()
                 halt = hooks.log(record, batch.rows, progress.memory)
@@ -128,7 +128,7 @@ def train_on(
         if stopping(0.0):
             raise Interrupted
         epoch, part = divmod(batch.done, batch.parts)
-        parts = split(accelerator, [s.key for s in samples], batch.parts, f"{config.seed}/{batch.start}/{epoch}")
+        parts = split(accelerator, [s.key for s in samples], batch.parts, f"{config.seed}/{batch.start}/{epoch}", batch.sources)
         figures = one_update(accelerator, policy, optimizer, batch, [samples[i] for i in parts[part]], some, config, budget)
         if figures is not None:
             batch.records.append(token_means(figures))

@@ -15,6 +15,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from r1cli.errors import Exit, R1Error
 from r1cli.train.attention import NAME, supported
 from r1cli.train.logprobs import Policy
+from r1cli.train.lora import CLASSIFICATION, LoraConfig, add_lora
+from r1cli.train.lora import NAME as ADAPTER
 
 
 class RewardModel(Policy):
@@ -30,15 +32,30 @@ class RewardModel(Policy):
         with torch.autocast(kind, enabled=model is self.model and torch.is_autocast_enabled(kind)):
             hidden_NH = self._hidden(model, input_ids_BT, position_ids_BT, marks_BT, source_N)
         with torch.autocast(kind, enabled=False):  # 8 bits would make many scores equal
-            head = self.model.score
+            head = self.head
             scores_N1 = linear(hidden_NH.float(), head.weight.float(), None if head.bias is None else head.bias.float())
         return (scores_N1.squeeze(-1),)
 
+    @property
+    def head(self) -> Any:
+        """The layer that gives the score; with LoRA the trained one of the two that peft keeps."""
+        score = self.model.score
+        return score if self.lora is None else score.modules_to_save[ADAPTER]
+
 
 def load_reward_model(
-    folder: str, *, pad_id: int, seed: int = 0, gradient_checkpointing: bool = False, trust_remote_code: bool = False
+    folder: str,
+    *,
+    pad_id: int,
+    seed: int = 0,
+    gradient_checkpointing: bool = False,
+    trust_remote_code: bool = False,
+    lora: LoraConfig | None = None,
+    dtype: str = "float32",
 ) -> RewardModel:
     """The model with float32 weights and a head of one number: the folder's own if it has one, else drawn from `seed`.
+
+    With `lora` only its adapter and the head are float32 and trained (`load_policy`).
 
     Raises `R1Error` (exit 2) when transformers has no sequence classification for this architecture, or the folder's head has more numbers.
     """
@@ -49,7 +66,7 @@ def load_reward_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: Any = AutoModelForSequenceClassification.from_pretrained(
-            folder, config=config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=trust_remote_code
+            folder, config=config, dtype=dtype, attn_implementation=attention, trust_remote_code=trust_remote_code
         )
     if not hasattr(model, "score"):
         raise R1Error(
@@ -60,7 +77,7 @@ def load_reward_model(
     model.config.use_cache = False
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return RewardModel(model)
+    return RewardModel(model, lora=add_lora(model, lora, task=CLASSIFICATION) if lora else None)
 
 
 def _check(folder: str, config: Any) -> None:
