@@ -174,7 +174,9 @@ class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSetting
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillSettings(InputSettings, RunDirSettings, EngineSettings, SamplingSettings, RewardSettings, OptimizerSettings, RunSettings):
+class DistillSettings(
+    InputSettings, RunDirSettings, EngineSettings, SamplingSettings, RewardSettings, OptimizerSettings, LoraSettings, RunSettings
+):
     """r1 distill"""
 
     teacher: Annotated[str | None, Flag("teacher: model folder, run directory or hub name (not needed with --traces)", MODEL)] = None

@@ -170,6 +170,11 @@ def test_distill_from_traces_keeps_every_artefact(r1: Run, tiny: Path, tmp_path:
     assert {row["id"] for row in kept} == {f"{a}+{b}" for a, b in SUMS if a != b}
     assert len((tmp_path / "run/train.jsonl").read_text().splitlines()) == len(kept)
     assert (tmp_path / "run/final/model.safetensors").is_file()
+    adapted = r1("distill", "--traces", "traces.jsonl", "--student", str(tiny), "--lora", "4", "--lr", "1e-2", "-o", "adapted")
+    assert adapted.returncode == 0, adapted.stderr
+    base, taught = load_file(tiny / "model.safetensors"), load_file(tmp_path / "adapted/final/model.safetensors")
+    moved = {name for name in base if not (taught[name] == base[name].to(taught[name].dtype)).all()}
+    assert moved and all("_proj" in name for name in moved) and taught.keys() == base.keys()
 
 
 def test_check_audits_golds_and_a_model(r1: Run, tiny: Path) -> None:
