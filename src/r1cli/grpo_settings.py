@@ -12,12 +12,14 @@ from r1cli.shared_settings import (
     EngineSettings,
     Flag,
     InputSettings,
+    LaunchSettings,
     ModelSettings,
     OptimizerSettings,
     PromptSettings,
     RewardSettings,
     RunDirSettings,
     RunSettings,
+    TrackSettings,
 )
 
 LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo")
@@ -26,7 +28,16 @@ ALARMS = ("constant-reward", "zero-gradient", "clipped", "entropy", "language", 
 
 @dataclass(frozen=True, kw_only=True)
 class GrpoSettings(
-    InputSettings, RunDirSettings, ModelSettings, EngineSettings, PromptSettings, RewardSettings, OptimizerSettings, RunSettings
+    InputSettings,
+    RunDirSettings,
+    ModelSettings,
+    EngineSettings,
+    PromptSettings,
+    RewardSettings,
+    OptimizerSettings,
+    LaunchSettings,
+    TrackSettings,
+    RunSettings,
 ):
     """r1 grpo"""
 

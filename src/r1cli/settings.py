@@ -21,6 +21,7 @@ from r1cli.shared_settings import (
     EngineSettings,
     Flag,
     InputSettings,
+    LaunchSettings,
     ModelSettings,
     OptimizerSettings,
     PromptSettings,
@@ -30,6 +31,7 @@ from r1cli.shared_settings import (
     RunSettings,
     SamplingSettings,
     SpeechSettings,
+    TrackSettings,
 )
 
 FiltersFlag = Annotated[
@@ -147,7 +149,7 @@ class MixSettings(RowOutputSettings, RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, RunSettings):
+class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, LaunchSettings, TrackSettings, RunSettings):
     """r1 sft"""
 
     lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "cosine"

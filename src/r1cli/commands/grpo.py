@@ -9,8 +9,9 @@ import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from r1cli.commands import tracking
 from r1cli.commands.preflight import check_golds, stop_or_warn, wants_golds
-from r1cli.commands.processes import check_unused, of_process
+from r1cli.commands.processes import check_unused, of_process, starts_others
 from r1cli.commands.staged_scoring import check_stages
 from r1cli.commands.stopping import seconds_of
 from r1cli.errors import Exit, R1Error, nearest
@@ -29,6 +30,9 @@ def run(settings: GrpoSettings, context: Context) -> None:
     context = of_process(context)
     console = context.console
     check_flags(settings, context.sources)
+    tracking.names(settings)
+    if starts_others(settings, context):
+        return
     if settings.beta and settings.kl == "k1" and not settings.kl_correction:
         console.warn("--kl k1 alone holds nothing back: its gradient is zero on average; add --kl-correction, or take k2 or k3")
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)

@@ -57,7 +57,7 @@ def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages,
     console = context.console
     training = Training(settings, context, folder=folder, temperature=settings.temperature, reference=settings.beta > 0)
     config = grpo_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
-    limit = dataclasses.replace(settings, max_completion_length=config.max_completion_length[0][1])
+    limit = dataclasses.replace(settings, max_completion_length=config.max_completion_length[0][1], num_processes=1)  # each its own engine
     with (
         open_sampler(limit, context, model=folder, logprobs=True) as sampler,
         StagedScorer(

@@ -8,7 +8,8 @@ import json
 import time
 from collections.abc import Iterator
 
-from r1cli.commands.processes import check_unused, of_process
+from r1cli.commands import tracking
+from r1cli.commands.processes import check_unused, of_process, starts_others
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
@@ -23,6 +24,9 @@ def run(settings: SftSettings, context: Context) -> None:
     started = time.time()
     context = of_process(context)
     console = context.console
+    tracking.names(settings)
+    if starts_others(settings, context):
+        return
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=console.info)
     rows = list(_with_answers(reader))

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r1cli.commands import tracking
 from r1cli.engines.model_files import end_ids
 from r1cli.engines.precision import resolve_dtype
 from r1cli.errors import Exit, R1Error
@@ -46,6 +47,8 @@ class Training:
         self.dtype = resolve_dtype(settings.dtype)
         self.accelerator = accelerator_for(self.dtype)
         self.run = directory if directory is not None else self._open_run()
+        if hasattr(settings, "track"):
+            tracking.begin(self.accelerator, settings, context.command)
         self.tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
         self.end_id = end_of_turn(folder, self.tokenizer)
         self.checkpoint = checkpoint = self._resume_from()
@@ -128,9 +131,10 @@ class Training:
             raise NotFinite(f"{error.message}; {last}", hint=error.hint, code=error.code) from error
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """A line of metrics.jsonl, from the main process."""
+        """A line of metrics.jsonl and of the trackers, from the main process."""
         if self.run is not None:
             self.run.metrics(record)
+        tracking.log(self.accelerator, record)
 
     def finish(self, **facts: Any) -> None:
         """Declare the run done."""

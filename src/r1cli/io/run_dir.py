@@ -5,6 +5,7 @@
     metrics.jsonl          one object a step                      samples.jsonl   readable completions
     checkpoints/step_000100/   whole iff its manifest.json, written last, exists
     final/                 the last model, whole iff its manifest.json exists
+    trackers/              what --track tensorboard writes
     logs/attempt_1/        config.json and env.json of each start; logs/latest points at the newest
 
 Only one process of a run opens it (rank 0).
@@ -26,7 +27,8 @@ from r1cli.io.environment import code_diff, environment
 from r1cli.io.jsonl import repair_tail
 from r1cli.row import dump
 
-_CONTENTS = ("config.json", "env.json", "code.diff", "metrics.jsonl", "samples.jsonl", "checkpoints", "final", "logs", "manifest.json")
+_CONTENTS = ("config.json", "env.json", "code.diff", "metrics.jsonl", "samples.jsonl", "checkpoints", "final", "logs", "trackers")
+_CONTENTS += ("manifest.json",)
 _STEP = re.compile(r"step_(\d{6,})")
 
 

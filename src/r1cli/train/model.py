@@ -11,8 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from r1cli.errors import Exit, R1Error
 from r1cli.train.attention import NAME, supported
 from r1cli.train.logprobs import Policy
-
-MIXED_PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "no"}
+from r1cli.train.strategy import start
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -20,7 +19,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 def accelerator_for(dtype: str) -> Accelerator:
     """The accelerator of this process (its device, its place among the processes of a launch), computing in `dtype`."""
     keep_freed_memory()
-    return Accelerator(mixed_precision=MIXED_PRECISION[dtype])
+    return start(dtype)
 
 
 def keep_freed_memory() -> None:
