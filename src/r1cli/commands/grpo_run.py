@@ -134,6 +134,7 @@ class Wiring:
             save=self.save,
             warn=training.context.console.warn,
             stopping=lambda seconds: stopper.agreed(training.accelerator, seconds),
+            rest=self.sampler.engine.rest,
             abandon=stopper.abandon,
         )
 

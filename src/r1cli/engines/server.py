@@ -224,6 +224,9 @@ class ServerEngine:
         tied = is_tied(self._folder)
         reload.push(self._fleet, whole_weights(weights, tensor_names(self._folder), tied=tied), tied=tied)
 
+    def rest(self) -> None:
+        """Nothing: this engine has no sleep."""
+
     def close(self) -> None:
         """Give up what runs and close the connections; the servers stay."""
         self._fleet.close()
