@@ -165,6 +165,7 @@ def _engine(settings: Any, context: Context, folder: str, *, logprobs: bool) -> 
         timeout=settings.request_timeout,
         retries=settings.retries,
         patience=settings.server_wait,
+        weights=getattr(settings, "server_weights", "folder"),
     )
     return load_engine(folder, **options, say=context.console.warn, remote=remote)
 

@@ -21,6 +21,7 @@ ENGINES = ("auto", "vllm", "transformers", "server")
 class Remote:
     """Servers to draw from. The key is in the environment variable `api_key_env`; `timeout`: seconds one completion may take;
     `retries`: times a completion may fail by a server's error; `patience`: seconds to wait while no server gives anything.
+    `weights`: how they get new ones, "folder" or "nccl".
     """
 
     urls: tuple[str, ...] = ()
@@ -28,6 +29,7 @@ class Remote:
     timeout: float = 1800.0
     retries: int = 8
     patience: float = 300.0
+    weights: str = "folder"
 
 
 def load_engine(
@@ -141,6 +143,7 @@ def _server(model: str, remote: Remote, **options: Any) -> Engine:
         timeout=remote.timeout,
         retries=remote.retries,
         patience=remote.patience,
+        weights=remote.weights,
         **options,
     )
 
