@@ -45,7 +45,7 @@ def train(
     console = context.console
     training = Training(settings, context, folder=folder, temperature=settings.temperature, reference=settings.beta > 0)
     config = grpo_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
-    limit = dataclasses.replace(settings, max_completion_length=config.max_completion_length[0][1])
+    limit = dataclasses.replace(settings, max_completion_length=config.max_completion_length[0][1], num_processes=1)  # each its own engine
     with (
         open_models(settings, context, device=training.accelerator.device) as models,
         open_sampler(limit, context, model=folder, logprobs=True) as sampler,
@@ -125,6 +125,7 @@ class Wiring:
             save=self.save,
             warn=training.context.console.warn,
             stopping=lambda seconds: stopper.agreed(training.accelerator, seconds),
+            rest=self.sampler.engine.rest,
             abandon=stopper.abandon,
         )
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r1cli.commands import tracking
 from r1cli.commands.preflight import turn_end
 from r1cli.engines.model_files import end_ids, refuse_classifier
 from r1cli.engines.precision import resolve_dtype
@@ -58,6 +59,8 @@ class Training:
         self.accelerator = accelerator_for(self.dtype, settings.seed)
         self._check_strategy()
         self.run = directory if directory is not None else self._open_run()
+        if hasattr(settings, "track"):
+            tracking.begin(self.accelerator, settings, context.command)
         self.tokenizer = tokenizer or load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
         self.end_id = end_of_turn(folder, self.tokenizer)
         self.checkpoint = checkpoint = self._resume_from()
@@ -186,9 +189,10 @@ class Training:
             raise NotFinite(f"{error.message}; {last}", hint=error.hint, code=error.code) from error
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """A line of metrics.jsonl, from the main process."""
+        """A line of metrics.jsonl and of the trackers, from the main process."""
         if self.run is not None:
             self.run.metrics(record)
+        tracking.log(self.accelerator, record)
 
     def finish(self, **facts: Any) -> None:
         """Declare the run done."""
