@@ -54,7 +54,8 @@ class ServersAsOne:
 
     def _all(self, path: str, bodies: list[dict[str, Any]] | None, what: str) -> None:
         servers = self._fleet.servers
-        calls = zip(servers, bodies or [None] * len(servers), strict=True)
+        given: list[dict[str, Any] | None] = [None] * len(servers) if bodies is None else [*bodies]
+        calls = zip(servers, given, strict=True)
         with ThreadPoolExecutor(len(servers)) as pool:  # all join one group: none answers before the last was asked
             list(pool.map(lambda call: order(self._fleet, call[0], path, call[1], what), calls))
 

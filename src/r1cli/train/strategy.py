@@ -52,7 +52,7 @@ def is_sharded(accelerator: Any) -> bool:
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor as it is without sharding, gathered when it is a part; every process must call it for the same tensor."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor  # type: ignore[operator]
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def _asked(name: str) -> bool:
