@@ -5,6 +5,7 @@ from typing import Annotated
 
 from r1cli.shared_settings import (
     INPUT,
+    MODEL,
     REWARDS,
     RUN,
     SAMPLING,
@@ -13,6 +14,7 @@ from r1cli.shared_settings import (
     EngineSettings,
     Flag,
     InputSettings,
+    LaunchSettings,
     LoraSettings,
     ModelSettings,
     OptimizerSettings,
@@ -21,6 +23,8 @@ from r1cli.shared_settings import (
     RewardSettings,
     RunDirSettings,
     RunSettings,
+    StopSettings,
+    TrackSettings,
 )
 
 LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo")
@@ -38,6 +42,9 @@ class GrpoSettings(
     PreferenceSettings,
     OptimizerSettings,
     LoraSettings,
+    StopSettings,
+    LaunchSettings,
+    TrackSettings,
     RunSettings,
 ):
     """r1 grpo"""
@@ -88,6 +95,10 @@ class GrpoSettings(
     ] = None
     max_refills: Annotated[int, Flag("times that dynamic sampling draws anew before it gives up", TRAINING, min=0)] = 10
     rollout_lag: Annotated[int, Flag("1 draws the next rollout during the update, with the weights before it", TRAINING, min=0, max=1)] = 0
+    server_weights: Annotated[
+        str, Flag("how servers of --url get new weights; nccl is between GPUs (not run on one yet)", MODEL, choices=("folder", "nccl"))
+    ] = "folder"
+    engine_sleep: Annotated[bool, Flag("vLLM gives its GPU memory to the trainer during updates (not run on a GPU yet)", MODEL)] = False
     temperature: Annotated[float, Flag("sampling temperature (R1: 1)", SAMPLING, min=0.01, max=2.0)] = 1.0
     max_completion_length: Annotated[
         int | Changing, Flag("most new tokens a completion, and from a step on (R1-Zero: 32768,65536@8200)", SAMPLING)
@@ -109,10 +120,6 @@ class GrpoSettings(
     reward_model_from: Annotated[
         int, Flag("step from which a --reward-model without an @STEP of its own counts (R1 stage 4: 1300 of 1700)", REWARDS, min=0)
     ] = 0
-    microbatch_tokens: Annotated[
-        int,
-        Flag("most tokens (padding included) a forward pass holds, halved when memory is out; 0: 8192, on a GPU 65536", TRAINING, min=0),
-    ] = 0
     held_out: Annotated[
         str | None, Flag("problems that are never trained on, whose accuracy by a rule is measured on the way", TRAINING, metavar="FILE")
     ] = None
@@ -120,8 +127,5 @@ class GrpoSettings(
         int, Flag("steps between measurements of --held-out; 0 is only before the first and after the last", TRAINING, min=0)
     ] = 0
     samples_every: Annotated[int, Flag("steps between readable samples in samples.jsonl", RUN, min=1)] = 1
-    time_limit: Annotated[
-        str | None, Flag("save and end before this much time is over: 3h30m, 90m, 600 (seconds)", RUN, metavar="TIME")
-    ] = None
     alarm_steps: Annotated[int, Flag("rollouts that must show a sign of trouble before it is said", RUN, min=1)] = 10
     stop_on: Annotated[str | None, Flag("alarms that end the run with exit code 1: " + ", ".join(ALARMS), RUN, metavar="NAME,...")] = None

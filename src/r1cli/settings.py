@@ -22,6 +22,7 @@ from r1cli.shared_settings import (
     EngineSettings,
     Flag,
     InputSettings,
+    LaunchSettings,
     LoraSettings,
     ModelSettings,
     OptimizerSettings,
@@ -34,7 +35,10 @@ from r1cli.shared_settings import (
     SamplingSettings,
     SpeechSettings,
     StopSettings,
+    TrackSettings,
 )
+
+SFT_ALARMS = ("diverging", "overfitting")
 
 FiltersFlag = Annotated[
     str | None,
@@ -151,7 +155,9 @@ class MixSettings(RowOutputSettings, RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, LoraSettings, StopSettings, RunSettings):
+class SftSettings(
+    InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, LoraSettings, StopSettings, LaunchSettings, TrackSettings, RunSettings
+):
     """r1 sft"""
 
     lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "cosine"
@@ -159,12 +165,22 @@ class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSetting
     batch_rows: Annotated[int, Flag("rows a step, over all processes", TRAINING, min=1)] = 128
     max_length: Annotated[int, Flag("longest row in tokens; longer ones are left out and counted", TRAINING, min=1)] = 32768
     template: Annotated[str, Flag("how prompt + completion rows become text: chat, boxed, r1-zero, raw, or a file", TRAINING)] = "chat"
+    loss_on: Annotated[
+        str,
+        Flag("what of a chat is learnt: every assistant turn, or the last one (completion)", TRAINING, choices=("assistant", "completion")),
+    ] = "assistant"
     held_out: Annotated[str | None, Flag("SFT rows that are never trained on, whose loss is measured", TRAINING, metavar="FILE")] = None
     held_out_every: Annotated[int, Flag("steps between measurements of --held-out; 0 is only after the last", TRAINING, min=0)] = 0
+    alarm_steps: Annotated[int, Flag("steps whose mean loss is compared for the alarm diverging", RUN, min=1)] = 10
+    stop_on: Annotated[str | None, Flag("alarms that end the run with exit code 1: " + ", ".join(SFT_ALARMS), RUN, metavar="NAME,...")] = (
+        None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillSettings(InputSettings, RunDirSettings, EngineSettings, SamplingSettings, RewardSettings, OptimizerSettings, RunSettings):
+class DistillSettings(
+    InputSettings, RunDirSettings, EngineSettings, SamplingSettings, RewardSettings, OptimizerSettings, LoraSettings, RunSettings
+):
     """r1 distill"""
 
     teacher: Annotated[str | None, Flag("teacher: model folder, run directory or hub name (not needed with --traces)", MODEL)] = None

@@ -219,7 +219,37 @@ class OptimizerSettings:
     weight_decay: Annotated[float, Flag("AdamW's weight decay", TRAINING, min=0.0)] = 0.0
     adam_beta2: Annotated[float, Flag("AdamW's beta2", TRAINING, min=0.0, max=1.0)] = 0.999
     max_grad_norm: Annotated[float, Flag("gradients are scaled down to this norm; 0 is off", TRAINING, min=0.0)] = 1.0
-    microbatch_tokens: Annotated[int, Flag("most tokens (padding included) a forward pass holds", TRAINING, min=1)] = 8192
+    microbatch_tokens: Annotated[
+        int,
+        Flag("most tokens (padding included) a forward pass holds, halved when memory is out; 0: 8192, on a GPU 65536", TRAINING, min=0),
+    ] = 0
     gradient_checkpointing: Annotated[bool, Flag("recompute activations in the backward pass: less memory, more time", TRAINING)] = False
+    offload: Annotated[
+        str | None,
+        Flag("on a GPU: keep these in the machine's memory between their uses: optimizer, reference", TRAINING, metavar="PART,..."),
+    ] = None
     save_every: Annotated[int, Flag("steps between checkpoints; 0 is only the last", TRAINING, min=0)] = 0
     keep: Annotated[int, Flag("checkpoints that stay on disk", TRAINING, min=1)] = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchSettings:
+    """Training in several processes."""
+
+    num_processes: Annotated[
+        int, Flag("processes that train together on this machine, one a GPU (or shares of the CPU); the result is that of one", RUN, min=1)
+    ] = 1
+    accelerate_config: Annotated[
+        str | None, Flag("accelerate's configuration for them, such as FSDP2 (examples/accelerate/)", RUN, metavar="FILE")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackSettings:
+    """Trackers beside metrics.jsonl."""
+
+    track: Annotated[
+        str | None, Flag("log metrics there too: tensorboard, wandb, trackio (pip install 'r1cli[track]')", RUN, metavar="NAME,...")
+    ] = None
+    project: Annotated[str | None, Flag("the trackers' project (default: r1- and the command)", RUN, metavar="NAME")] = None
+    run_name: Annotated[str | None, Flag("the trackers' name of the run (default: the run directory's)", RUN, metavar="NAME")] = None

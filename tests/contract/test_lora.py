@@ -87,11 +87,22 @@ def test_the_usual_learning_rate_is_said_to_be_low(r1: Run, tiny: Path) -> None:
         (["sft", "--lora-alpha", "8"], "--lora-alpha does nothing without --lora", "--lora 16"),
         (["grpo", "--lora", "8", "--lora-dropout", "0.1"], "another policy than the one that samples", "without dropout"),
         (["grpo", "--lora", "8", "--reference-mix", "0.5"], "the average of two adapters", "leave it out"),
+        (["sft", "--offload", "optimiser"], "`--offload` knows no part `optimiser`", "did you mean `optimizer`?"),
+        (["sft", "--offload", "optimizer,reference"], "--offload reference does nothing: there is no reference", "--offload optimizer"),
+        (["grpo", "--offload", "reference", "--beta", "0"], "does nothing: there is no reference", "--offload optimizer"),
+        (["grpo", "--offload", "reference", "--lora", "8"], "the reference is the policy without its adapter", "--offload optimizer"),
         (["sft", "--lora", "0"], "`--lora` must be a whole number of at least 1", "--help"),
     ],
 )
 def test_what_contradicts_itself_is_refused_before_anything_is_loaded(r1: Run, flags: list[str], message: str, hint: str) -> None:
     assert_error(r1(*flags, "--model", "none", "-o", "run", "-", stdin=PROMPTS), 2, message, hint)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to move things from")
+def test_offload_is_refused_where_there_is_nowhere_to_move_to(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    done = r1("sft", "--model", str(tiny), "--offload", "optimizer", "-o", "run", "-", stdin=LESSONS)
+    assert_error(done, 2, "--offload does nothing here: the model is trained on a CPU", "leave it out")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_missing_peft_is_named(r1: Run, tiny: Path, tmp_path: Path) -> None:

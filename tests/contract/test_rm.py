@@ -210,6 +210,11 @@ def test_a_reward_model_is_a_start_for_another(r1: Run, tiny: Path, tmp_path: Pa
     assert second.returncode == 0, second.stderr
     ours, theirs = (load_file(tmp_path / name / "final/model.safetensors") for name in ("first", "second"))
     assert all((ours[name] == theirs[name]).all() for name in theirs)
+    prompt = json.dumps({"prompt": "?", "completion": "!"}) + "\n"
+    for words in (["sft", "-o", "sft"], ["sample", "--engine", "transformers"]):
+        refused = r1(*words, "--model", "first", "-", stdin=prompt)
+        assert_error(refused, 2, "is a reward model (or another classifier): it writes nothing", "--reward-model NAME=FOLDER")
+    assert not (tmp_path / "sft").exists()
 
 
 def test_pairs_of_a_judge_flow_into_a_reward_model(r1: Run, tiny: Path, tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from scipy.stats import bootstrap, mannwhitneyu, pearsonr, rankdata
 
-from r1cli.metrics.intervals import wilson
+from r1cli.metrics.intervals import paired_difference, wilson
 from r1cli.metrics.reward_quality import (
     LengthRule,
     Measured,
     area_under_roc,
     calibration_error,
     clustered,
+    clustered_difference,
     learn_rule,
     mean_ranks,
     pearson,
@@ -113,6 +114,14 @@ def test_the_unit_of_the_interval_is_the_prompt() -> None:
     assert clustered(values, list("aabb")) == wilson(0.5, 2)
     mixed = clustered(values, list("abab"))  # each prompt has one right and one wrong: the prompts do not differ
     assert mixed.high - mixed.low <= wilson(0.5, 2).high - wilson(0.5, 2).low
+
+
+def test_a_difference_has_the_prompt_as_its_unit_too() -> None:
+    first, second = [1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 0.0]
+    assert clustered_difference(first, second, list("abcd")) == paired_difference(first, second)
+    together = clustered_difference(first * 2, second * 2, list("abcd") * 2)
+    assert together.mean == pytest.approx(0.25)
+    assert (together.low, together.high) == pytest.approx((paired_difference(first, second).low, paired_difference(first, second).high))
 
 
 def test_the_figures_of_pairs() -> None:

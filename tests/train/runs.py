@@ -24,7 +24,7 @@ from r1cli.train.progress import Progress, Rollout
 from r1cli.train.reward_model import load_reward_model
 from r1cli.train.rm import RmConfig, train_rm
 from r1cli.train.rollout import Draw, Hooks
-from r1cli.train.sft import SftConfig, train_sft
+from r1cli.train.sft import SftConfig, SftHooks, train_sft
 from tests.train.toy import PAD, grpo_config, tokens
 
 PROMPTS = [Row({"id": f"p{i}", "prompt": f"prompt {i}"}) for i in range(5)]
@@ -125,7 +125,8 @@ def sft_run(
             torch.save(accelerator.unwrap_model(policy).state_dict(), checkpoint / "weights.pt")
             save_state(accelerator, rule, checkpoint, done)
 
-    train_sft(accelerator, policy, rule, config, rows=rows, log=records.append, save=save, start_step=start)
+    hooks = SftHooks(records.append, save)
+    train_sft(accelerator, policy, rule, config, rows=rows, hooks=hooks, start_step=start)
     return {name: value.detach().clone() for name, value in accelerator.unwrap_model(policy).named_parameters()}, records
 
 

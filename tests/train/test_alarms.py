@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from r1cli.grpo_settings import ALARMS
-from r1cli.train.alarms import SIGNS, Memory, look
+from r1cli.settings import SFT_ALARMS
+from r1cli.train.alarms import SFT_SIGNS, SIGNS, Memory, look
 
 HEALTHY = {
     "reward": 0.4, "reward_min": 0.0, "reward_max": 1.0, "grad_norm": 0.3, "clip_fraction": 0.01, "entropy": 1.2, "truncated": 0.1,
@@ -96,3 +97,21 @@ def test_every_alarm_has_a_name_that_stop_on_takes_and_a_fix() -> None:
     assert tuple(SIGNS) == ALARMS
     alarms = look({**HEALTHY, "grad_norm": 0.0}, {}, 1)
     assert alarms and all(alarm.fix and alarm.text for alarm in alarms)
+
+
+def of_losses(losses: list[float], name: str, steps: int = 3) -> list[int]:
+    """Places of the losses at which the alarms of SFT are raised."""
+    memory: Memory = {}
+    records: list[dict[str, float]] = [{"loss": 1.0, name: loss} for loss in losses]
+    return [place for place, record in enumerate(records) if look(record, memory, steps, SFT_SIGNS)]
+
+
+def test_a_loss_that_rises_above_its_beginning_diverges() -> None:
+    assert tuple(SFT_SIGNS) == SFT_ALARMS
+    assert of_losses([3.0, 2.0, 1.0, 0.5, 0.4, 0.6, 0.3, 0.2], "loss") == []
+    assert of_losses([2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 4.5, 9.0, 9.0], "loss") == [7]
+
+
+def test_a_held_out_loss_that_stays_above_its_best_is_overfitting() -> None:
+    assert of_losses([2.0, 1.5, 1.6, 1.7, 1.4, 1.5, 1.3], "held_out_loss") == []
+    assert of_losses([2.0, 1.5, 1.6, 1.55, 1.7, 1.8, 1.9], "held_out_loss") == [4]

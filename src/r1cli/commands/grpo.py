@@ -9,14 +9,15 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 
+from r1cli.commands import tracking
 from r1cli.commands.grpo_prompts import held_out_problems, read_prompts, sources_of
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.preference import all_rewards, check_sets, rule_rewards
 from r1cli.commands.preflight import check_golds, rows_with_golds, stop_or_warn
-from r1cli.commands.processes import check_unused, of_process
+from r1cli.commands.processes import check_unused, of_process, starts_others
 from r1cli.commands.staged_scoring import check_stages
-from r1cli.commands.stopping import seconds_of
-from r1cli.errors import Exit, R1Error, nearest
+from r1cli.commands.stopping import check_alarms, seconds_of
+from r1cli.errors import Exit, R1Error
 from r1cli.grpo_settings import ALARMS, GrpoSettings
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
@@ -31,6 +32,9 @@ def run(settings: GrpoSettings, context: Context) -> None:
     console = context.console
     check_flags(settings, context.sources)
     check_lora(settings, context)
+    tracking.names(settings)
+    if starts_others(settings, context):
+        return
     if settings.beta and settings.kl == "k1" and not settings.kl_correction:
         console.warn("--kl k1 alone holds nothing back: its gradient is zero on average; add --kl-correction, or take k2 or k3")
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
@@ -42,7 +46,8 @@ def run(settings: GrpoSettings, context: Context) -> None:
         stop_or_warn(check_golds(golds, settings.reward_timeout), context)
     problems = held_out_problems(settings, everything)
     check_unused(settings.out, resume=settings.resume, force=settings.force)
-    from r1cli.commands.grpo_run import Prompts, train, usable_prompts  # brings torch: not before all that a user can get wrong is checked
+    from r1cli.commands.grpo_preflight import usable_prompts  # brings torch: not before all that a user can get wrong is checked
+    from r1cli.commands.grpo_run import Prompts, train
 
     prompts, longest = usable_prompts(stages, settings, context, folder)
     if problems:
@@ -62,9 +67,7 @@ def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
     check_stages(specs)
     seconds_of(settings.time_limit)
     sources_of(settings)
-    for name in filter(None, (settings.stop_on or "").split(",")):
-        if name not in ALARMS:
-            raise R1Error(f"`--stop-on` knows no alarm `{name}`", hint=nearest(name, ALARMS), code=Exit.USAGE)
+    check_alarms(settings.stop_on, ALARMS)
     judge, begun = settings.dynamic_sampling, [spec.name for spec in rule_rewards(settings) if not spec.start]
     if judge is not None and judge not in begun:
         raise R1Error(
@@ -92,6 +95,8 @@ def _refuse_useless(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
     """Flags that were given and would do nothing."""
     needs = [
         ("clip_cap", settings.loss == "cispo", "--loss cispo caps its weight already"),
+        ("server_weights", not settings.url, "it belongs to --url"),
+        ("engine_sleep", settings.rollout_lag > 0, "--rollout-lag 1 samples during the update"),
         ("max_refills", settings.dynamic_sampling is None, "it belongs to --dynamic-sampling"),
         *((name, not settings.beta, "--beta is 0: there is no KL") for name in ("kl", "kl_correction", "reference_every", "reference_mix")),
         *(

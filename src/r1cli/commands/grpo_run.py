@@ -12,48 +12,24 @@ from r1cli.commands.lora_flags import following
 from r1cli.commands.preference import model_specs, open_models, rule_rewards
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.staged_scoring import StagedScorer
-from r1cli.commands.stopping import TIME, Stopper, seconds_of
-from r1cli.commands.training import Training, end_of_turn, optimiser_config, peak_memory_gib, spent
-from r1cli.errors import Exit, R1Error
-from r1cli.guard import Context, again
+from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, seconds_of
+from r1cli.commands.training import Training, optimiser_config, peak_memory_gib, spent
+from r1cli.errors import R1Error
+from r1cli.guard import Context
 from r1cli.io.stream import RowReader
 from r1cli.report.console import Progress as Bar
-from r1cli.row import Row, require, seed_of
+from r1cli.row import Row, seed_of
 from r1cli.settings import GrpoSettings
 from r1cli.shared_settings import Changing
-from r1cli.text.prompts import PromptRenderer
 from r1cli.train.agreement import everyones
 from r1cli.train.alarms import Memory, look
 from r1cli.train.batches import PACK_LENGTH
 from r1cli.train.grpo import train_grpo
 from r1cli.train.grpo_config import GrpoConfig, Prompts
-from r1cli.train.model import give_back_freed_memory, load_tokenizer
+from r1cli.train.model import give_back_freed_memory
 from r1cli.train.progress import Progress, Rollout
 from r1cli.train.reference import due
 from r1cli.train.rollout import Draw, Hooks
-
-Stages = Sequence[tuple[int, list[Row]]]
-
-
-def usable_prompts(stages: Stages, settings: GrpoSettings, context: Context, folder: str) -> tuple[Stages, int]:
-    """(the stages with the prompt rows that fit `max_prompt_length`, tokens of the longest). Those that do not are counted and named."""
-    tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
-    end_of_turn(folder, tokenizer)
-    renderer = PromptRenderer(tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
-    fitting, longest, left_out = [], 0, 0
-    for start, rows in stages:
-        lengths = [len(renderer.ids(require(row, "prompt", str, list))) for row in rows]
-        kept = [(row, length) for row, length in zip(rows, lengths, strict=True) if length <= settings.max_prompt_length]
-        if not kept:
-            place = f" at step {start}" if start else ""
-            why = f"{len(rows)} read, all longer than --max-prompt-length {settings.max_prompt_length}" if rows else "the input is empty"
-            raise R1Error(f"no prompts to train on{place}: {why}", hint='give prompt rows: {"prompt": ..., "answer": ...}', code=Exit.USAGE)
-        fitting.append((start, [row for row, _ in kept]))
-        longest = max(longest, *(length for _, length in kept))
-        left_out += len(rows) - len(kept)
-    if left_out:
-        context.console.warn(f"{left_out} prompts left out: longer than --max-prompt-length {settings.max_prompt_length} tokens")
-    return fitting, longest
 
 
 def train(
@@ -69,7 +45,7 @@ def train(
     console = context.console
     training = Training(settings, context, folder=folder, temperature=settings.temperature, reference=settings.beta > 0)
     config = grpo_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
-    limit = dataclasses.replace(settings, max_completion_length=config.max_completion_length[0][1])
+    limit = dataclasses.replace(settings, max_completion_length=config.max_completion_length[0][1], num_processes=1)  # each its own engine
     with (
         open_models(settings, context, device=training.accelerator.device) as models,
         open_sampler(limit, context, model=folder, logprobs=True) as sampler,
@@ -105,8 +81,7 @@ def train(
             console.warn(warning)
         timeouts = scorer.timeouts
     if progress.step < config.steps:
-        stopper.leave()
-        _say_unfinished(context, stopper, progress, config, started)
+        say_unfinished(stopper, context, progress.step, config.steps, spent(started))
         return
     facts = {"prompts": sum(len(rows) for _, rows in prompts.stages), "reward_timeouts": timeouts}
     _finish(training, readers, facts, wiring.last, started)
@@ -121,17 +96,6 @@ def _finish(training: Training, readers: Sequence[RowReader], facts: dict[str, i
     reward = f", last reward {last['reward']:.3f}, {spent(started)}" if last else " were done"
     words = [f"grpo: {settings.steps} steps{reward}", f"written: {settings.out}/final", following(settings)]
     training.context.console.summary(words)
-
-
-def _say_unfinished(context: Context, stopper: Stopper, progress: Progress, config: GrpoConfig, started: float) -> None:
-    """The time limit has ended the run."""
-    assert stopper.reason == TIME
-    context.console.summary(
-        [
-            f"grpo: time limit reached after {progress.step} of {config.steps} steps, {spent(started)}",
-            f"next: {again('--resume', without=('--force',))}",
-        ]
-    )
 
 
 class Wiring:
@@ -161,6 +125,7 @@ class Wiring:
             save=self.save,
             warn=training.context.console.warn,
             stopping=lambda seconds: stopper.agreed(training.accelerator, seconds),
+            rest=self.sampler.engine.rest,
             abandon=stopper.abandon,
         )
 
@@ -208,12 +173,7 @@ class Wiring:
         self.bar.set(", ".join([*parts, f"{record['completion_length']:.0f} tokens"]))
         self.bar.advance(step - self._done)
         self._done = step
-        halt = None
-        for alarm in look(record, memory, settings.alarm_steps):
-            console.warn(f"{alarm.name}: {alarm.text}; {alarm.fix}")
-            if alarm.name in (settings.stop_on or "").split(",") and halt is None:
-                halt = R1Error(f"stopped at step {step} by --stop-on {alarm.name}: {alarm.text}", hint=alarm.fix)
-        return halt
+        return raised_alarm(look(record, memory, settings.alarm_steps), settings.stop_on, step, console.warn)
 
     def save(self, progress: Progress) -> None:
         training = self.training

@@ -5,11 +5,12 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from r1cli.errors import Exit, R1Error
+from r1cli.errors import Exit, R1Error, nearest
 from r1cli.guard import Context
 from r1cli.shared_settings import LoraSettings
 
 FLAGS = tuple(field.name for field in dataclasses.fields(LoraSettings))
+PARTS = ("optimizer", "reference")
 RATE_HINT = "--lr 1e-4: LoRA learns best at about ten times the learning rate of all weights"
 
 
@@ -17,6 +18,7 @@ def check_lora(settings: Any, context: Context) -> None:
     """Refuse (`R1Error`) flags that would do nothing (exit 2) and --lora without peft (exit 3); say when the learning rate is that of all
     weights."""
     sources = context.sources
+    check_offload(settings)
     if settings.lora is None:
         _refuse_given(sources)
         return
@@ -26,6 +28,21 @@ def check_lora(settings: Any, context: Context) -> None:
         _check_reinforcement(settings, sources)
     if sources.get("lr", "default") == "default":
         context.console.warn(f"--lr {settings.lr:g} is the default for training all weights; {RATE_HINT}")
+
+
+def check_offload(settings: Any) -> None:
+    """Refuse (`R1Error`, exit 2) parts of --offload that are none, or that this run does not have."""
+    for part in filter(None, (settings.offload or "").split(",")):
+        if part not in PARTS:
+            raise R1Error(f"`--offload` knows no part `{part}`", hint=nearest(part, PARTS), code=Exit.USAGE)
+        if part == "reference" and not getattr(settings, "beta", 0.0):
+            raise R1Error("--offload reference does nothing: there is no reference", hint="--offload optimizer", code=Exit.USAGE)
+        if part == "reference" and getattr(settings, "lora", None) is not None:
+            raise R1Error(
+                "--offload reference does nothing: with --lora the reference is the policy without its adapter",
+                hint="--offload optimizer",
+                code=Exit.USAGE,
+            )
 
 
 def _refuse_given(sources: Mapping[str, str]) -> None:

@@ -111,6 +111,7 @@ def _steps(
             measured=scores.append,
             start_step=training.start_step,
             stopping=lambda seconds: stopper.agreed(training.accelerator, seconds),
+            warn=training.context.console.warn,
         )
 
 

@@ -13,10 +13,11 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from r1cli.errors import Exit, R1Error
+from r1cli.errors import Exit, R1Error, nearest
 from r1cli.guard import Context, Terminated, again
 
 INTERRUPT, TERMINATE, TIME = "interrupt", "terminate", "time"
@@ -73,6 +74,23 @@ class Stopper:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, old in self._before.items():
             signal.signal(number, old)
+
+
+def check_alarms(text: str | None, known: Sequence[str]) -> None:
+    """Refuse (`R1Error`, exit 2) a name in `--stop-on NAME,...` that is no alarm of the command."""
+    for name in filter(None, (text or "").split(",")):
+        if name not in known:
+            raise R1Error(f"`--stop-on` knows no alarm `{name}`", hint=nearest(name, known), code=Exit.USAGE)
+
+
+def raised_alarm(alarms: Sequence[Any], stop_on: str | None, step: int, warn: Callable[[str], None]) -> R1Error | None:
+    """Say the alarms of a step (`train.alarms.Alarm`); the error to end with when --stop-on names one of them."""
+    halt = None
+    for alarm in alarms:
+        warn(f"{alarm.name}: {alarm.text}; {alarm.fix}")
+        if alarm.name in (stop_on or "").split(",") and halt is None:
+            halt = R1Error(f"stopped at step {step} by --stop-on {alarm.name}: {alarm.text}", hint=alarm.fix)
+    return halt
 
 
 def seconds_of(text: str | None) -> float | None:

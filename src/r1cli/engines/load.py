@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from r1cli.engines.model_files import refuse_classifier
 from r1cli.engines.precision import resolve_dtype
 from r1cli.engines.protocol import Engine
 from r1cli.errors import Exit, R1Error
@@ -21,6 +22,7 @@ ENGINES = ("auto", "vllm", "transformers", "server")
 class Remote:
     """Servers to draw from. The key is in the environment variable `api_key_env`; `timeout`: seconds one completion may take;
     `retries`: times a completion may fail by a server's error; `patience`: seconds to wait while no server gives anything.
+    `weights`: how they get new ones, "folder" or "nccl".
     """
 
     urls: tuple[str, ...] = ()
@@ -28,6 +30,7 @@ class Remote:
     timeout: float = 1800.0
     retries: int = 8
     patience: float = 300.0
+    weights: str = "folder"
 
 
 def load_engine(
@@ -45,6 +48,7 @@ def load_engine(
     verbose: bool = False,
     say: Callable[[str], None] | None = None,
     remote: Remote | None = None,
+    sleep: bool = False,
 ) -> Engine:
     """Load `model` (a local folder or a hub name) for sampling.
 
@@ -53,12 +57,15 @@ def load_engine(
     gpu_memory:    share of a GPU's memory vLLM may take;  kv_cache_gib: size of its KV cache on a CPU
     logprobs:      whether `sample` may be asked for log-probabilities (False spares vLLM a softmax a step)
     say:           receives the one thing a user should hear: that an installed vLLM cannot be used, and why
+    sleep:         whether vLLM is to give its GPU memory away when told to `rest`
     remote:        servers; with `auto` they are what is used. `model` is then a local folder, or the name the servers know
 
     Raises `R1Error`: exit 3 when the engine asked for is missing or memory is short, exit 2 when the model cannot be loaded.
     """
     if engine not in ENGINES:
         raise R1Error(f"no engine named `{engine}`", hint="known: " + ", ".join(f"`{name}`" for name in ENGINES), code=Exit.USAGE)
+    if sleep and engine not in ("auto", "vllm"):
+        raise _no_sleep(engine)
     if engine == "server" or (engine == "auto" and remote is not None and remote.urls):
         return _server(
             model,
@@ -70,6 +77,7 @@ def load_engine(
             say=say,
         )
     folder = _local(model)
+    refuse_classifier(folder)
     options: dict[str, Any] = {
         "dtype": resolve_dtype(dtype),
         "max_model_len": max_model_len,
@@ -78,12 +86,19 @@ def load_engine(
     }
     if engine != "transformers":
         more = {"gpu_memory": gpu_memory, "kv_cache_gib": kv_cache_gib, "seed": seed, "logprobs": logprobs, "verbose": verbose}
+        more["sleep"] = sleep
         loaded = _vllm(folder, must=engine == "vllm", say=say, **options, **more)
         if loaded is not None:
             return loaded
+        if sleep:
+            raise _no_sleep("transformers")
     from r1cli.engines.transformers import TransformersEngine
 
     return TransformersEngine(folder, **options)
+
+
+def _no_sleep(engine: str) -> R1Error:
+    return R1Error(f"the engine `{engine}` has no sleep mode", hint="--engine vllm, or leave out --engine-sleep", code=Exit.USAGE)
 
 
 def _vllm(folder: str, *, must: bool, say: Callable[[str], None] | None, **options: Any) -> Engine | None:
@@ -130,6 +145,7 @@ def _server(model: str, remote: Remote, **options: Any) -> Engine:
         timeout=remote.timeout,
         retries=remote.retries,
         patience=remote.patience,
+        weights=remote.weights,
         **options,
     )
 

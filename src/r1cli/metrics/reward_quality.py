@@ -81,7 +81,7 @@ def quality(rows: Sequence[Measured], rule: LengthRule) -> dict[str, Any]:
     found: dict[str, Any] = {"kind": "pairs" if pairs else "labels", "rows": len(rows), "prompts": len(set(prompts))}
     found |= _named("accuracy", clustered(right, prompts)) | _named("length_accuracy", clustered(by_rule, prompts))
     found |= {"length_rule": "longer" if rule.sign > 0 else "shorter"}
-    found |= _named("over_length", paired_difference(by_rule, right))
+    found |= _named("over_length", clustered_difference(by_rule, right, prompts))
     wrong = [place for place, value in enumerate(by_rule) if value == 0]
     found["against_length_rows"] = len(wrong)
     if wrong:
@@ -140,6 +140,15 @@ def clustered(values: Sequence[float], clusters: Sequence[str]) -> Interval:
         members.setdefault(cluster, []).append(value)
     means = [fmean(group) for group in members.values()]
     return wilson(fmean(values), min(len(means) / design_effect(means), len(values)))
+
+
+def clustered_difference(first: Sequence[float], second: Sequence[float], clusters: Sequence[str]) -> Interval:
+    """The mean of `second - first` and its interval (`paired_difference`), with the cluster as the unit."""
+    totals: dict[str, float] = {}
+    for one, other, cluster in zip(first, second, clusters, strict=True):
+        totals[cluster] = totals.get(cluster, 0.0) + other - one
+    share = len(totals) / len(first)  # a cluster's total on the scale of a row, so that their mean is that of the rows
+    return paired_difference([0.0] * len(totals), [total * share for total in totals.values()])
 
 
 def calibration_error(chances: Sequence[float], outcomes: Sequence[float]) -> float:

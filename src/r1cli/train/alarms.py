@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 ENTROPY_LEFT = 0.1  # share of the entropy of the first steps
 CLIPPED, TRUNCATED = 0.3, 0.5
+MEASUREMENTS = 3  # of the held-out loss, above its best, before that is said
 LANGUAGE_LOST = 0.15  # fall of the mean language reward below its best
 LENGTH_TIED, LENGTH_MOVED = 0.5, 1.25  # correlation of score and length; ratio of lengths now and at first
 PREFERENCE_RISE, ACCURACY_FALL = 0.02, 0.05  # of a reward model's mean score; of accuracy, where it is more than chance
@@ -27,10 +28,16 @@ class Alarm:
     fix: str
 
 
-def look(record: Mapping[str, float], memory: Memory, steps: int) -> list[Alarm]:
-    """The alarms that a step raises for the first time. steps: how many steps in a row must show a sign (or are averaged)."""
+Sign = Callable[[Mapping[str, float], Memory, int], tuple[str, str] | None]
+
+
+def look(record: Mapping[str, float], memory: Memory, steps: int, signs: Mapping[str, Sign] | None = None) -> list[Alarm]:
+    """The alarms that a step raises for the first time. steps: how many steps in a row must show a sign (or are averaged).
+
+    signs: those to look for, by name; None: those of reinforcement learning.
+    """
     raised = []
-    for name, sign in SIGNS.items():
+    for name, sign in (SIGNS if signs is None else signs).items():
         alarm = sign(record, memory, steps)
         if alarm is not None and not memory.get(f"said {name}"):
             memory[f"said {name}"] = [1.0]
@@ -96,6 +103,31 @@ def _truncated(record: Mapping[str, float], memory: Memory, steps: int) -> tuple
     return text, "raise --max-completion-length, or add the reward overlong; `r1 check` shows whether the model can end its turn"
 
 
+def _diverging(record: Mapping[str, float], memory: Memory, steps: int) -> tuple[str, str] | None:
+    loss = record["loss"]
+    first = memory.setdefault("first losses", [])
+    if len(first) < steps:
+        first.append(loss)
+        return None
+    mean, start = _mean_of_last("loss", loss, memory, steps), sum(first) / len(first)
+    if mean is None or mean <= start:
+        return None
+    return f"the loss was {start:.3f} over the first {steps} steps and is {mean:.3f} over the last", "lower --lr, or raise --warmup-steps"
+
+
+def _overfitting(record: Mapping[str, float], memory: Memory, steps: int) -> tuple[str, str] | None:
+    loss = record.get("held_out_loss")
+    if loss is None:
+        return None
+    best = memory.setdefault("best held-out loss", [loss])
+    worse = loss > best[0]
+    best[0] = min(best[0], loss)
+    if not _in_a_row("overfitting", worse, memory, MEASUREMENTS):
+        return None
+    text = f"the held-out loss was above its best ({best[0]:.4f}) {MEASUREMENTS} times in a row, and is {loss:.4f}"
+    return text, "train for fewer --epochs; with --save-every an earlier checkpoint is there"
+
+
 def _reward_length(record: Mapping[str, float], memory: Memory, steps: int) -> tuple[str, str] | None:
     """A reward model is paid in length: its score goes with length inside of groups, and its completions have moved that way."""
     for key in [key for key in record if key.startswith("length_correlation/")]:
@@ -147,7 +179,10 @@ def _accuracy_fallen(record: Mapping[str, float], memory: Memory, steps: int, *,
     return f"`{rule}` fell from {found[0]:.2f} to {found[1]:.2f}"
 
 
-SIGNS: dict[str, Callable[[Mapping[str, float], Memory, int], tuple[str, str] | None]] = {
+SFT_SIGNS: dict[str, Sign] = {"diverging": _diverging, "overfitting": _overfitting}
+"""The alarms of supervised fine-tuning by their names."""
+
+SIGNS: dict[str, Sign] = {
     "constant-reward": _constant_reward,
     "zero-gradient": _zero_gradient,
     "clipped": _clipped,

@@ -26,6 +26,7 @@ from r1cli.train.clock import Clock
 from r1cli.train.grpo_config import GrpoConfig, Prompts
 from r1cli.train.importance import mismatch_record
 from r1cli.train.objective import TOKEN_FIGURES, Objective, count, gives_gradient
+from r1cli.train.offload import visiting
 from r1cli.train.optimiser import learning_rate
 from r1cli.train.order import split
 from r1cli.train.overlap import Overlap
@@ -69,6 +70,7 @@ def train_grpo(
                     progress.ahead = None
                 batch = progress.batch
                 overlap.begin(accelerator, prompts, batch.start + batch.updates(config))
+                hooks.rest()
                 figures = train_on(accelerator, policy, reference, optimizer, batch, config, budget=budget, stopping=hooks.stopping)
                 clock.lap("train")
                 progress.step, progress.batch = batch.start + batch.done, None
@@ -121,7 +123,8 @@ def train_on(
     if batch.old is None:
         batch.old = logprobs_of(policy) if batch.updates(config) > 1 else {}
     if batch.reference is None:
-        batch.reference = logprobs_of(reference) if reference is not None and config.beta > 0 else {}
+        with visiting(reference):
+            batch.reference = logprobs_of(reference) if reference is not None and config.beta > 0 else {}
     while batch.done < batch.updates(config):
         if stopping(0.0):
             raise Interrupted

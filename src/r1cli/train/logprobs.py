@@ -52,6 +52,7 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         self.lora = lora
+        self._no_split_modules = getattr(model, "_no_split_modules", None)  # the layers that FSDP shards one by one
         self._copy: ComputeCopy | None = None
         own_scale = (getattr(model.config, "logit_scale", None) or 1.0) / (getattr(model.config, "logits_scaling", None) or 1.0)
         softcap = getattr(model.config, "final_logit_softcapping", None) or 0.0
@@ -75,7 +76,7 @@ class Policy(nn.Module):
         kind = input_ids_BT.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.model.get_output_embeddings().weight.dtype
         model = self._computing(dtype)
-        with torch.autocast(kind, enabled=model is self.model and torch.is_autocast_enabled(kind)):
+        with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and not _all_in(model, dtype)):
             hidden_NH = self._hidden(model, input_ids_BT, position_ids_BT, marks_BT, source_N)
         head, own = model.get_output_embeddings(), self.model.get_output_embeddings()
         cast = None
@@ -89,7 +90,7 @@ class Policy(nn.Module):
 
     def _computing(self, dtype: torch.dtype) -> Any:
         """The model whose forward pass is run: a copy in the computation type, where no strategy of accelerate makes one itself."""
-        if all(weight.dtype == dtype for weight in self.model.parameters()) or not _alone():
+        if _all_in(self.model, dtype) or not _alone():
             return self.model
         if self._copy is None:
             self._copy = ComputeCopy(self.model, dtype)
@@ -106,6 +107,10 @@ class Policy(nn.Module):
         packed = [part.flatten()[segments.keep_N][None] for part in (input_ids_BT, position_ids_BT)]
         hidden_1NH = decoder(input_ids=packed[0], position_ids=packed[1], segments=segments, use_cache=False).last_hidden_state
         return hidden_1NH[0][segments.packed_BT.flatten()[source_N]]
+
+
+def _all_in(model: Any, dtype: torch.dtype) -> bool:
+    return all(weight.dtype == dtype for weight in model.parameters())
 
 
 def _alone() -> bool:

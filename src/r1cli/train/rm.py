@@ -18,7 +18,7 @@ from r1cli.train.optimiser import OptimiserConfig, learning_rate
 from r1cli.train.order import step_rows
 from r1cli.train.preference import Example, example_batches, loss_of
 from r1cli.train.steps import Log, Save, Stopping, never, train_steps
-from r1cli.train.update import measure, update
+from r1cli.train.update import TokenBudget, measure, update
 
 Scores = list[tuple[float, ...]]
 
@@ -59,14 +59,16 @@ def train_rm(
     measured: Callable[[Scores], None] = lambda scores: None,
     start_step: int = 0,
     stopping: Stopping = never,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Train on examples that are all pairs or all labelled; returns the steps done.
 
     log(record) gets one record a step, on every process with the same figures; held_out: examples that are never trained on, whose
-    loss and accuracy are in the records; measured(scores) gets their scores each time.
+    loss and accuracy are in the records; measured(scores) gets their scores each time; warn(text): something the user must know.
     """
     total = config.steps(len(examples))
     batch_rows = min(config.batch_rows, len(examples))
+    budget = TokenBudget(accelerator, config.microbatch_tokens, warn)
 
     def one(step: int) -> dict[str, Any]:
         started = time.perf_counter()
@@ -74,13 +76,17 @@ def train_rm(
         mine, weight = taken[accelerator.process_index :: accelerator.num_processes], 1.0 / len(taken)
         if not mine:  # more processes than rows: take part in the collectives with an example that weighs nothing
             mine, weight = taken[:1], 0.0
-        batches = example_batches(examples, mine, config.microbatch_tokens, config.pad_id, shared=config.shared)
         loss = loss_of(examples, config.center, weight)
         lr = learning_rate(step, total, config.optimiser)
-        figures = update(accelerator, model, optimizer, batches, loss, lr=lr, config=config.optimiser, where=f"step {step + 1}")
+
+        def attempt(most: int) -> dict[str, float]:
+            batches = example_batches(examples, mine, most, config.pad_id, shared=config.shared)
+            return update(accelerator, model, optimizer, batches, loss, lr=lr, config=config.optimiser, where=f"step {step + 1}")
+
+        figures = budget.within(attempt)
         seconds = time.perf_counter() - started
         if held_out and (step + 1 == total or (config.held_out_every and (step + 1) % config.held_out_every == 0)):
-            scores = score(accelerator, model, held_out, config)
+            scores = score(accelerator, model, held_out, config, budget)
             measured(scores)
             figures |= held_out_figures(scores, held_out)
         tokens = sum(examples[number].tokens for number in taken)
@@ -90,13 +96,15 @@ def train_rm(
     return train_steps(one, start_step=start_step, total=total, save_every=config.save_every, log=log, save=save, stopping=stopping)
 
 
-def score(accelerator: Any, model: Any, examples: Sequence[Example], config: RmConfig) -> Scores:
+def score(accelerator: Any, model: Any, examples: Sequence[Example], config: RmConfig, budget: TokenBudget | None = None) -> Scores:
     """The scores of every example's sides, the same on all processes; each computes a share of them."""
     sides = len(examples[0].sides)
     numbers = range(len(examples))
     mine = list(numbers[accelerator.process_index :: accelerator.num_processes])
-    batches = example_batches(examples, mine or [0], config.microbatch_tokens, config.pad_id, shared=config.shared)
-    measured = measure(accelerator, model, batches)
+    budget = budget or TokenBudget(accelerator, config.microbatch_tokens)
+    measured = budget.within(
+        lambda most: measure(accelerator, model, example_batches(examples, mine or [0], most, config.pad_id, shared=config.shared))
+    )
     found = {number * sides + side: float(measured[number * sides + side][0]) for number in mine for side in range(sides)}
     everyone = dict(gather_object(list(found.items()))) if accelerator.num_processes > 1 else found
     return [tuple(everyone[number * sides + side] for side in range(sides)) for number in numbers]

@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-Log = Callable[[dict[str, Any]], None]
+from r1cli.errors import R1Error
+
+Log = Callable[[dict[str, Any]], R1Error | None]
 Save = Callable[[int], None]
 Stopping = Callable[[float], bool]
 
@@ -19,7 +21,8 @@ def train_steps(
 ) -> int:
     """Make steps `start_step` .. `total` - 1; returns the steps done, fewer than `total` when the run was asked to end.
 
-    one(step) -> its record. save(steps done) is called when a checkpoint is due, after the last step, and before the run ends early.
+    one(step) -> its record. log(record): what it returns is raised once a checkpoint is saved. save(steps done) is called when a
+    checkpoint is due, after the last step, and before the run ends early.
     stopping(seconds of the last step) is asked before every step, on all processes.
     """
     seconds, saved = 0.0, start_step
@@ -29,9 +32,11 @@ def train_steps(
                 save(step)
             return step
         started = time.perf_counter()
-        log(one(step))
+        halt = log(one(step))
         seconds = time.perf_counter() - started
-        if step + 1 == total or (save_every and (step + 1) % save_every == 0):
+        if halt or step + 1 == total or (save_every and (step + 1) % save_every == 0):
             save(step + 1)
             saved = step + 1
+        if halt:
+            raise halt
     return total

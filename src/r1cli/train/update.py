@@ -50,7 +50,7 @@ class TokenBudget:
     def _halve(self, error: Exception) -> None:
         half = self.tokens // 2
         if self._accelerator.num_processes > 1 or half < FEWEST_TOKENS:
-            hint = "add --gradient-checkpointing, or train with fewer tokens: a smaller --max-completion-length"
+            hint = "add --gradient-checkpointing, or train on shorter sequences"
             hint = hint if half < FEWEST_TOKENS else f"--microbatch-tokens {half}, or add --gradient-checkpointing"
             raise R1Error(f"out of memory with micro-batches of {self.tokens} tokens", hint=hint) from error
         self._say(f"out of memory with micro-batches of {self.tokens} tokens: going on with {half} (--microbatch-tokens {half})")
