@@ -50,6 +50,9 @@ def run(settings: GrpoSettings, context: Context) -> None:
     from r1cli.commands.grpo_run import Prompts, train
 
     prompts, longest = usable_prompts(stages, settings, context, folder)
+    if problems:
+        [(_, problems)], needed = usable_prompts([(0, problems)], settings, context, folder)
+        longest = max(longest, needed)
     largest = max(value for _, value in Changing(settings.max_completion_length).switches())
     settings = dataclasses.replace(settings, max_model_len=settings.max_model_len or longest + largest)
     if settings.dry_run:
