@@ -75,8 +75,7 @@ def load_engine(
             trust_remote_code=trust_remote_code,
             say=say,
         )
-    folder = _local(model)
-    refuse_classifier(folder)
+    folder = refuse_classifier(_local(model))
     options: dict[str, Any] = {
         "dtype": resolve_dtype(dtype),
         "max_model_len": max_model_len,
