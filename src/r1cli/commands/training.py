@@ -21,6 +21,7 @@ from r1cli.train.checkpoints import load_state, named_weights, save_model, save_
 from r1cli.train.logprobs import Policy
 from r1cli.train.model import accelerator_for, load_policy, load_tokenizer
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
+from r1cli.train.strategy import prepare, uses_deepspeed
 from r1cli.train.update import NotFinite
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class Training:
         options = {"temperature": temperature, "trust_remote_code": settings.trust_remote_code}
         policy = load_policy(str(checkpoint or folder), gradient_checkpointing=settings.gradient_checkpointing, **options)
         self.optimiser_config = optimiser_config(settings)
-        self.policy, self.optimizer = self.accelerator.prepare(policy, build_optimiser(policy.parameters(), self.optimiser_config))
+        optimizer = build_optimiser(policy.parameters(), self.optimiser_config)
+        self.policy, self.optimizer = prepare(self.accelerator, policy, optimizer, settings.max_grad_norm)
         self.reference: Policy | None = None
         if reference:
             self.reference = load_policy(folder, **options).requires_grad_(False).eval().to(self.accelerator.device)
@@ -93,6 +95,12 @@ class Training:
         if not self.settings.resume:
             return None
         found = checkpoints(Path(self.settings.out))
+        if found and uses_deepspeed(self.accelerator):
+            raise R1Error(
+                "a run cannot be resumed with DeepSpeed: its optimizer's state is not kept",
+                hint="use FSDP2 (examples/accelerate/fsdp2.yaml), which resumes from any run's checkpoint",
+                code=Exit.USAGE,
+            )
         if self.run is not None:
             self.context.console.info(
                 f"resuming `{found[-1]}`" if found else f"`{self.settings.out}` has no checkpoint yet: starting at step 1"

@@ -27,8 +27,8 @@ from r1cli.io.environment import code_diff, environment
 from r1cli.io.jsonl import repair_tail
 from r1cli.row import dump
 
-_CONTENTS = ("config.json", "env.json", "code.diff", "metrics.jsonl", "samples.jsonl", "checkpoints", "final", "logs", "trackers")
-_CONTENTS += ("manifest.json",)
+_RECORDS = ("config.json", "env.json", "code.diff", "metrics.jsonl", "samples.jsonl", "manifest.json")
+_CONTENTS = (*_RECORDS, "checkpoints", "final", "logs", "trackers")
 _STEP = re.compile(r"step_(\d{6,})")
 
 
