@@ -75,14 +75,24 @@ def files(folder: Path) -> None:
     (folder / "mine.py").write_text("def brief(row):\n    return -len(row['completion']) / 100\n")
 
 
+@pytest.fixture(scope="module")
+def alone(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what one process makes: `sft` and `grpo`."""
+    folder = tmp_path_factory.mktemp("alone")
+    files(folder)
+    for name, more in (("sft", [*SFT, "lessons.jsonl"]), ("grpo", [*GRPO, "problems.jsonl"])):
+        done = launched([*command_line(), name, "--model", str(tiny), *more, "-o", name], folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
 @pytest.mark.parametrize("how", [TWO, FSDP2], ids=["ddp", "fsdp2"])
-def test_sft_in_two_processes_is_sft_in_one_and_resumes_exactly(r1: Run, tiny: Path, tmp_path: Path, how: list[str]) -> None:
+def test_sft_in_two_processes_is_sft_in_one_and_resumes_exactly(r1: Run, tiny: Path, alone: Path, tmp_path: Path, how: list[str]) -> None:
     command = ["sft", "--model", str(tiny), *SFT]
-    assert r1(*command, "-o", "one", "-", stdin=LESSONS).returncode == 0
     done = r1(*command, *how, "-o", "two", "-", stdin=LESSONS)  # both processes read all of stdin
     assert done.returncode == 0, done.stderr
     assert done.stdout == "" and done.stderr.count("written: two/final") == 1
-    assert_same(tmp_path / "two", tmp_path / "one")
+    assert_same(tmp_path / "two", alone / "sft")
     shutil.copytree(tmp_path / "two", tmp_path / "straight")
     rewind(tmp_path / "two", 2)
     done = r1(*command, *how, "-o", "two", "--resume", "-", stdin=LESSONS)
@@ -97,14 +107,13 @@ def test_sft_in_two_processes_is_sft_in_one_and_resumes_exactly(r1: Run, tiny: P
 
 
 @pytest.mark.parametrize("how", [TWO, FSDP2], ids=["ddp", "fsdp2"])
-def test_grpo_in_two_processes_is_grpo_in_one_and_resumes_exactly(r1: Run, tiny: Path, tmp_path: Path, how: list[str]) -> None:
+def test_grpo_in_two_processes_is_grpo_in_one_and_resumes_exactly(r1: Run, tiny: Path, alone: Path, tmp_path: Path, how: list[str]) -> None:
     """Later rollouts come from the weights the sampler was given: they are the same only if the sync is right."""
     files(tmp_path)
     command = ["grpo", "--model", str(tiny), *GRPO, "problems.jsonl"]
-    assert r1(*command, "-o", "one").returncode == 0
     done = r1(*command, *how, "-o", "two")
     assert done.returncode == 0, done.stderr
-    assert_same(tmp_path / "two", tmp_path / "one")
+    assert_same(tmp_path / "two", alone / "grpo")
     shutil.copytree(tmp_path / "two", tmp_path / "straight")
     rewind(tmp_path / "two", 3)
     done = r1(*command, *how, "-o", "two", "--resume")
@@ -123,14 +132,13 @@ def test_rm_in_two_processes_is_rm_in_one(r1: Run, tiny: Path, tmp_path: Path, h
     assert list((tmp_path / "two/trackers").rglob("events.out.*"))
 
 
-def test_accelerate_launch_is_the_same_run(tiny: Path, tmp_path: Path, r1: Run) -> None:
+def test_accelerate_launch_is_the_same_run(tiny: Path, alone: Path, tmp_path: Path) -> None:
     files(tmp_path)
     command = ["sft", "--model", str(tiny), *SFT]
-    assert r1(*command, "-o", "one", "lessons.jsonl").returncode == 0
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", FSDP2[1], "--main_process_port", "0", "-m", "r1cli"]
     done = launched([*launch, *command, "-o", "two", "lessons.jsonl"], tmp_path)
     assert done.returncode == 0, done.stderr
-    assert_same(tmp_path / "two", tmp_path / "one")
+    assert_same(tmp_path / "two", alone / "sft")
     done = launched([*launch, *command, "-o", "three", "-"], tmp_path)
     assert done.returncode == 1  # torch's agent has its own codes
     assert "error: the processes of `accelerate launch` cannot share stdin" in done.stderr

@@ -54,8 +54,7 @@ class ServersAsOne:
 
     def _all(self, path: str, bodies: list[dict[str, Any]] | None, what: str) -> None:
         servers = self._fleet.servers
-        given: list[dict[str, Any] | None] = [None] * len(servers) if bodies is None else [*bodies]
-        calls = zip(servers, given, strict=True)
+        calls: list[tuple[Server, Any]] = [(server, bodies[number] if bodies else None) for number, server in enumerate(servers)]
         with ThreadPoolExecutor(len(servers)) as pool:  # all join one group: none answers before the last was asked
             list(pool.map(lambda call: order(self._fleet, call[0], path, call[1], what), calls))
 

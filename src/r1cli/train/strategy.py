@@ -6,7 +6,9 @@ accelerate decides by environment variables that `accelerate launch` and `r1 --n
   switched on for a CPU as well, which is how tests run it;
 - with FSDP2 it casts what a model returns to the computation type, which would round log-probabilities to bfloat16: only weights are cast
   here, and gradients are summed over processes in float32;
-- FSDP1 and DeepSpeed are refused: see `_refuse`.
+- DeepSpeed takes its optimizer step inside of accelerate's `backward`, before the learning rate of the step is known: `backward` and
+  `take_step` call its engine instead;
+- FSDP1 is refused.
 """
 
 import os
@@ -16,7 +18,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import PartialState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, InitProcessGroupKwargs
+from accelerate.utils import DeepSpeedPlugin, DistributedType, FullyShardedDataParallelPlugin, InitProcessGroupKwargs
 
 from r1cli.errors import Exit, R1Error
 
@@ -37,6 +39,16 @@ def start(dtype: str) -> Accelerator:
     if on_cpu and _asked("ACCELERATE_USE_FSDP"):
         accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin()
         accelerator.state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+    if on_cpu and _asked("ACCELERATE_USE_DEEPSPEED"):
+        accelerator.state.deepspeed_plugins = plugin = DeepSpeedPlugin()
+        plugin.set_mixed_precision(MIXED_PRECISION[dtype])
+        plugin.select(_from_accelerator_state=True)
+        accelerator.state._mixed_precision = "no"  # as accelerate does: the engine casts the model
+        accelerator.state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.DEEPSPEED
+    if uses_deepspeed(accelerator):
+        from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+        unset_hf_deepspeed_config()  # it would cut the models of the sampler and the reference into pieces that nobody gathers
     if is_sharded(accelerator):
         from torch.distributed.fsdp import MixedPrecisionPolicy
 
@@ -48,6 +60,45 @@ def start(dtype: str) -> Accelerator:
 def is_sharded(accelerator: Any) -> bool:
     """Whether every process holds a part of each weight (FSDP2)."""
     return bool(getattr(accelerator, "is_fsdp2", False))
+
+
+def uses_deepspeed(accelerator: Any) -> bool:
+    """Whether DeepSpeed's engine (ZeRO) holds weights, gradients and optimizer."""
+    return getattr(accelerator, "distributed_type", None) == DistributedType.DEEPSPEED
+
+
+def prepare(accelerator: Any, policy: Any, optimizer: Any, max_grad_norm: float) -> tuple[Any, Any]:
+    """Policy and optimizer as the strategy wraps them."""
+    if uses_deepspeed(accelerator):
+        config = accelerator.state.deepspeed_plugin.deepspeed_config
+        config["gradient_clipping"], config["train_micro_batch_size_per_gpu"] = max_grad_norm, 1
+        if config["zero_optimization"]["stage"] == 3:
+            import deepspeed
+
+            head = policy.model.get_output_embeddings()  # used by the policy itself (`TokenLogprobs`), not through its module
+            for weight in head.parameters(recurse=False):
+                deepspeed.zero.register_external_parameter(policy, weight)
+    return accelerator.prepare(policy, optimizer)
+
+
+def backward(accelerator: Any, loss: torch.Tensor, *, last: bool) -> None:
+    """Add a micro-batch's gradients; they travel between processes with the last one. Gradients are means over processes: see `update`."""
+    scaled = loss * accelerator.num_processes
+    if not uses_deepspeed(accelerator):
+        accelerator.backward(scaled)
+        return
+    engine = accelerator.deepspeed_engine_wrapped.engine
+    engine.set_gradient_accumulation_boundary(is_boundary=last)
+    engine.backward(scaled)
+    if not last:
+        engine.step()  # counts the micro-batch
+
+
+def take_step(accelerator: Any) -> float:
+    """DeepSpeed's optimizer step, which clips; the norm before that, NaN when a gradient was not finite and the step was left out."""
+    engine = accelerator.deepspeed_engine_wrapped.engine
+    engine.step()
+    return float("nan") if getattr(engine.optimizer, "overflow", False) else float(engine.get_global_grad_norm())
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
