@@ -1,5 +1,6 @@
 """`r1 sft` and `r1 grpo` in two processes on a CPU, as a shell runs them: DDP and FSDP2, errors, signals, deaths, resuming."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -220,3 +221,27 @@ def test_a_configuration_that_starts_nothing_is_refused(
     done = r1("sft", "--model", str(tiny), *words, "-o", "run", "lessons.jsonl")
     assert_error(done, 2, message, hint)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs DeepSpeed")
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_takes_the_same_steps(r1: Run, tiny: Path, alone: Path, tmp_path: Path, stage: int) -> None:
+    """In accelerate's own words all tensors of the tiny model would stay whole in stage 3, so DeepSpeed's are used."""
+    files(tmp_path)
+    zero = {"stage": stage, "stage3_param_persistence_threshold": 0}
+    (tmp_path / "zero.json").write_text(
+        json.dumps({"zero_optimization": zero, "gradient_accumulation_steps": 1, "train_micro_batch_size_per_gpu": 1})
+    )
+    config = {
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": "DEEPSPEED",
+        "num_machines": 1,
+        "num_processes": 2,
+        "machine_rank": 0,
+    }
+    config["deepspeed_config"] = {"deepspeed_config_file": "zero.json", "zero3_init_flag": False}
+    (tmp_path / "zero.yaml").write_text(json.dumps(config))  # JSON is YAML
+    flags = ["--accelerate-config", "zero.yaml", "-o", "two", "problems.jsonl"]
+    done = r1("grpo", "--model", str(tiny), *GRPO, *flags, env={"DS_ACCELERATOR": "cpu"})
+    assert done.returncode == 0, done.stderr
+    assert_same(tmp_path / "two", alone / "grpo")

@@ -63,8 +63,6 @@ def load_engine(
     """
     if engine not in ENGINES:
         raise R1Error(f"no engine named `{engine}`", hint="known: " + ", ".join(f"`{name}`" for name in ENGINES), code=Exit.USAGE)
-    if sleep and engine not in ("auto", "vllm"):
-        raise _no_sleep(engine)
     if engine == "server" or (engine == "auto" and remote is not None and remote.urls):
         return _server(
             model,
@@ -83,20 +81,20 @@ def load_engine(
         "trust_remote_code": trust_remote_code,
     }
     if engine != "transformers":
-        more = {"gpu_memory": gpu_memory, "kv_cache_gib": kv_cache_gib, "seed": seed, "logprobs": logprobs, "verbose": verbose}
-        more["sleep"] = sleep
+        more = {"gpu_memory": gpu_memory, "kv_cache_gib": kv_cache_gib, "seed": seed, "logprobs": logprobs}
+        more |= {"verbose": verbose, "sleep": sleep}
         loaded = _vllm(folder, must=engine == "vllm", say=say, **options, **more)
         if loaded is not None:
             return loaded
-        if sleep:
-            raise _no_sleep("transformers")
+    if sleep:
+        raise _no_sleep()
     from r1cli.engines.transformers import TransformersEngine
 
     return TransformersEngine(folder, **options)
 
 
-def _no_sleep(engine: str) -> R1Error:
-    return R1Error(f"the engine `{engine}` has no sleep mode", hint="--engine vllm, or leave out --engine-sleep", code=Exit.USAGE)
+def _no_sleep() -> R1Error:
+    return R1Error("the engine `transformers` has no sleep mode", hint="--engine vllm, or leave out --engine-sleep", code=Exit.USAGE)
 
 
 def _vllm(folder: str, *, must: bool, say: Callable[[str], None] | None, **options: Any) -> Engine | None:
