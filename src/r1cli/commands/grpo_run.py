@@ -19,6 +19,7 @@ from r1cli.row import Row, require, seed_of
 from r1cli.settings import GrpoSettings
 from r1cli.shared_settings import Changing
 from r1cli.text.prompts import PromptRenderer
+from r1cli.train.agreement import of_all
 from r1cli.train.alarms import Memory, look
 from r1cli.train.batches import PACK_LENGTH
 from r1cli.train.grpo import train_grpo
@@ -82,9 +83,9 @@ def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages,
                 hooks=wiring.hooks(),
                 progress=resumed(training, config),
             )
-        for warning in scorer.warnings():
+        for warning in of_all(training.accelerator, scorer.warnings()):  # the other processes are silent
             console.warn(warning)
-        timeouts = scorer.timeouts
+        timeouts = sum(of_all(training.accelerator, [scorer.timeouts]))
     if progress.step < config.steps:
         stopper.leave()
         _say_unfinished(context, stopper, progress, config, started)
