@@ -11,6 +11,7 @@ accelerate decides by environment variables that `accelerate launch` and `r1 --n
 - FSDP1 is refused.
 """
 
+import importlib.util
 import os
 from datetime import timedelta
 from typing import Any
@@ -117,8 +118,10 @@ def _refuse(world: int, dtype: str) -> None:
             hint="set `fsdp_version: 2` in accelerate's configuration (examples/accelerate/fsdp2.yaml)",
             code=Exit.USAGE,
         )
-    if _asked("ACCELERATE_USE_FSDP") and dtype == "float16":
-        raise R1Error("float16 with FSDP2 loses gradients: there is no loss scaling", hint="--dtype bfloat16", code=Exit.USAGE)
+    if dtype == "float16" and (_asked("ACCELERATE_USE_FSDP") or _asked("ACCELERATE_USE_DEEPSPEED")):
+        raise R1Error("float16 with sharded weights loses gradients: r1 scales no losses there", hint="--dtype bfloat16", code=Exit.USAGE)
+    if _asked("ACCELERATE_USE_DEEPSPEED") and importlib.util.find_spec("deepspeed") is None:
+        raise R1Error("DeepSpeed is not installed", hint="pip install 'r1cli[deepspeed]', or use FSDP2", code=Exit.ENVIRONMENT)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
     if torch.cuda.is_available() and here > torch.cuda.device_count():
         raise R1Error(
