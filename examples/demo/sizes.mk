@@ -25,8 +25,8 @@ GENERAL := 32
 
 ALL_LR := 1e-5
 ALL_STEPS := 8
-ALL_FROM := 2
-HELPFUL_WEIGHT := 2
+ALL_FROM := 1
+HELPFUL_WEIGHT := 5
 SCENARIOS := --limit 60
 
 RM := --lr 5e-5 --batch-rows 16 --warmup-steps 2 --microbatch-tokens 2048

@@ -8,15 +8,18 @@ anything else                a bug in r1: one line, exit 1; --debug or R1_DEBUG=
 """
 
 import importlib
+import json
 import os
 import shlex
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -26,6 +29,8 @@ from r1cli.report.console import Console, point_at_nothing
 from r1cli.report.logs import quiet_libraries
 
 SECONDS_TO_END = 30.0  # after SIGTERM
+LAUNCH = "R1CLI_LAUNCH"  # the folder of the launch that this process is one of: its error goes there (`commands/launch.py`)
+LAUNCHED = os.environ.pop(LAUNCH, None)  # and is not for the processes that this one starts
 MODULES = {"rewards": "rewards_list"}  # commands whose module has another name
 INSTALL = {"vllm": "r1cli[vllm]", "matplotlib": "r1cli[bench]", "reasoning_gym": "r1cli[demo]", "gguf": "r1cli[demo]"}
 
@@ -107,8 +112,22 @@ def failed(error: Exception, console: Console, debug: bool = False) -> int:
         traceback.print_exception(error, file=console.stream)
     console.close()
     known = error if isinstance(error, R1Error) else explain(error)
-    console.error(known.message, hint=known.hint)
+    if not _leave_note(known):
+        console.error(known.message, hint=known.hint)
     return known.code
+
+
+def _leave_note(error: R1Error) -> bool:
+    """Leave an error to the process that started this one; False when there is none, or none any more."""
+    if LAUNCHED is None:
+        return False
+    note = {"time": time.time(), "message": error.message, "hint": error.hint, "code": int(error.code)}
+    path = Path(LAUNCHED) / f"error_{os.environ.get('RANK', '0')}.json"
+    try:
+        path.write_text(json.dumps(note), "utf-8")
+    except OSError:
+        return False
+    return True
 
 
 def explain(error: Exception) -> R1Error:

@@ -22,6 +22,7 @@ from r1cli.shared_settings import (
     EngineSettings,
     Flag,
     InputSettings,
+    LaunchSettings,
     LoraSettings,
     ModelSettings,
     OptimizerSettings,
@@ -34,6 +35,7 @@ from r1cli.shared_settings import (
     SamplingSettings,
     SpeechSettings,
     StopSettings,
+    TrackSettings,
 )
 
 SFT_ALARMS = ("diverging", "overfitting")
@@ -153,7 +155,9 @@ class MixSettings(RowOutputSettings, RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, LoraSettings, StopSettings, RunSettings):
+class SftSettings(
+    InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, LoraSettings, StopSettings, LaunchSettings, TrackSettings, RunSettings
+):
     """r1 sft"""
 
     lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "cosine"

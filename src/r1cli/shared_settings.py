@@ -230,3 +230,26 @@ class OptimizerSettings:
     ] = None
     save_every: Annotated[int, Flag("steps between checkpoints; 0 is only the last", TRAINING, min=0)] = 0
     keep: Annotated[int, Flag("checkpoints that stay on disk", TRAINING, min=1)] = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchSettings:
+    """Training in several processes."""
+
+    num_processes: Annotated[
+        int, Flag("processes that train together on this machine, one a GPU (or shares of the CPU); the result is that of one", RUN, min=1)
+    ] = 1
+    accelerate_config: Annotated[
+        str | None, Flag("accelerate's configuration for them, such as FSDP2 (examples/accelerate/)", RUN, metavar="FILE")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackSettings:
+    """Trackers beside metrics.jsonl."""
+
+    track: Annotated[
+        str | None, Flag("log metrics there too: tensorboard, wandb, trackio (pip install 'r1cli[track]')", RUN, metavar="NAME,...")
+    ] = None
+    project: Annotated[str | None, Flag("the trackers' project (default: r1- and the command)", RUN, metavar="NAME")] = None
+    run_name: Annotated[str | None, Flag("the trackers' name of the run (default: the run directory's)", RUN, metavar="NAME")] = None

@@ -139,7 +139,7 @@ def test_grpo_holds_shares_measures_held_out_problems_and_watches_the_models(r1:
         rows = [{"id": f"{kind}{n}", "prompt": f"{kind} {n}?", "answer": str(n), "set": kind} for n in range(count)]
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    for name, kind, count in (("sums.jsonl", "reasoning", 30), ("chat.jsonl", "helpful", 3), ("test.jsonl", "test", 5)):
+    for name, kind, count in (("sums.jsonl", "reasoning", 30), ("chat.jsonl", "helpful", 3), ("test.jsonl", "a longer test", 5)):
         write(name, kind, count)
     words = ["grpo", "--model", str(tiny), *GRPO, "-o", "run", *BOTH, "sums.jsonl=3", "--add", "chat.jsonl=1@2"]
     words += ["--prompts-per-step", "4", "--updates-per-rollout", "2", "--held-out", "test.jsonl", "--held-out-every", "2", "--stop", "e"]

@@ -85,3 +85,46 @@ def test_a_missing_last_layer_is_not_made_up(tmp_path: Path) -> None:
     (folder / "config.json").write_text(config)
     with pytest.raises(R1Error, match=r"`score.weight` is not among its weights and would be random"):
         load_reward_model(str(folder), name="h")
+
+
+def adapter(path: Path, base: Path, seed: int) -> Path:
+    """A LoRA adapter with a last layer of its own, as peft saves it, beside the base's tokenizer."""
+    peft = pytest.importorskip("peft")
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    config = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["q_proj"], init_lora_weights=False, modules_to_save=["score"])
+    torch.manual_seed(seed)
+    wrapped = peft.get_peft_model(model, config)
+    torch.nn.init.normal_(wrapped.base_model.model.score.modules_to_save["default"].weight)
+    wrapped.save_pretrained(path)
+    AutoTokenizer.from_pretrained(base).save_pretrained(path)
+    return path
+
+
+def test_adapters_on_one_base_hold_it_once_and_score_as_peft_does(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    base = tiny_model(tmp_path / "base")
+    folders = [adapter(tmp_path / name, base, seed) for seed, name in enumerate(("a", "b"))]
+    loaded = [load_reward_model(str(folder), name="h", dtype="float32") for folder in folders]
+    for folder, model in zip(folders, loaded, strict=True):
+        plain = peft.PeftModel.from_pretrained(AutoModelForSequenceClassification.from_pretrained(base, num_labels=1), folder).eval()
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        expected = []
+        for prompt, reply in CONVERSATIONS:
+            messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}]
+            with torch.inference_mode():
+                expected.append(plain(input_ids=tokenizer.apply_chat_template(messages, return_tensors="pt")["input_ids"]).logits.item())
+        assert model.score(CONVERSATIONS) == pytest.approx(expected, abs=1e-4)
+    one, two = ({n: w.data_ptr() for n, w in model._model.named_parameters()} for model in loaded)
+    same = {name for name in one if one[name] == two[name]}
+    assert {name for name in one if "lora_" in name or "modules_to_save" in name}.isdisjoint(same)
+    assert {name for name in one if "proj" in name and "lora_" not in name} <= same
+
+
+def test_an_adapter_without_a_last_layer_is_refused(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    base = tiny_model(tmp_path / "base")
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path / "a")
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "a")
+    with pytest.raises(R1Error, match="does not hold the last layer `score`"):
+        load_reward_model(str(tmp_path / "a"), name="h")

@@ -9,11 +9,12 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 
+from r1cli.commands import tracking
 from r1cli.commands.grpo_prompts import held_out_problems, read_prompts, sources_of
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.preference import all_rewards, check_sets, rule_rewards
 from r1cli.commands.preflight import check_golds, rows_with_golds, stop_or_warn
-from r1cli.commands.processes import check_unused, of_process
+from r1cli.commands.processes import check_unused, of_process, starts_others
 from r1cli.commands.staged_scoring import check_stages
 from r1cli.commands.stopping import check_alarms, seconds_of
 from r1cli.errors import Exit, R1Error
@@ -31,6 +32,9 @@ def run(settings: GrpoSettings, context: Context) -> None:
     console = context.console
     check_flags(settings, context.sources)
     check_lora(settings, context)
+    tracking.names(settings)
+    if starts_others(settings, context):
+        return
     if settings.beta and settings.kl == "k1" and not settings.kl_correction:
         console.warn("--kl k1 alone holds nothing back: its gradient is zero on average; add --kl-correction, or take k2 or k3")
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
@@ -46,6 +50,9 @@ def run(settings: GrpoSettings, context: Context) -> None:
     from r1cli.commands.grpo_run import Prompts, train
 
     prompts, longest = usable_prompts(stages, settings, context, folder)
+    if problems:
+        [(_, problems)], needed = usable_prompts([(0, problems)], settings, context, folder)
+        longest = max(longest, needed)
     largest = max(value for _, value in Changing(settings.max_completion_length).switches())
     settings = dataclasses.replace(settings, max_model_len=settings.max_model_len or longest + largest)
     if settings.dry_run:
@@ -88,6 +95,9 @@ def _refuse_useless(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
     """Flags that were given and would do nothing."""
     needs = [
         ("clip_cap", settings.loss == "cispo", "--loss cispo caps its weight already"),
+        ("server_weights", not settings.url, "it belongs to --url"),
+        ("engine_sleep", settings.rollout_lag > 0, "--rollout-lag 1 samples during the update"),
+        ("engine_sleep", bool(settings.url), "--url samples elsewhere"),
         ("max_refills", settings.dynamic_sampling is None, "it belongs to --dynamic-sampling"),
         *((name, not settings.beta, "--beta is 0: there is no KL") for name in ("kl", "kl_correction", "reference_every", "reference_mix")),
         *(

@@ -92,6 +92,9 @@ def open_models(settings: Any, context: Context, *, device: Any = None) -> Itera
 
 
 def _folder(spec: ModelSpec, settings: Any, say: Callable[[str], None]) -> str:
+    for folder in (Path(spec.source), Path(spec.source) / "final"):
+        if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+            return str(folder)  # the base is where the adapter says
     try:
         return model_folder(spec.source, settings.trust_remote_code, say=say)
     except R1Error as error:

@@ -1,19 +1,50 @@
 """Several processes, one command: which of them is the first, and who may speak.
 
+r1 grpo --num-processes 2 ...            starts them itself (`launch.py`)
 accelerate launch -m r1cli grpo ...      every process runs the command; only the first one writes and speaks
 """
 
+import ctypes
 import dataclasses
 import os
+import signal
+import sys
+from typing import Any
 
-from r1cli.guard import Context
+from r1cli.commands import launch
+from r1cli.errors import Exit, R1Error
+from r1cli.guard import LAUNCHED, Context
 from r1cli.io import run_dir
 from r1cli.report.console import Console
+
+PR_SET_PDEATHSIG = 1
 
 
 def is_first() -> bool:
     """Whether this is the only process, or the first one of a launch."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def starts_others(settings: Any, context: Context) -> bool:
+    """Whether the command is done because this process had others do it."""
+    if not launch.wanted(settings):
+        _take_part(settings.inputs)
+        return False
+    launch.start(settings, context)
+    return True
+
+
+def _take_part(inputs: list[str]) -> None:
+    """Be one of several processes: end with the one that started this, and refuse a stdin that all would share."""
+    if LAUNCHED is not None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    elif int(os.environ.get("WORLD_SIZE", "1")) > 1 and ("-" in inputs or not inputs):
+        raise R1Error(
+            "the processes of `accelerate launch` cannot share stdin",
+            hint="name a file of rows, or start them with --num-processes",
+            code=Exit.USAGE,
+        )
 
 
 def of_process(context: Context) -> Context:

@@ -153,6 +153,7 @@ def _engine(settings: Any, context: Context, folder: str, *, logprobs: bool) -> 
         "trust_remote_code": settings.trust_remote_code,
         "logprobs": logprobs,
         "verbose": settings.verbose,
+        "sleep": getattr(settings, "engine_sleep", False),
     }
     if getattr(settings, "num_processes", 1) > 1:
         from r1cli.engines.parallel import ParallelEngine
@@ -164,6 +165,7 @@ def _engine(settings: Any, context: Context, folder: str, *, logprobs: bool) -> 
         timeout=settings.request_timeout,
         retries=settings.retries,
         patience=settings.server_wait,
+        weights=getattr(settings, "server_weights", "folder"),
     )
     return load_engine(folder, **options, say=context.console.warn, remote=remote)
 

@@ -8,9 +8,10 @@ import json
 import time
 from collections.abc import Iterator
 
+from r1cli.commands import tracking
 from r1cli.commands.held_out import held_out_rows
 from r1cli.commands.lora_flags import check_lora
-from r1cli.commands.processes import check_unused, of_process
+from r1cli.commands.processes import check_unused, of_process, starts_others
 from r1cli.commands.stopping import check_alarms, seconds_of
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
@@ -31,6 +32,9 @@ def run(settings: SftSettings, context: Context) -> None:
     check_alarms(settings.stop_on, SFT_ALARMS)
     if "overfitting" in (settings.stop_on or "") and not settings.held_out_every:
         raise R1Error("--stop-on overfitting needs measurements on the way", hint="--held-out FILE --held-out-every 10", code=Exit.USAGE)
+    tracking.names(settings)
+    if starts_others(settings, context):
+        return
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=console.info)
     rows = list(_with_answers(reader))

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r1cli.commands import tracking
 from r1cli.commands.preflight import turn_end
 from r1cli.engines.model_files import end_ids, refuse_classifier
 from r1cli.engines.precision import resolve_dtype
@@ -25,6 +26,7 @@ from r1cli.train.lora import LoraConfig, LoraReference
 from r1cli.train.model import accelerator_for, load_policy, load_reference, load_tokenizer
 from r1cli.train.offload import OPTIMIZER, REFERENCE, OffloadedReference, OffloadedStates
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
+from r1cli.train.strategy import prepare, uses_deepspeed
 from r1cli.train.update import NotFinite
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ class Training:
         self.accelerator = accelerator_for(self.dtype, settings.seed)
         self._check_strategy()
         self.run = directory if directory is not None else self._open_run()
+        if hasattr(settings, "track"):
+            tracking.begin(self.accelerator, settings, context.command)
         self.tokenizer = tokenizer or load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
         self.end_id = end_of_turn(folder, self.tokenizer)
         self.checkpoint = checkpoint = self._resume_from()
@@ -69,7 +73,8 @@ class Training:
         if policy.lora is not None and checkpoint:
             policy.lora.load(checkpoint)
         self.optimiser_config = optimiser_config(settings)
-        self.policy, self.optimizer = self.accelerator.prepare(policy, build_optimiser(policy.parameters(), self.optimiser_config))
+        optimizer = build_optimiser(policy.parameters(), self.optimiser_config)
+        self.policy, self.optimizer = prepare(self.accelerator, policy, optimizer, settings.max_grad_norm)
         self.reference: Policy | LoraReference | OffloadedReference | None = None
         if reference and self.lora:
             self.reference = LoraReference(self.accelerator.unwrap_model(self.policy))
@@ -122,6 +127,12 @@ class Training:
         if not self.settings.resume:
             return None
         found = checkpoints(Path(self.settings.out))
+        if found and uses_deepspeed(self.accelerator):
+            raise R1Error(
+                "a run cannot be resumed with DeepSpeed: its optimizer's state is not kept",
+                hint="use FSDP2 (examples/accelerate/fsdp2.yaml), which resumes from any run's checkpoint",
+                code=Exit.USAGE,
+            )
         if self.run is not None:
             self.context.console.info(
                 f"resuming `{found[-1]}`" if found else f"`{self.settings.out}` has no checkpoint yet: starting at step 1"
@@ -186,9 +197,10 @@ class Training:
             raise NotFinite(f"{error.message}; {last}", hint=error.hint, code=error.code) from error
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """A line of metrics.jsonl, from the main process."""
+        """A line of metrics.jsonl and of the trackers, from the main process."""
         if self.run is not None:
             self.run.metrics(record)
+        tracking.log(self.accelerator, record)
 
     def finish(self, **facts: Any) -> None:
         """Declare the run done."""

@@ -22,6 +22,7 @@ ENGINES = ("auto", "vllm", "transformers", "server")
 class Remote:
     """Servers to draw from. The key is in the environment variable `api_key_env`; `timeout`: seconds one completion may take;
     `retries`: times a completion may fail by a server's error; `patience`: seconds to wait while no server gives anything.
+    `weights`: how they get new ones, "folder" or "nccl".
     """
 
     urls: tuple[str, ...] = ()
@@ -29,6 +30,7 @@ class Remote:
     timeout: float = 1800.0
     retries: int = 8
     patience: float = 300.0
+    weights: str = "folder"
 
 
 def load_engine(
@@ -46,6 +48,7 @@ def load_engine(
     verbose: bool = False,
     say: Callable[[str], None] | None = None,
     remote: Remote | None = None,
+    sleep: bool = False,
 ) -> Engine:
     """Load `model` (a local folder or a hub name) for sampling.
 
@@ -54,12 +57,14 @@ def load_engine(
     gpu_memory:    share of a GPU's memory vLLM may take;  kv_cache_gib: size of its KV cache on a CPU
     logprobs:      whether `sample` may be asked for log-probabilities (False spares vLLM a softmax a step)
     say:           receives the one thing a user should hear: that an installed vLLM cannot be used, and why
+    sleep:         whether vLLM is to give its GPU memory away when told to `rest`
     remote:        servers; with `auto` they are what is used. `model` is then a local folder, or the name the servers know
 
     Raises `R1Error`: exit 3 when the engine asked for is missing or memory is short, exit 2 when the model cannot be loaded.
     """
     if engine not in ENGINES:
         raise R1Error(f"no engine named `{engine}`", hint="known: " + ", ".join(f"`{name}`" for name in ENGINES), code=Exit.USAGE)
+    _check_sleep(sleep, engine)
     if engine == "server" or (engine == "auto" and remote is not None and remote.urls):
         return _server(
             model,
@@ -70,8 +75,7 @@ def load_engine(
             trust_remote_code=trust_remote_code,
             say=say,
         )
-    folder = _local(model)
-    refuse_classifier(folder)
+    folder = refuse_classifier(_local(model))
     options: dict[str, Any] = {
         "dtype": resolve_dtype(dtype),
         "max_model_len": max_model_len,
@@ -79,13 +83,20 @@ def load_engine(
         "trust_remote_code": trust_remote_code,
     }
     if engine != "transformers":
-        more = {"gpu_memory": gpu_memory, "kv_cache_gib": kv_cache_gib, "seed": seed, "logprobs": logprobs, "verbose": verbose}
-        loaded = _vllm(folder, must=engine == "vllm", say=say, **options, **more)
+        memory = {"gpu_memory": gpu_memory, "kv_cache_gib": kv_cache_gib, "sleep": sleep}
+        more = {"seed": seed, "logprobs": logprobs, "verbose": verbose}
+        loaded = _vllm(folder, must=engine == "vllm", say=say, **options, **memory, **more)
         if loaded is not None:
             return loaded
+        _check_sleep(sleep, "transformers")
     from r1cli.engines.transformers import TransformersEngine
 
     return TransformersEngine(folder, **options)
+
+
+def _check_sleep(sleep: bool, engine: str) -> None:
+    if sleep and engine not in ("auto", "vllm"):
+        raise R1Error(f"the engine `{engine}` has no sleep mode", hint="--engine vllm, or leave out --engine-sleep", code=Exit.USAGE)
 
 
 def _vllm(folder: str, *, must: bool, say: Callable[[str], None] | None, **options: Any) -> Engine | None:
@@ -132,6 +143,7 @@ def _server(model: str, remote: Remote, **options: Any) -> Engine:
         timeout=remote.timeout,
         retries=remote.retries,
         patience=remote.patience,
+        weights=remote.weights,
         **options,
     )
 

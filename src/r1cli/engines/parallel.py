@@ -98,6 +98,9 @@ class ParallelEngine:
         """Not for this engine."""
         raise R1Error("engines in several processes take no new weights", hint="leave out --num-processes", code=Exit.USAGE)
 
+    def rest(self) -> None:
+        """Nothing: this engine has no sleep."""
+
     def close(self) -> None:
         """End the processes."""
         for index in range(len(self._pipes)):

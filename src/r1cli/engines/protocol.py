@@ -75,6 +75,10 @@ class Engine(Protocol):
         """Take over new weights, named as in the Hugging Face checkpoint; what was cached under the old ones is dropped."""
         ...
 
+    def rest(self) -> None:
+        """Give memory to somebody else until the next `load_weights`, where the engine was loaded with `sleep`; else nothing."""
+        ...
+
     def close(self) -> None:
         """Free the model and end every process the engine started."""
         ...

@@ -46,8 +46,8 @@ def push(fleet: Fleet, weights: Iterator[tuple[str, "torch.Tensor"]], *, tied: b
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights}
         save_torch_state_dict(tensors, folder)
         for server, (method, field) in zip(fleet.servers, ways, strict=True):
-            _order(fleet, server, "/collective_rpc", {"method": method, "kwargs": {field: folder}}, "load the new weights")
-            forgot = _order(fleet, server, "/reset_prefix_cache", None, "drop its cached prefixes")
+            order(fleet, server, "/collective_rpc", {"method": method, "kwargs": {field: folder}}, "load the new weights")
+            forgot = order(fleet, server, "/reset_prefix_cache", None, "drop its cached prefixes")
             if not forgot.get("success", True):
                 raise R1Error(
                     f"{server.url} kept prefixes that the old weights computed",
@@ -103,7 +103,8 @@ def _config(fleet: Fleet, server: Server) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _order(fleet: Fleet, server: Server, path: str, body: Any, what: str) -> dict[str, Any]:
+def order(fleet: Fleet, server: Server, path: str, body: Any, what: str) -> dict[str, Any]:
+    """Have a server do something and return its answer. Raises `R1Error` (exit 3) that says what it could not do."""
     try:
         answer = fleet.ask(server, "POST", path, body=body, seconds=RELOAD_SECONDS)
     except httpx.HTTPError as error:

@@ -3,12 +3,13 @@
     model = load_reward_model(folder, name="helpful", ...)
     model.score([(prompt, reply), ...])        a logit each
 
-The same folder is loaded once a process, and weights that are equal in two models are held once (two heads on one frozen backbone cost one
-backbone). Conversations are sorted by length and padded into batches of at most `batch_tokens` positions. The last layer is computed in
-float32: a logit of 5 in bfloat16 is only known to 0.03.
+The same folder is loaded once a process, and weights that are equal in two models are held once: two heads on one frozen backbone, or two
+LoRA adapters on one base (folders that peft wrote), cost one backbone. Conversations are sorted by length and padded into batches of at
+most `batch_tokens` positions. The last layer is computed in float32: a logit of 5 in bfloat16 is only known to 0.03.
 """
 
 import gc
+import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,9 +24,8 @@ from r1cli.errors import Exit, R1Error
 from r1cli.text.reply import Conversation, ReplyRenderer
 
 CPU_TOKENS, GPU_TOKENS = 4096, 65536
-HEADS = ("score", "classifier", "classification_head")
 
-_loaded: dict[tuple[str, str, str], Any] = {}
+_loaded: dict[tuple[str, str, str], tuple[Any, int | None]] = {}  # -> (model, the padding token it names)
 
 
 class LocalRewardModel:
@@ -88,19 +88,21 @@ def load_reward_model(
     renderer = ReplyRenderer(tokenizer, template=template, name=f"reward model `{name}`")
     key = (str(Path(folder).resolve()) if Path(folder).is_dir() else folder, resolve_dtype(dtype), str(where))
     if key not in _loaded:
-        model = _load(folder, name, key[1], trust_remote_code)
-        for other in _loaded.values():
+        adapter = is_adapter(folder)
+        model = (_load_adapter if adapter else _load)(folder, name, key[1], trust_remote_code)
+        own_pad = tokenizer.pad_token_id if adapter else model.config.get_text_config().pad_token_id
+        for other, _ in _loaded.values():
             share_equal_weights(model, other)
-        _loaded[key] = model.to(where)
+        _loaded[key] = model.to(where), own_pad
         gc.collect()
-    model = _loaded[key]
+    model, own_pad = _loaded[key]
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
     return LocalRewardModel(
         model,
         renderer,
         max_length=min(positions, tokenizer.model_max_length),
         batch_tokens=batch_tokens or (GPU_TOKENS if where.type == "cuda" else CPU_TOKENS),
-        own_pad=AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config().pad_token_id,
+        own_pad=own_pad,
     )
 
 
@@ -142,16 +144,48 @@ def _load(folder: str, name: str, dtype: str, trust_remote_code: bool) -> Any:
             hint="a language model has no such layer: `r1 rm` trains it",
             code=Exit.USAGE,
         )
-    _exact_head(model)
-    return model.eval().requires_grad_(False)
+    return _exact_head(model).eval().requires_grad_(False)
 
 
-def _exact_head(model: Any) -> None:
-    """Compute the last layer in float32."""
-    for name in HEADS:
-        head = getattr(model, name, None)
-        if isinstance(head, torch.nn.Linear):
-            head.float().register_forward_pre_hook(lambda _, inputs: tuple(each.float() for each in inputs))
+def is_adapter(folder: str) -> bool:
+    """Whether a folder holds a LoRA adapter and no model."""
+    return (Path(folder) / "adapter_config.json").is_file() and not (Path(folder) / "config.json").is_file()
+
+
+def _load_adapter(folder: str, name: str, dtype: str, trust_remote_code: bool) -> Any:
+    """The base that an adapter names, with the adapter and its last layer on it."""
+    if importlib.util.find_spec("peft") is None:
+        raise R1Error(f"reward model `{name}` is an adapter, which needs `peft`", hint="pip install 'r1cli[lora]'", code=Exit.ENVIRONMENT)
+    from peft import PeftConfig, PeftModel
+
+    config = PeftConfig.from_pretrained(folder)
+    if "score" not in (getattr(config, "modules_to_save", None) or ()):
+        raise R1Error(
+            f"the adapter `{folder}` is no reward model: it does not hold the last layer `score`",
+            hint="`r1 rm` trains one",
+            code=Exit.USAGE,
+        )
+    base = config.base_model_name_or_path
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            base, num_labels=1, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
+        )
+        model = PeftModel.from_pretrained(model, folder)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise R1Error(
+            f"reward model `{name}` (adapter `{folder}` on `{base}`) cannot be loaded: {str(error).splitlines()[0]}",
+            hint="the base must be where adapter_config.json says (base_model_name_or_path)",
+            code=Exit.USAGE,
+        ) from error
+    return _exact_head(model).eval().requires_grad_(False)
+
+
+def _exact_head(model: Any) -> Any:
+    """The model with its last layer computed in float32."""
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Linear) and layer.out_features == 1:
+            layer.float().register_forward_pre_hook(lambda _, inputs: tuple(each.float() for each in inputs))
+    return model
 
 
 def _device() -> torch.device:

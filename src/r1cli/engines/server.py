@@ -28,6 +28,7 @@ from r1cli.engines.detokenize import completion_text
 from r1cli.engines.feed import Feed
 from r1cli.engines.fleet import Fleet, Refusal, Server
 from r1cli.engines.model_files import end_ids, is_tied, tensor_names, whole_weights
+from r1cli.engines.nccl import NcclTransfer
 from r1cli.engines.openai_api import REFUSED, Dialect, completion_of, is_too_long, request_body
 from r1cli.engines.protocol import Completion, Request, SamplingParams
 from r1cli.errors import Exit, R1Error, nearest
@@ -44,6 +45,7 @@ class ServerEngine:
 
     model:     the model's folder (tokens are sent), or its name on the servers (text or messages are sent)
     folder:    the local folder, None when there is none
+    weights:   how they get new ones, "folder" or "nccl"
     urls, key, timeout, retries, patience: those of `fleet.Fleet`;  batch_size: most requests a server gets at a time
     """
 
@@ -64,7 +66,10 @@ class ServerEngine:
         logprobs: bool,
         trust_remote_code: bool,
         say: Callable[[str], None] | None,
+        weights: str = "folder",
     ) -> None:
+        self._weights = weights
+        self._transfer: NcclTransfer | None = None
         for url in urls:
             check_url(url)
             if key and say is not None and url.startswith("http://") and not is_local(url):
@@ -216,14 +221,24 @@ class ServerEngine:
         return result
 
     def load_weights(self, weights: Iterable[tuple[str, "torch.Tensor"]]) -> None:
-        """Hand new weights to every server through a folder; see `protocol.Engine.load_weights` and `reload.py`."""
+        """Hand new weights to every server; see `protocol.Engine.load_weights`, `reload.py` and `nccl.py`."""
         if self._folder is None:
             raise R1Error("a server without a local model folder cannot take weights", hint="--model FOLDER", code=Exit.USAGE)
         if self._running:
             raise R1Error("weights cannot change while completions are being drawn", hint="close the iterator of sample() first")
         tied = is_tied(self._folder)
-        reload.push(self._fleet, whole_weights(weights, tensor_names(self._folder), tied=tied), tied=tied)
+        whole = whole_weights(weights, tensor_names(self._folder), tied=tied)
+        if self._weights == "folder":
+            return reload.push(self._fleet, whole, tied=tied)
+        if self._transfer is None:
+            self._transfer = NcclTransfer(self._fleet)
+        self._transfer.push(whole)
+
+    def rest(self) -> None:
+        """Nothing: this engine has no sleep."""
 
     def close(self) -> None:
         """Give up what runs and close the connections; the servers stay."""
+        if self._transfer is not None:
+            self._transfer.close()
         self._fleet.close()

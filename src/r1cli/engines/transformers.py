@@ -146,6 +146,9 @@ class TransformersEngine:
                 if name in own:
                     own[name].copy_(tensor)
 
+    def rest(self) -> None:
+        """Nothing: this engine has no sleep."""
+
     def close(self) -> None:
         """Free the model."""
         self._net = None

@@ -8,7 +8,11 @@ renormalised over what top_p and top_k leave when those are on, and log_softmax(
 ignores the temperature, which a trainer's importance weights would have to undo. Asking for them costs a softmax a step, so an engine
 loaded with `logprobs=False` does not compute them.
 
-Left out: tensor parallelism, and sharing a GPU with the trainer by sleep and wake.
+With `sleep` the engine and a trainer take turns on a GPU (vLLM's sleep mode, CUDA and ROCm only): `rest` frees weights and KV cache, and
+`load_weights` wakes first the one and, once the new weights are in, the other. Level 2: it keeps nothing.
+This was written against vLLM 0.32's source and its calls are tested; it has not run on a GPU.
+
+Left out: tensor parallelism.
 """
 
 import gc
@@ -66,8 +70,10 @@ class VllmEngine:
         trust_remote_code: bool,
         logprobs: bool,
         verbose: bool,
+        sleep: bool = False,
     ) -> None:
         self.model = model
+        self._sleep, self._resting = sleep, False
         self._batch_size = batch_size
         self._logprobs = logprobs
         self._running: dict[str, Request] = {}
@@ -80,11 +86,17 @@ class VllmEngine:
 
             self._vllm = vllm
             self._on_cpu = current_platform.is_cpu()
-            memory: dict[str, Any] = {"gpu_memory_utilization": gpu_memory}
+            if sleep and not current_platform.is_sleep_mode_available():
+                raise R1Error("vLLM's sleep mode needs a GPU", hint="leave out --engine-sleep", code=Exit.USAGE)
+            memory: dict[str, Any] = {"gpu_memory_utilization": gpu_memory, "enable_sleep_mode": sleep}
+            if not self._owns_process_group and torch.distributed.get_world_size() > 1:
+                # one engine a trainer process, on its own device: by default every one of them would take the first GPU
+                memory["distributed_executor_backend"] = "external_launcher"
             if self._on_cpu:
                 # graphs are for GPUs; compiling for a CPU takes minutes and a C++ compiler; a prompt computed in parts makes vLLM 0.32
                 # rewind the generator of its request, which a CPU generator cannot
-                memory = {"kv_cache_memory_bytes": int(kv_cache_gib * 2**30), "enforce_eager": True, "enable_chunked_prefill": False}
+                del memory["gpu_memory_utilization"]
+                memory |= {"kv_cache_memory_bytes": int(kv_cache_gib * 2**30), "enforce_eager": True, "enable_chunked_prefill": False}
             self._llm = vllm.LLM(
                 model=model,
                 dtype=dtype,
@@ -109,6 +121,8 @@ class VllmEngine:
         """Completions in the order in which they end; see `protocol.Engine.sample`."""
         if params.logprobs and not self._logprobs:
             raise R1Error("this engine was loaded without log-probabilities", hint="load it with logprobs=True")
+        if self._resting:
+            raise R1Error("vLLM sleeps and has no weights", hint="hand it weights first (load_weights)")
         feed = Feed(requests, ahead=self._batch_size)
         moved, signature = monotonic(), None
         try:
@@ -191,11 +205,28 @@ class VllmEngine:
             raise R1Error("weights cannot change while completions are being drawn", hint="close the iterator of sample() first")
         whole = whole_weights(weights, self._tensor_names, tied=self._tied)
         with host_state(), torch.no_grad(), self._watchdog.waiting("vLLM to take over the weights"):
+            if self._resting:
+                self._llm.wake_up(tags=["weights"])
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": whole})
             if self._on_cpu and self._tied:
                 self._llm.collective_rpc(_repack_tied)
+            if self._resting:  # the cache only now: while weights came in, the trainer's copy of them was there too
+                self._llm.wake_up(tags=["kv_cache"])
+                self._resting = False
         if not self._llm.reset_prefix_cache():
             raise R1Error("vLLM kept prefixes that the old weights computed", hint="end the run and start it again with --resume")
+
+    def rest(self) -> None:
+        """With `sleep`, free the GPU memory of weights and KV cache until `load_weights`; nothing otherwise."""
+        if not self._sleep or self._resting:
+            return
+        if self._running:
+            raise R1Error("vLLM cannot sleep while completions are being drawn", hint="close the iterator of sample() first")
+        with host_state(), self._watchdog.waiting("vLLM to fall asleep"):
+            self._llm.sleep(level=2)
+        self._resting = True
+        gc.collect()
+        torch.cuda.empty_cache()
 
     def close(self) -> None:
         """Free model and cache. The process group is taken down only when vLLM made it: a trainer's own stays."""

@@ -6,6 +6,7 @@
     checkpoints/step_000100/   whole iff its manifest.json, written last, exists
     final/                 the last model, whole iff its manifest.json exists
     held_out.json          what a reward model is worth on --held-out
+    trackers/              what --track tensorboard writes
     logs/attempt_1/        config.json and env.json of each start; logs/latest points at the newest
 
 Only one process of a run opens it (rank 0).
@@ -28,7 +29,7 @@ from r1cli.io.jsonl import repair_tail
 from r1cli.row import dump
 
 _FILES = ("config.json", "env.json", "code.diff", "metrics.jsonl", "samples.jsonl", "held_out.json", "manifest.json")
-_CONTENTS = (*_FILES, "checkpoints", "final", "logs")
+_CONTENTS = (*_FILES, "checkpoints", "final", "logs", "trackers")
 _STEP = re.compile(r"step_(\d{6,})")
 
 

@@ -1,11 +1,14 @@
 """Checkpoints: a plain Hugging Face folder (safetensors), and beside it what is needed to go on training.
 
 `save_model` writes what `from_pretrained` and vLLM read. `save_state` writes optimizer, step and random states; it is read back with
-`weights_only`, so that nothing in it is executed.
+`weights_only`, so that nothing in it is executed (torch's own sharded checkpoints keep a pickled index).
+
+Sharded weights and moments (FSDP2) are gathered one tensor at a time into the main process's memory, never a whole model on a GPU, and the
+files are those of an unsharded run: any number of processes, sharded or not, resumes from them.
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from accelerate.utils import DistributedType
 
 from r1cli.errors import Exit, R1Error
 from r1cli.train.lora import ADAPTER
+from r1cli.train.strategy import is_sharded, uses_deepspeed, whole
 
 STATE = "training_state.pt"
 WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)  # every process holds all weights
@@ -25,7 +29,17 @@ def named_weights(accelerator: Any, policy: Any) -> Iterable[tuple[str, torch.Te
         own = accelerator.unwrap_model(policy)
         named = own.model.named_parameters()
         return named if own.lora is None else own.lora.merged(dict(named))
-    return ((name.removeprefix("model."), value) for name, value in accelerator.get_state_dict(policy).items())
+    if is_sharded(accelerator):
+        return ((name, whole(value.detach())) for name, value in accelerator.unwrap_model(policy).model.named_parameters())
+    return _gathered_by_deepspeed(accelerator, policy)
+
+
+def _gathered_by_deepspeed(accelerator: Any, policy: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    import deepspeed
+
+    for name, value in accelerator.unwrap_model(policy).model.named_parameters():
+        with deepspeed.zero.GatheredParameters([value]):  # nothing to gather before stage 3
+            yield name, value.detach()
 
 
 def save_model(accelerator: Any, policy: Any, tokenizer: Any, folder: Path, *, merged: bool = True, resumable: bool = False) -> None:
@@ -34,31 +48,81 @@ def save_model(accelerator: Any, policy: Any, tokenizer: Any, folder: Path, *, m
     With LoRA that is a plain model, or with merged=False the adapter alone. resumable: keep the adapter beside the plain model, because the
     sum of both is rounded.
     """
-    state = accelerator.get_state_dict(policy)
+    if is_sharded(accelerator) or uses_deepspeed(accelerator):
+        weights = _gathered(accelerator, policy)
+    else:
+        weights = {name.removeprefix("model."): value for name, value in accelerator.get_state_dict(policy).items()}
     if accelerator.is_main_process:
         own = accelerator.unwrap_model(policy)
-        weights = {name.removeprefix("model."): value for name, value in state.items()}
         if own.lora is not None and (resumable or not merged):
             own.lora.save(folder / ADAPTER if merged else folder, weights)
         if own.lora is None or merged:
-            whole = weights if own.lora is None else dict(own.lora.merged(weights))
-            own.model.save_pretrained(folder, state_dict=whole, is_main_process=True)
+            plain = weights if own.lora is None else dict(own.lora.merged(weights))
+            own.model.save_pretrained(folder, state_dict=plain, is_main_process=True)
         tokenizer.save_pretrained(folder)
     accelerator.wait_for_everyone()
 
 
+def _gathered(accelerator: Any, policy: Any) -> dict[str, torch.Tensor]:
+    """The whole weights on the CPU of the main process; nothing elsewhere."""
+    found = {}
+    for name, value in named_weights(accelerator, policy):
+        if accelerator.is_main_process:
+            found[name] = value.cpu().clone()
+    return found
+
+
 def save_state(accelerator: Any, optimizer: torch.optim.Optimizer, folder: Path, step: int, reference: Any | None = None) -> None:
-    """Write optimizer, step, random states and (when it is not the starting model any more) the reference."""
+    """Write optimizer, step, random states and (when it is not the starting model any more) the reference.
+
+    The random states are the main process's: what a run draws at random follows from its seed and the rows (`Row`'s seed_of), not from
+    them, whichever process draws it.
+    """
+    moments = _whole_state(accelerator, optimizer)
     if accelerator.is_main_process:
         state = {
             "step": step,
-            "optimizer": optimizer.state_dict(),
+            "optimizer": moments,
             "torch_rng": torch.get_rng_state(),
             "python_rng": list(random.getstate()[1]),
             "reference": reference.state_dict() if reference is not None else None,
         }
         torch.save(state, folder / STATE)
     accelerator.wait_for_everyone()
+
+
+def _whole_state(accelerator: Any, optimizer: Any) -> dict[str, Any] | None:
+    """The optimizer's state with whole tensors, on the CPU of the main process when they are sharded.
+
+    None with DeepSpeed, whose own checkpoints are pickles: a run cannot be resumed from it.
+    """
+    if uses_deepspeed(accelerator):
+        return None
+    state = optimizer.state_dict()
+    if not is_sharded(accelerator):
+        return state
+    kept: dict[int, dict[str, Any]] = {}
+    for number, entries in state["state"].items():  # in the same order on every process
+        kept[number] = {}
+        for name, value in entries.items():
+            gathered = whole(value) if isinstance(value, torch.Tensor) else value
+            if accelerator.is_main_process:
+                kept[number][name] = gathered.cpu() if isinstance(gathered, torch.Tensor) else gathered
+    return {**state, "state": kept}
+
+
+def _shared_out(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """A whole state with each tensor cut as the parameter it belongs to; every process has read the same file."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for number, weight in enumerate(weights):
+        if isinstance(weight, DTensor) and number in state["state"]:
+            entries = state["state"][number]
+            for name, value in entries.items():
+                if isinstance(value, torch.Tensor) and value.shape == weight.shape:
+                    entries[name] = distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
+    return state
 
 
 def load_state(optimizer: torch.optim.Optimizer, folder: Path, reference: Any | None = None) -> int:
@@ -70,8 +134,14 @@ def load_state(optimizer: torch.optim.Optimizer, folder: Path, reference: Any | 
             hint="resume from a checkpoint of r1, or start anew with --force",
             code=Exit.USAGE,
         )
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    optimizer.load_state_dict(state["optimizer"])
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # a process reads what it keeps
+    if state["optimizer"] is None:
+        raise R1Error(
+            f"`{folder}` is of a run with DeepSpeed and holds no optimizer: it cannot be resumed",
+            hint=f"start anew from its weights: --model {folder}; FSDP2 runs can be resumed (examples/accelerate/fsdp2.yaml)",
+            code=Exit.USAGE,
+        )
+    optimizer.load_state_dict(_shared_out(optimizer, state["optimizer"]))
     torch.set_rng_state(state["torch_rng"])
     random.setstate((3, tuple(state["python_rng"]), None))
     if reference is not None and state["reference"] is not None:

@@ -70,6 +70,7 @@ def train_grpo(
                     progress.ahead = None
                 batch = progress.batch
                 overlap.begin(accelerator, prompts, batch.start + batch.updates(config))
+                hooks.rest()
                 figures = train_on(accelerator, policy, reference, optimizer, batch, config, budget=budget, stopping=hooks.stopping)
                 clock.lap("train")
                 progress.step, progress.batch = batch.start + batch.done, None

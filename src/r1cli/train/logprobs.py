@@ -52,6 +52,7 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         self.lora = lora
+        self._no_split_modules = getattr(model, "_no_split_modules", None)  # the layers that FSDP shards one by one
         self._copy: ComputeCopy | None = None
         own_scale = (getattr(model.config, "logit_scale", None) or 1.0) / (getattr(model.config, "logits_scaling", None) or 1.0)
         softcap = getattr(model.config, "final_logit_softcapping", None) or 0.0

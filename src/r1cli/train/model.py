@@ -13,8 +13,7 @@ from r1cli.train.attention import NAME, supported
 from r1cli.train.cpu_layers import adopt
 from r1cli.train.logprobs import Policy
 from r1cli.train.lora import LoraConfig, add_lora
-
-MIXED_PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "no"}
+from r1cli.train.strategy import start
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -25,7 +24,7 @@ def accelerator_for(dtype: str, seed: int = 0) -> Accelerator:
     seed: of torch's random numbers (dropout), which are other ones in every process.
     """
     keep_freed_memory()
-    accelerator = Accelerator(mixed_precision=MIXED_PRECISION[dtype])
+    accelerator = start(dtype)
     torch.manual_seed(seed + accelerator.process_index)
     return accelerator
 

@@ -51,6 +51,7 @@ class Hooks:
     save:     (progress) when a checkpoint is due; after the last step it is the final model
     warn:     (text) something the user must know
     stopping: (seconds that the next piece of work may take) -> whether to end now; the same answer on every process
+    rest:     the sampler is not needed until `sync`
     abandon:  make a `sample` that runs in another thread return early
     """
 
@@ -61,6 +62,7 @@ class Hooks:
     save: Callable[[Progress], None]
     warn: Callable[[str], None] = lambda text: None
     stopping: Callable[[float], bool] = lambda seconds: False
+    rest: Callable[[], None] = lambda: None
     abandon: Callable[[], None] = lambda: None
 
 

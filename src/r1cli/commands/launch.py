@@ -1,0 +1,216 @@
+"""`--num-processes N`: this command in N processes on this machine, each with its part of the batch.
+
+The environment of the processes is accelerate's (its configuration file with --accelerate-config, plain data parallelism without); the
+processes are ours. `accelerate launch` runs them under torch's elastic agent, which prints a report of its own for every failure, kills
+after 30 s whatever is saving, and starts only one process on a CPU. Here
+
+    an error of a process     is one `error:` line, whichever process had it; the others are given a moment to end, then killed
+    Ctrl-C, SIGTERM           go to every process; they agree where to save (`stopping.py`). A second one kills
+    a process that is killed  ends the run with an error that names it: nothing waits for it
+    this process is killed    the others get SIGTERM (Linux), save and end
+    rows on stdin             are kept in a file until the end, and every process reads all of them
+
+`accelerate launch -m r1cli grpo ...` works as well, and is the way to several machines; rows must be files then.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from r1cli.errors import Exit, R1Error
+from r1cli.guard import LAUNCH, Context, Terminated
+
+GRACE_SECONDS = 15.0  # for the other processes, once one has failed
+END_SECONDS = 600.0  # for the other processes, once one has ended well
+POLL_SECONDS = 0.05
+CLOSE = 1.0  # seconds between a death and errors of others that may follow from it
+CODES = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
+
+
+def wanted(settings: Any) -> bool:
+    """Whether this process is to start others instead of working itself."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if "WORLD_SIZE" in os.environ and world > 1:
+        if settings.num_processes not in (1, world):
+            raise R1Error(
+                f"--num-processes {settings.num_processes} in a launch of {world} processes", hint="leave one of them out", code=Exit.USAGE
+            )
+        return False
+    return (settings.num_processes > 1 or settings.accelerate_config is not None) and not settings.dry_run
+
+
+def start(settings: Any, context: Context) -> None:
+    """Run this command line in its processes, and end as they do: normally, with their error, or with the signal that ended them."""
+    common = environment(settings.num_processes, settings.accelerate_config)
+    count = int(common["WORLD_SIZE"])
+    folder = Path(tempfile.mkdtemp(prefix="r1-launch-"))
+    try:
+        piped = sys.stdin is not None and not sys.stdin.closed and not sys.stdin.isatty()
+        if piped and ("-" in settings.inputs or not settings.inputs):
+            with (folder / "stdin").open("wb") as spool:
+                shutil.copyfileobj(sys.stdin.buffer, spool)
+        processes = Processes(count, common, folder, hear_all=settings.debug or settings.verbose)
+        with processes.relaying():
+            processes.wait()
+        processes.end_as_they_did()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Processes:
+    """The processes of a launch. folder: where they leave notes of their errors, and all but the first their stderr."""
+
+    def __init__(self, count: int, common: dict[str, str], folder: Path, *, hear_all: bool = False) -> None:
+        self.count, self.folder = count, folder
+        self.asked: int | None = None  # the first signal that was passed on
+        self.killed: set[int] = set()
+        self.died: dict[int, float] = {}  # when a process was seen to have ended by a signal
+        self.running: list[subprocess.Popen[bytes]] = []
+        spool = folder / "stdin"
+        for rank in range(count):
+            with (folder / f"stderr_{rank}").open("wb") as said, spool.open("rb") if spool.exists() else nullcontext() as rows:
+                self.running.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", "r1cli", *sys.argv[1:]],
+                        env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank), LAUNCH: str(folder)},
+                        stdin=rows,
+                        stderr=None if rank == 0 or hear_all else said,
+                        start_new_session=True,  # Ctrl-C on a terminal reaches this process only, which passes it on
+                    )
+                )
+
+    @contextmanager
+    def relaying(self) -> Iterator[None]:
+        """SIGINT and SIGTERM go to every process; a second one kills them and this one."""
+
+        def relay(number: int, frame: FrameType | None) -> None:
+            if self.asked is not None:
+                self.kill()
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            self.asked = number
+            for process in self.running:
+                if process.poll() is None:
+                    process.send_signal(number)
+
+        before = {number: signal.signal(number, relay) for number in CODES}
+        try:
+            yield
+        finally:
+            self.kill()
+            for number, old in before.items():
+                signal.signal(number, old)
+
+    def kill(self) -> None:
+        """End at once what still runs."""
+        for rank, process in enumerate(self.running):
+            if process.poll() is None:
+                self.killed.add(rank)
+                process.kill()
+                process.wait()
+
+    def wait(self) -> None:
+        """Until all have ended; what does not end soon after the first one did is killed."""
+        failed = ended = None
+        while True:
+            codes = [process.poll() for process in self.running]
+            now = time.monotonic()
+            for rank, code in enumerate(codes):
+                if code is not None and code < 0:
+                    self.died.setdefault(rank, time.time())
+            if all(code is not None for code in codes):
+                return
+            failed = failed or (now if any(codes) else None)
+            ended = ended or (now if 0 in codes else None)
+            if (failed and now - failed > GRACE_SECONDS) or (ended and now - ended > END_SECONDS):
+                return self.kill()
+            time.sleep(POLL_SECONDS)
+
+    def end_as_they_did(self) -> None:
+        """Raise what the guard turns into their exit code and one `error:` line; nothing when all went well."""
+        codes = [process.returncode for process in self.running]
+        if self.asked is not None and CODES[signal.Signals(self.asked)] in codes:
+            raise KeyboardInterrupt if self.asked == signal.SIGINT else Terminated
+        for code, error in ((Exit.INTERRUPTED, KeyboardInterrupt), (Exit.TERMINATED, Terminated)):
+            if code in codes:  # a process was signalled by somebody else, and all have agreed to end
+                raise error
+        if any(codes):
+            raise self._error(codes)
+
+    def _error(self, codes: Sequence[int]) -> R1Error:
+        """The error that came first: what the others say after a process has gone (a closed connection) is only its echo."""
+        notes = [json.loads(path.read_text("utf-8")) for path in self.folder.glob("error_*.json")]
+        first = min(notes, key=lambda note: note["time"], default=None)
+        dead = min((rank for rank in self.died if rank not in self.killed), key=lambda rank: self.died[rank], default=None)
+        if dead is not None and (first is None or first["time"] > self.died[dead] - CLOSE):
+            return R1Error(
+                f"process {dead + 1} of {self.count} was ended by {signal.Signals(-codes[dead]).name}",
+                hint="if memory was short: lower --microbatch-tokens or add --gradient-checkpointing; --resume goes on",
+            )
+        if first is not None:
+            return R1Error(first["message"], hint=first["hint"], code=first["code"])
+        stuck = ", ".join(str(rank + 1) for rank in sorted(self.killed))
+        if stuck and not any(code > 0 for code in codes):
+            return R1Error(f"process {stuck} of {self.count} did not end within {END_SECONDS:.0f} s of the others", hint="--resume goes on")
+        failed = next(rank for rank, code in enumerate(codes) if code)
+        return R1Error(f"process {failed + 1} of {self.count} ended with exit code {codes[failed]}", hint="run it again with --debug")
+
+
+def environment(count: int, config: str | None) -> dict[str, str]:
+    """What every process gets: where they meet, and what accelerate reads. count: 1 leaves the number to the configuration."""
+    threads = os.environ.get("OMP_NUM_THREADS")
+    found: dict[str, str] = {}
+    if config is not None:
+        found, count = _of_accelerate(config, count)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return {
+        **found,
+        "OMP_NUM_THREADS": threads or str(max(1, cores // count)),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+def _of_accelerate(config: str, count: int) -> tuple[dict[str, str], int]:
+    """(variables that differ from this process's, processes) by the rules of `accelerate launch --config_file`."""
+    if not Path(config).is_file():
+        raise R1Error(f"`{config}` does not exist", hint="--accelerate-config FILE, made by `accelerate config`", code=Exit.USAGE)
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+
+    words = ["--config_file", config, *(["--num_processes", str(count)] if count > 1 else []), "--module", "r1cli"]
+    try:
+        given, defaults, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+        if given.num_machines > 1:
+            raise R1Error(
+                f"`{config}` is for {given.num_machines} machines",
+                hint=f"on each of them: accelerate launch --config_file {config} --machine_rank N -m r1cli ...",
+                code=Exit.USAGE,
+            )
+        given.main_process_port = 0
+        if given.use_deepspeed:
+            given.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
+            variables = prepare_deepspeed_cmd_env(given)[1]
+        else:
+            variables = prepare_multi_gpu_env(given)
+    except (ValueError, KeyError, TypeError) as error:
+        raise R1Error(
+            f"`{config}` is no configuration of accelerate: {error}", hint="`accelerate config` makes one", code=Exit.USAGE
+        ) from None
+    return {name: value for name, value in variables.items() if os.environ.get(name) != value}, int(given.num_processes)

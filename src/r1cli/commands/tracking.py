@@ -1,0 +1,56 @@
+"""Trackers beside metrics.jsonl, through accelerate: `--track tensorboard,wandb,trackio`.
+
+The main process logs what goes into metrics.jsonl. tensorboard writes into RUN/trackers/PROJECT; wandb and trackio keep their own places,
+and a resumed attempt is a new run of the same group there.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from r1cli.errors import Exit, R1Error, nearest
+
+TRACKERS = ("tensorboard", "wandb", "trackio")
+
+
+def names(settings: Any) -> list[str]:
+    """The trackers asked for. Raises `R1Error`: exit 2 for an unknown one, exit 3 for one that is not installed."""
+    found = [name for name in (settings.track or "").split(",") if name]
+    for name in found:
+        if name not in TRACKERS:
+            raise R1Error(f"`--track` knows no tracker `{name}`", hint=nearest(name, TRACKERS), code=Exit.USAGE)
+        if importlib.util.find_spec(name) is None:
+            raise R1Error(f"the tracker `{name}` is not installed", hint="pip install 'r1cli[track]'", code=Exit.ENVIRONMENT)
+    if not found and settings.run_name is not None:
+        raise R1Error("--run-name without --track names nothing", hint="--track tensorboard", code=Exit.USAGE)
+    return found
+
+
+def begin(accelerator: Any, settings: Any, command: str) -> None:
+    """Open the trackers, with every setting as the run's configuration; every process may call it, the main one does it."""
+    wanted = names(settings)
+    if not wanted:
+        return
+    from accelerate.tracking import filter_trackers
+
+    folder = Path(settings.out) / "trackers"
+    name = settings.run_name or Path(settings.out).name
+    accelerator.log_with = filter_trackers(wanted, str(folder))
+    if len(accelerator.log_with) < len(wanted):
+        raise R1Error(
+            f"accelerate finds not all of the trackers {', '.join(wanted)}", hint="pip install 'r1cli[track]'", code=Exit.ENVIRONMENT
+        )
+    accelerator.project_configuration.logging_dir = str(folder)
+    accelerator.init_trackers(
+        settings.project or f"r1-{command}",
+        config={key: value if type(value) in (bool, int, float) else str(value) for key, value in vars(settings).items()},
+        init_kwargs={"wandb": {"name": name, "group": name}, "trackio": {"name": name, "group": name, "resume": "allow"}},
+    )
+
+
+def log(accelerator: Any, record: Mapping[str, Any]) -> None:
+    """The figures of a step."""
+    if accelerator.trackers:
+        figures = {name: value for name, value in record.items() if isinstance(value, (int, float)) and name not in ("step", "steps")}
+        accelerator.log(figures, step=record["step"])
