@@ -21,7 +21,7 @@ from r1cli.train.checkpoints import load_state, named_weights, save_model, save_
 from r1cli.train.logprobs import Policy
 from r1cli.train.model import accelerator_for, load_policy, load_tokenizer
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
-from r1cli.train.strategy import prepare, uses_deepspeed
+from r1cli.train.strategy import prepare, shard, uses_deepspeed
 from r1cli.train.update import NotFinite
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Training:
         self.policy, self.optimizer = prepare(self.accelerator, policy, optimizer, settings.max_grad_norm)
         self.reference: Policy | None = None
         if reference:
-            self.reference = load_policy(folder, **options).requires_grad_(False).eval().to(self.accelerator.device)
+            self.reference = shard(self.accelerator, load_policy(folder, **options).requires_grad_(False).eval())
         self.start_step = load_state(self.optimizer, checkpoint, self.reference) if checkpoint else 0
 
     @property

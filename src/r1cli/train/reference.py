@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from r1cli.train.checkpoints import named_weights
+from r1cli.train.strategy import is_sharded
 
 
 @torch.no_grad()
@@ -12,7 +13,9 @@ def renew_reference(accelerator: Any, reference: Any, policy: Any, mix: float = 
     """reference = mix * policy + (1 - mix) * reference. mix 1 is a copy (R1-Zero does it every 400 steps); a small one after every step
     is an exponential moving average. Every process must call it."""
     own = dict(reference.model.named_parameters())
-    for name, value in named_weights(accelerator, policy):
+    sharded = is_sharded(accelerator)  # cut alike: each process renews its part
+    values = accelerator.unwrap_model(policy).model.named_parameters() if sharded else named_weights(accelerator, policy)
+    for name, value in values:
         if name not in own:  # a tied head, under its second name
             continue
         if mix == 1.0:
