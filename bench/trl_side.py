@@ -52,8 +52,8 @@ def grpo(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> GRPO
     )  # fmt: skip
     rows = Dataset.from_list([{"prompt": [{"role": "user", "content": text}]} for text in settings["texts"]])
     return GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(settings["model"], dtype="bfloat16"), reward_funcs=Spread(settings["signal"]), args=config,
-        train_dataset=rows, processing_class=AutoTokenizer.from_pretrained(settings["model"]), callbacks=[timer],
+        model=AutoModelForCausalLM.from_pretrained(settings["model"], dtype="bfloat16"), reward_funcs=Spread(settings["signal"]),
+        args=config, train_dataset=rows, processing_class=AutoTokenizer.from_pretrained(settings["model"]), callbacks=[timer],
     )  # fmt: skip
 
 

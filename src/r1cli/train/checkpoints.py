@@ -112,7 +112,7 @@ def _whole_state(accelerator: Any, optimizer: Any) -> dict[str, Any] | None:
     return {**state, "state": kept}
 
 
-def _whole_reference(accelerator: Any, reference: Policy) -> dict[str, torch.Tensor]:
+def _whole_reference(accelerator: Any, reference: Any) -> dict[str, torch.Tensor]:
     if not is_sharded(accelerator):
         return reference.state_dict()
     found = {}
