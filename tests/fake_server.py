@@ -72,7 +72,10 @@ def send(handler: BaseHTTPRequestHandler, code: int, body: Any, headers: dict[st
 
 
 class FakeServer:
-    """See above. requests: (path, body, headers) of every completion request; most_at_once: most that ran together."""
+    """See above. requests: (path, body, headers) of every completion request; most_at_once: most that ran together.
+
+    logits: what a reward model says of a reply, through /classify. says: what a chat model answers to the last message.
+    """
 
     def __init__(
         self,
@@ -87,6 +90,8 @@ class FakeServer:
         refuse: str | None = None,
         finish_reason: str = "stop",
         always: Fault | None = None,
+        logits: Callable[[str], Sequence[float | None]] = lambda reply: [float(len(reply))],
+        says: Callable[[str], str] | None = None,
     ) -> None:
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
         self.most_at_once = self._at_once = 0
@@ -122,8 +127,13 @@ class FakeServer:
                         fault(self)
                     elif refuse is not None and refuse in json.dumps(body):
                         send(self, 400, {"error": {"message": "This model's maximum context length is 8 tokens"}})
+                    elif self.path == "/classify":  # vLLM's, beside /v1
+                        send(self, 200, {"data": [{"index": 0, "label": "x", "probs": logits(body["messages"][-1]["content"])}]})
                     else:
-                        send(self, 200, answer(self.path, body, reasoning=reasoning, finish_reason=finish_reason))
+                        given = answer(self.path, body, reasoning=reasoning, finish_reason=finish_reason)
+                        if says is not None:
+                            given["choices"][0]["message"]["content"] = says(body["messages"][-1]["content"])
+                        send(self, 200, given)
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True
                 finally:

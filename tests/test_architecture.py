@@ -37,6 +37,7 @@ HEAVY = {
     "langdetect",
     "zstandard",
     "matplotlib",
+    "peft",
 }
 HEAVY_AT_TOP = {"train": {"torch", "transformers", "accelerate", "safetensors"}, "engines": {"torch", "transformers"}}
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core"}

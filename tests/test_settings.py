@@ -8,6 +8,7 @@ import pytest
 
 from r1cli.config import PRESET_COMMANDS, PRESETS, _parse_toml, preset_names, resolve
 from r1cli.errors import R1Error
+from r1cli.io.manifest import plain
 from r1cli.settings import COMMANDS
 
 GRPO = {"model": "m", "out": "o"}
@@ -92,7 +93,8 @@ def test_a_missing_configuration_and_missing_flags() -> None:
 
 
 def run_config(folder: Path, command: str, **settings: Any) -> str:
-    document = {"command": command, "settings": {name: {"value": value, "source": "flag"} for name, value in settings.items()}}
+    """As `RunDir` writes it."""
+    document = {"command": command, "settings": plain(settings), "sources": dict.fromkeys(settings, "flag")}
     return write(folder / "config.json", json.dumps(document))
 
 
@@ -135,6 +137,7 @@ RL = {
 }
 CLIP_10 = {"clip_low": 10.0, "clip_high": 10.0, "rewards": "accuracy,format,language", "template": "chat"}
 SFT: dict[str, Any] = {"lr": 5e-5, "lr_schedule": "cosine", "lr_floor": 0.1, "epochs": 2.0, "batch_rows": 128, "max_length": 32768}
+RM = {"lr": 6e-6, "lr_schedule": "constant", "epochs": 1.0, "batch_rows": 256, "max_length": 8192, "center": 0.0, "margin": None}
 NUMBERS: dict[tuple[str, str], dict[str, Any]] = {
     ("r1-zero", "grpo"): {
         **RL,
@@ -150,6 +153,9 @@ NUMBERS: dict[tuple[str, str], dict[str, Any]] = {
     ("r1-rejection-sft", "reject"): {"rewards": "accuracy,format,language", "keep": "passing"},
     ("r1-rejection-sft", "sft"): SFT,
     ("r1-all-scenario-rl", "grpo"): {**RL, **CLIP_10, "temperature": 0.7, "steps": 1700},
+    ("r1-helpful-rm", "rm"): {**RM, "view": "summary"},
+    ("r1-helpful-rm", "reject"): {"pairs": True, "judge_margin": 1.0, "balance_lengths": True, "keep": "all"},
+    ("r1-safety-rm", "rm"): {**RM, "view": "full"},
     ("dapo", "grpo"): {
         "lr": 1e-6,
         "lr_schedule": "constant",

@@ -20,16 +20,22 @@ PROGRAM = f"import signal, runpy; signal.alarm({LIFE_SECONDS}); runpy.run_module
 
 
 @contextmanager
-def serve(folder: Path, *, max_model_len: int, max_num_seqs: int, log: Path) -> Iterator[str]:
-    """Serve a model folder, under its path and as `teacher`; gives the address. Its log is in the error when it does not start."""
+def serve(folder: Path, *, max_model_len: int, max_num_seqs: int, log: Path, pooling: bool = False) -> Iterator[str]:
+    """Serve a model folder, under its path and as `teacher`; gives the address. Its log is in the error when it does not start.
+
+    pooling: as a reward model instead of a language model.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     words = ["--model", str(folder), "--served-model-name", str(folder), "teacher", "--host", "127.0.0.1", "--port", str(port),
              "--dtype", "float32", "--enforce-eager",
              "--max-model-len", str(max_model_len), "--max-num-seqs", str(max_num_seqs), "--kv-cache-memory-bytes", str(10**8),
-             "--no-enable-chunked-prefill", "--logprobs-mode", "processed_logprobs",
-             "--worker-extension-cls", "r1cli.engines.vllm_worker.WeightReload"]  # fmt: skip
+             "--no-enable-chunked-prefill"]  # fmt: skip
+    if pooling:
+        words += ["--runner", "pooling"]
+    else:
+        words += ["--logprobs-mode", "processed_logprobs", "--worker-extension-cls", "r1cli.engines.vllm_worker.WeightReload"]
     environment = {**os.environ, "VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"}
     for name in ("VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_LOGGING_STREAM", "VLLM_LOGGING_LEVEL"):  # set by an engine in this process
         environment.pop(name, None)

@@ -2,6 +2,7 @@
 
     python examples/demo/scores.py runs/demo -o runs/demo/scores.json
 
+helpful and harmless are the reward models' mean scores of answers to held-out general prompts, before and after stage 4.
 Seconds are those of the stage that made the model (sampling and training), not of its evaluation.
 """
 
@@ -26,10 +27,12 @@ STAGES = {
 
 FILES = {"rejection-sft": ("kept.jsonl", "rejection-sft.jsonl")}  # sampled and mixed for the stage, outside its run directory
 
+REWARD_MODELS = {"all-scenario-rl": ("helpful-rm", "harmless-rm")}  # trained for the stage
+
 
 def seconds_of(folder: Path, model: str) -> float:
-    """Seconds of the stage and of the files made for it, from their manifests; 0 for a model no stage made."""
-    manifests = [folder / "stages" / model / "manifest.json"]
+    """Seconds of the stage, and of the files and reward models made for it, from their manifests; 0 for a model no stage made."""
+    manifests = [folder / "stages" / name / "manifest.json" for name in (model, *REWARD_MODELS.get(model, ()))]
     manifests += [folder / "data" / f"{name}.manifest.json" for name in FILES.get(model, ())]
     return round(sum(json.loads(manifest.read_text())["seconds"] for manifest in manifests if manifest.is_file()), 1)
 
@@ -39,6 +42,7 @@ def scores(folder: Path) -> list[dict[str, Any]]:
     table = []
     for model, stage in STAGES.items():
         result = json.loads((folder / "eval" / f"{model}.json").read_text())
+        preference = folder / "preference" / f"{model}.json"
         consensus = next(value for name, value in result.items() if name.startswith("cons@"))
         table.append(
             {
@@ -50,6 +54,7 @@ def scores(folder: Path) -> list[dict[str, Any]]:
                 "low": result["low"],
                 "high": result["high"],
                 "cons@k": consensus,
+                "preference": json.loads(preference.read_text())["preference"] if preference.is_file() else {},
                 "mean_tokens": result["mean_tokens"],
                 "seconds": seconds_of(folder, model),
             }
@@ -58,7 +63,7 @@ def scores(folder: Path) -> list[dict[str, Any]]:
 
 
 def show(table: list[dict[str, Any]]) -> None:
-    shown = Table("stage", "model", "problems x k", "pass@1", "95% interval", "cons@k", "mean tokens", "seconds")
+    shown = Table("stage", "model", "problems x k", "pass@1", "95% interval", "cons@k", "helpful", "harmless", "mean tokens", "seconds")
     for entry in table:
         k = entry["samples"] // entry["problems"]
         shown.add_row(
@@ -68,10 +73,11 @@ def show(table: list[dict[str, Any]]) -> None:
             f"{entry['pass@1']:.1%}",
             f"{entry['low']:.1%} - {entry['high']:.1%}",
             f"{entry['cons@k']:.1%}",
+            *(f"{entry['preference'][name]:.2f}" if name in entry["preference"] else "" for name in ("helpful", "harmless")),
             f"{entry['mean_tokens']:.0f}",
             f"{entry['seconds']:.0f}",
         )
-    Console(file=sys.stdout, width=132 if not sys.stdout.isatty() else None).print(shown)
+    Console(file=sys.stdout, width=150 if not sys.stdout.isatty() else None).print(shown)
 
 
 if __name__ == "__main__":

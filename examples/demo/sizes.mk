@@ -24,7 +24,13 @@ REJECT_EPOCHS := 1
 GENERAL := 32
 
 ALL_LR := 1e-5
-ALL_STEPS := 5
+ALL_STEPS := 8
+ALL_FROM := 1
+HELPFUL_WEIGHT := 5
+SCENARIOS := --limit 60
+
+RM := --lr 5e-5 --batch-rows 16 --warmup-steps 2 --microbatch-tokens 2048
+RM_EPOCHS := 2
 
 STUDENT_LAYERS := 24
 DISTILL_PROMPTS := 512

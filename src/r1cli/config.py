@@ -21,7 +21,7 @@ from r1cli.settings import COMMANDS
 from r1cli.shared_settings import RUN, Flag
 
 PRESETS = Path(__file__).parent / "presets"
-PRESET_COMMANDS = ("sample", "reject", "sft", "grpo", "distill")
+PRESET_COMMANDS = ("sample", "reject", "sft", "rm", "grpo", "distill")
 # What a run did once and what a repetition must not do again by itself: `force` in a repeated run would delete what it repeats.
 ONCE = ("force", "resume", "dry_run", "debug", "quiet", "verbose", "progress")
 
@@ -167,7 +167,7 @@ def _from_run(command: str, path: Path, text: str) -> dict[str, Any]:
     """The settings that a run wrote down, without what belongs to that one call (`ONCE`)."""
     try:
         document = json.loads(text)
-        settings, writer = {name: entry["value"] for name, entry in document["settings"].items()}, document["command"]
+        settings, writer = dict(document["settings"]), document["command"]
     except (ValueError, TypeError, KeyError, AttributeError):
         raise R1Error(
             f"`{path}` is not the config.json of a run", hint="a run directory of r1 has one; a file by hand is TOML", code=Exit.USAGE

@@ -6,6 +6,7 @@ from typing import Annotated
 from r1cli.shared_settings import (
     INPUT,
     MODEL,
+    REWARDS,
     RUN,
     SAMPLING,
     TRAINING,
@@ -14,17 +15,20 @@ from r1cli.shared_settings import (
     Flag,
     InputSettings,
     LaunchSettings,
+    LoraSettings,
     ModelSettings,
     OptimizerSettings,
+    PreferenceSettings,
     PromptSettings,
     RewardSettings,
     RunDirSettings,
     RunSettings,
+    StopSettings,
     TrackSettings,
 )
 
 LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo")
-ALARMS = ("constant-reward", "zero-gradient", "clipped", "entropy", "language", "truncated")
+ALARMS = ("constant-reward", "zero-gradient", "clipped", "entropy", "language", "truncated", "reward-length", "reward-hacking")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,10 @@ class GrpoSettings(
     EngineSettings,
     PromptSettings,
     RewardSettings,
+    PreferenceSettings,
     OptimizerSettings,
+    LoraSettings,
+    StopSettings,
     LaunchSettings,
     TrackSettings,
     RunSettings,
@@ -98,16 +105,27 @@ class GrpoSettings(
     ] = 1024
     max_prompt_length: Annotated[int, Flag("longer prompts are left out and counted", SAMPLING, min=1)] = 1024
     stop: Annotated[list[str], Flag("end a completion after this string (repeatable)", SAMPLING)] = field(default_factory=list)
-    add: Annotated[list[str], Flag("prompt rows that join the others at a step (repeatable)", INPUT, metavar="FILE@STEP")] = field(
-        default_factory=list
-    )
-    microbatch_tokens: Annotated[
-        int,
-        Flag("most tokens (padding included) a forward pass holds, halved when memory is out; 0: 8192, on a GPU 65536", TRAINING, min=0),
+    inputs: Annotated[
+        list[str],
+        Flag(
+            "rows: JSONL (.gz, .zst), Parquet, a data set folder, hf:org/name@revision:split, or - for stdin; FILE=SHARE keeps a file at "
+            "this share of every step",
+            INPUT,
+            positional=True,
+        ),
+    ]
+    add: Annotated[
+        list[str], Flag("prompt rows that join at a step (repeatable): FILE@STEP, FILE=SHARE@STEP", INPUT, metavar="FILE@STEP")
+    ] = field(default_factory=list)
+    reward_model_from: Annotated[
+        int, Flag("step from which a --reward-model without an @STEP of its own counts (R1 stage 4: 1300 of 1700)", REWARDS, min=0)
+    ] = 0
+    held_out: Annotated[
+        str | None, Flag("problems that are never trained on, whose accuracy by a rule is measured on the way", TRAINING, metavar="FILE")
+    ] = None
+    held_out_every: Annotated[
+        int, Flag("steps between measurements of --held-out; 0 is only before the first and after the last", TRAINING, min=0)
     ] = 0
     samples_every: Annotated[int, Flag("steps between readable samples in samples.jsonl", RUN, min=1)] = 1
-    time_limit: Annotated[
-        str | None, Flag("save and end before this much time is over: 3h30m, 90m, 600 (seconds)", RUN, metavar="TIME")
-    ] = None
     alarm_steps: Annotated[int, Flag("rollouts that must show a sign of trouble before it is said", RUN, min=1)] = 10
     stop_on: Annotated[str | None, Flag("alarms that end the run with exit code 1: " + ", ".join(ALARMS), RUN, metavar="NAME,...")] = None

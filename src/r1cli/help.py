@@ -50,6 +50,13 @@ ABOUT = {
             "r1 mix kept.jsonl general.jsonl | r1 sft -m runs/demo/base -o runs/sft --lr 5e-5 --epochs 2",
         ),
     ),
+    "rm": About(
+        "Train a reward model on preference pairs or on safe/unsafe labels.",
+        (
+            "r1 rm -m runs/sft --held-out held-out.jsonl -o runs/rm-helpful pairs.jsonl",
+            "r1 reject --pairs --judge runs/grpo samples.jsonl | r1 rm -m runs/sft --preset r1-helpful-rm -o runs/rm-helpful -",
+        ),
+    ),
     "grpo": About(
         "Train a model with GRPO on prompts and verifiable rewards.",
         (

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from r1cli.grpo_settings import GrpoSettings
+from r1cli.rm_settings import RmSettings
 from r1cli.shared_settings import (
     DTYPES,
     INPUT,
@@ -22,8 +23,10 @@ from r1cli.shared_settings import (
     Flag,
     InputSettings,
     LaunchSettings,
+    LoraSettings,
     ModelSettings,
     OptimizerSettings,
+    PreferenceSettings,
     PromptSettings,
     RewardSettings,
     RowOutputSettings,
@@ -31,8 +34,11 @@ from r1cli.shared_settings import (
     RunSettings,
     SamplingSettings,
     SpeechSettings,
+    StopSettings,
     TrackSettings,
 )
+
+SFT_ALARMS = ("diverging", "overfitting")
 
 FiltersFlag = Annotated[
     str | None,
@@ -72,7 +78,7 @@ class SampleSettings(InputSettings, RowOutputSettings, ModelSettings, EngineSett
 
 
 @dataclass(frozen=True, kw_only=True)
-class RejectSettings(InputSettings, RowOutputSettings, EngineSettings, RewardSettings, RunSettings):
+class RejectSettings(InputSettings, RowOutputSettings, EngineSettings, RewardSettings, PreferenceSettings, RunSettings):
     """r1 reject"""
 
     keep: Annotated[
@@ -149,7 +155,9 @@ class MixSettings(RowOutputSettings, RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, LaunchSettings, TrackSettings, RunSettings):
+class SftSettings(
+    InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, LoraSettings, StopSettings, LaunchSettings, TrackSettings, RunSettings
+):
     """r1 sft"""
 
     lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "cosine"
@@ -157,12 +165,22 @@ class SftSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSetting
     batch_rows: Annotated[int, Flag("rows a step, over all processes", TRAINING, min=1)] = 128
     max_length: Annotated[int, Flag("longest row in tokens; longer ones are left out and counted", TRAINING, min=1)] = 32768
     template: Annotated[str, Flag("how prompt + completion rows become text: chat, boxed, r1-zero, raw, or a file", TRAINING)] = "chat"
+    loss_on: Annotated[
+        str,
+        Flag("what of a chat is learnt: every assistant turn, or the last one (completion)", TRAINING, choices=("assistant", "completion")),
+    ] = "assistant"
     held_out: Annotated[str | None, Flag("SFT rows that are never trained on, whose loss is measured", TRAINING, metavar="FILE")] = None
     held_out_every: Annotated[int, Flag("steps between measurements of --held-out; 0 is only after the last", TRAINING, min=0)] = 0
+    alarm_steps: Annotated[int, Flag("steps whose mean loss is compared for the alarm diverging", RUN, min=1)] = 10
+    stop_on: Annotated[str | None, Flag("alarms that end the run with exit code 1: " + ", ".join(SFT_ALARMS), RUN, metavar="NAME,...")] = (
+        None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillSettings(InputSettings, RunDirSettings, EngineSettings, SamplingSettings, RewardSettings, OptimizerSettings, RunSettings):
+class DistillSettings(
+    InputSettings, RunDirSettings, EngineSettings, SamplingSettings, RewardSettings, OptimizerSettings, LoraSettings, RunSettings
+):
     """r1 distill"""
 
     teacher: Annotated[str | None, Flag("teacher: model folder, run directory or hub name (not needed with --traces)", MODEL)] = None
@@ -195,7 +213,7 @@ class DistillSettings(InputSettings, RunDirSettings, EngineSettings, SamplingSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalSettings(InputSettings, EngineSettings, SamplingSettings, RewardSettings, RunSettings):
+class EvalSettings(InputSettings, EngineSettings, SamplingSettings, RewardSettings, PreferenceSettings, RunSettings):
     """r1 eval"""
 
     model: Annotated[str | None, Flag("model folder, run directory or hub name (not needed for completion rows)", MODEL, short="m")] = None
@@ -208,6 +226,9 @@ class EvalSettings(InputSettings, EngineSettings, SamplingSettings, RewardSettin
     temperature: Annotated[float, Flag("0 is greedy", SAMPLING, min=0.0, max=2.0)] = 0.6
     top_p: Annotated[float, Flag("nucleus: smallest set of tokens with this probability", SAMPLING, min=0.0, max=1.0)] = 0.95
     rewards: Annotated[str, Flag("rewards; the first one decides what is correct", REWARDS, metavar="NAME[=W],...")] = "accuracy"
+    judge: Annotated[str | None, Flag("model that tells refusals apart instead of the rule: a folder, or URL", MODEL)] = None
+    judge_temperature: Annotated[float, Flag("the judge's sampling temperature", MODEL, min=0.0, max=2.0)] = 0.6
+    judge_length: Annotated[int, Flag("most new tokens a verdict", MODEL, min=1)] = 1024
     json: Annotated[bool, Flag("one JSON object on stdout", OUTPUT)] = False
     rows: Annotated[str | None, Flag("file for the scored completion rows", OUTPUT)] = None
     out: Annotated[str | None, Flag("file for the scores as JSON", OUTPUT, short="o")] = None
@@ -260,6 +281,7 @@ COMMANDS: dict[str, Any] = {
     "reject": RejectSettings,
     "mix": MixSettings,
     "sft": SftSettings,
+    "rm": RmSettings,
     "grpo": GrpoSettings,
     "distill": DistillSettings,
     "eval": EvalSettings,

@@ -96,6 +96,15 @@ class RunDirSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StopSettings:
+    """When a training run ends before its last step."""
+
+    time_limit: Annotated[
+        str | None, Flag("save and end before this much time is over: 3h30m, 90m, 600 (seconds)", RUN, metavar="TIME")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSettings:
     """Which model, loaded how."""
 
@@ -170,6 +179,36 @@ class RewardSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """Low-rank adapters, for every command that trains (extra `lora`)."""
+
+    lora: Annotated[int | None, Flag("train low-rank adapters of this rank instead of all weights", TRAINING, min=1, metavar="RANK")] = None
+    lora_alpha: Annotated[float, Flag("the adapters weigh this / rank", TRAINING, min=0.0)] = 32.0
+    lora_dropout: Annotated[float, Flag("share of the adapters' inputs that is left out", TRAINING, min=0.0, max=0.99)] = 0.0
+    lora_targets: Annotated[
+        str, Flag("layers with an adapter: all-linear, or names such as q_proj,v_proj", TRAINING, metavar="NAME,...")
+    ] = "all-linear"
+    lora_export: Annotated[
+        str, Flag("what is saved: a plain model with the adapters merged in, or the adapters alone", OUTPUT, choices=("merged", "adapter"))
+    ] = "merged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceSettings:
+    """Which reward models score beside the rules."""
+
+    reward_model: Annotated[
+        list[str],
+        Flag(
+            "reward model: NAME=MODEL[@STEP][:OPTION=VALUE]..., MODEL a folder or a server's address, such as "
+            "helpful=CKPT:view=summary or harmless=CKPT:view=full:weight=0.5:set=safety (repeatable; docs/rewards.md)",
+            REWARDS,
+            metavar="NAME=MODEL",
+        ),
+    ] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
     """The optimizer and the batches, for every command that trains."""
 
@@ -180,8 +219,15 @@ class OptimizerSettings:
     weight_decay: Annotated[float, Flag("AdamW's weight decay", TRAINING, min=0.0)] = 0.0
     adam_beta2: Annotated[float, Flag("AdamW's beta2", TRAINING, min=0.0, max=1.0)] = 0.999
     max_grad_norm: Annotated[float, Flag("gradients are scaled down to this norm; 0 is off", TRAINING, min=0.0)] = 1.0
-    microbatch_tokens: Annotated[int, Flag("most tokens (padding included) a forward pass holds", TRAINING, min=1)] = 8192
+    microbatch_tokens: Annotated[
+        int,
+        Flag("most tokens (padding included) a forward pass holds, halved when memory is out; 0: 8192, on a GPU 65536", TRAINING, min=0),
+    ] = 0
     gradient_checkpointing: Annotated[bool, Flag("recompute activations in the backward pass: less memory, more time", TRAINING)] = False
+    offload: Annotated[
+        str | None,
+        Flag("on a GPU: keep these in the machine's memory between their uses: optimizer, reference", TRAINING, metavar="PART,..."),
+    ] = None
     save_every: Annotated[int, Flag("steps between checkpoints; 0 is only the last", TRAINING, min=0)] = 0
     keep: Annotated[int, Flag("checkpoints that stay on disk", TRAINING, min=1)] = 2
 

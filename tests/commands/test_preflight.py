@@ -1,13 +1,35 @@
 """What is found wrong before anything is trained."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from r1cli.commands.preflight import FAIL, OK, WARN, Finding, check_golds, check_lengths, check_model, stop_or_warn, wants_golds
+from r1cli.commands.preflight import (
+    FAIL,
+    OK,
+    WARN,
+    Finding,
+    check_golds,
+    check_lengths,
+    check_lessons,
+    check_model,
+    check_padding,
+    context_of,
+    rows_with_golds,
+    stop_or_warn,
+    turn_end,
+)
+from r1cli.commands.training import end_of_turn
 from r1cli.errors import R1Error
 from r1cli.guard import Context
 from r1cli.report.console import Console
+from r1cli.rewards.registry import parse_specs
 from r1cli.row import Row
 from r1cli.text.prompts import PromptRenderer
+from r1cli.train import batches
+from r1cli.train.batches import Sample
 from tests.text.test_conversation import STRIPS_THINK
 from tests.tiny import tiny_tokenizer
 
@@ -21,6 +43,77 @@ def test_a_template_that_strips_reasoning_is_a_warning_and_one_that_opens_it_is_
     assert levels(check_model(plain, PromptRenderer(plain), plain.eos_token_id)) == {"end of turn": OK}
     found = check_model(strips, PromptRenderer(strips), strips.eos_token_id)
     assert levels(found) == {"end of turn": OK, "reasoning": OK, "chat history": WARN}
+    alone = check_model(strips, PromptRenderer(strips), strips.eos_token_id, several_turns=False)
+    assert levels(alone)["chat history"] == OK
+
+
+def test_a_turn_that_ends_otherwise_than_sampling_stops_is_a_warning() -> None:
+    """As the base models of Qwen are published: the template says <|im_end|>, generation stops at <|endoftext|>."""
+    tokenizer = tiny_tokenizer()
+    shown, other = tokenizer.eos_token_id, tokenizer.bos_token_id
+    assert turn_end(tokenizer) == shown
+    found = check_model(tokenizer, PromptRenderer(tokenizer), other, frozenset({other}))
+    assert levels(found) == {"end of turn": WARN}
+    assert "ends a turn with `<|im_end|>`, sampling stops at `<|bos|>`" in found[0].text and found[0].fix.startswith(f"add {shown} to")
+    assert levels(check_model(tokenizer, PromptRenderer(tokenizer), other, frozenset({shown, other}))) == {"end of turn": OK}
+    assert levels(check_model(tokenizer, PromptRenderer(tokenizer, template="raw"), other, frozenset({other}))) == {"end of turn": OK}
+    tokenizer.chat_template = "{{ raise_exception('no') }}"
+    assert turn_end(tokenizer) is None
+
+
+def test_answers_end_with_the_token_of_the_template_where_sampling_stops_at_it(tmp_path: Path) -> None:
+    """As Gemma's chat models are: the tokenizer's EOS is another token than the one that ends a turn, and sampling stops at both."""
+    tokenizer = tiny_tokenizer()
+    shown, other = tokenizer.eos_token_id, tokenizer.bos_token_id
+    tokenizer.eos_token = tokenizer.bos_token
+    for stops, expected in (([other, shown], shown), ([other], other)):
+        (tmp_path / "generation_config.json").write_text(f'{{"eos_token_id": {stops}}}')
+        assert end_of_turn(str(tmp_path), tokenizer) == expected
+
+
+END = 2
+
+
+def test_answers_end_once() -> None:
+    good, early = ([5], [6, 7, END]), ([5], [6, END, 7, END])
+    assert levels(check_lessons([good, good], ["a", "b"], END, "")) == {"answers": OK}
+    (some,) = check_lessons([good, good, early], ["a", "b", "c"], END, "")
+    assert some.level == WARN and some.text.startswith("1 of 3 answers hold the end-of-turn token in their text")
+    assert levels(check_lessons([early, early, good], ["a", "b", "c"], END, "")) == {"early end": FAIL}
+
+
+def test_answers_go_on_where_the_prompt_has_opened_the_reasoning() -> None:
+    good = ([5], [6, 7, END])
+    opened = "<think>\n"
+    assert levels(check_lessons([good, good], ["<think>\na</think>b", "a</think>b"], END, opened)) == {"answers": OK}
+    (twice,) = check_lessons([good], ["<think> a</think>b"], END, opened)  # not what the template wrote, so it is not taken off
+    assert (twice.name, twice.level) == ("reasoning twice", FAIL)
+    assert levels(check_lessons([good] * 3, ["a</think>b"] * 2 + ["b"], END, opened)) == {"no reasoning": WARN}
+    assert levels(check_lessons([good] * 3, ["a</think>b"] + ["b"] * 2, END, opened)) == {"no reasoning": FAIL}
+
+
+@pytest.mark.parametrize("pad_id", [0, END])
+def test_the_loss_covers_ends_and_no_padding_whatever_pads(monkeypatch: pytest.MonkeyPatch, pad_id: int) -> None:
+    rows = [[Sample(0, [5, 6], [7, END])], [Sample(1, [5], [7, 8, 9, 9, END])]]
+    assert check_padding(rows, pad_id).level == OK
+    plain = batches.collate
+
+    def by_token(*arguments: Any) -> Any:
+        """The mistake that is looked for: a mask made of the padding token's id."""
+        batch = plain(*arguments)
+        batch.target_N = batch.target_N[batch.target_N != pad_id]
+        return batch
+
+    monkeypatch.setattr(batches, "collate", by_token)
+    assert check_padding(rows, pad_id).level == (FAIL if pad_id == END else OK)
+
+
+def test_the_context_is_what_the_configuration_says() -> None:
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    assert context_of(SimpleNamespace(max_position_embeddings=4096)) == 4096
+    assert context_of(SimpleNamespace(max_position_embeddings=32768, rope_parameters=yarn)) == 131072
+    assert context_of(SimpleNamespace(text_config=SimpleNamespace(max_position_embeddings=10))) == 10
+    assert context_of(SimpleNamespace()) is None
 
 
 def test_padding_with_the_end_token_is_named() -> None:
@@ -40,7 +133,10 @@ def test_golds_that_cannot_be_compared_with_fail_and_null_is_a_declaration() -> 
     assert levels(check_golds(good, 5.0)) == {"gold answers": OK}
     bad = check_golds([*good, Row({"id": "c", "prompt": "?", "answer": ""})], 5.0)
     assert levels(bad) == {"gold answers": FAIL} and "`c`" in bad[0].text
-    assert wants_golds("format,accuracy=0.5") and not wants_golds("format,language")
+    rows = [Row({"set": "reasoning"}), Row({"set": "helpful"})]
+    assert rows_with_golds(parse_specs("format,accuracy=0.5"), rows) == rows
+    assert rows_with_golds(parse_specs("accuracy:set=reasoning"), rows) == rows[:1]
+    assert rows_with_golds(parse_specs("format,language"), rows) == []
 
 
 def test_a_failure_stops_with_its_fix() -> None:

@@ -16,6 +16,7 @@ from tests.contract.conftest import Run, assert_error
 PROMPT = {"id": 1, "prompt": "What is 1 + 1?", "answer": "2"}
 COMPLETION = {**PROMPT, "sample": 0, "completion": "<think>a</think><answer>2</answer>", "finish_reason": "stop", "num_tokens": 3}
 SFT = {"messages": [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]}
+PAIR = {"prompt": "1 + 1?", "chosen": "2", "rejected": "3"}
 
 # The words of a call that is right but for its input; {model} is a small model, ROWS the row file.
 CALLS = {
@@ -23,6 +24,7 @@ CALLS = {
     "reject": ["reject", "ROWS"],
     "mix": ["mix", "ROWS"],
     "sft": ["sft", "-m", "{model}", "-o", "run", "ROWS"],
+    "rm": ["rm", "-m", "{model}", "-o", "run", "ROWS"],
     "grpo": ["grpo", "-m", "{model}", "-o", "run", "ROWS"],
     "distill": ["distill", "--student", "{model}", "-o", "run", "--traces", "ROWS"],
     "eval": ["eval", "ROWS"],
@@ -33,6 +35,7 @@ READS: dict[str, dict[str, Any]] = {
     "reject": COMPLETION,
     "mix": PROMPT,
     "sft": SFT,
+    "rm": PAIR,
     "grpo": PROMPT,
     "distill": COMPLETION,
     "eval": COMPLETION,
@@ -81,6 +84,7 @@ def test_a_broken_line_is_named(call, tmp_path: Path, command: str) -> None:
         ("reject", "completion"),
         ("reject", "answer"),
         ("sft", "messages"),
+        ("rm", "rejected"),
         ("grpo", "prompt"),
         ("grpo", "answer"),
         ("distill", "completion"),
@@ -119,7 +123,7 @@ def test_a_model_folder_without_weights(r1: Run, tiny: Path, tmp_path: Path, com
     assert_error(r1(*words), 2, "`hollow`")
 
 
-@pytest.mark.parametrize("command", ["sft", "grpo", "distill"])
+@pytest.mark.parametrize("command", ["sft", "rm", "grpo", "distill"])
 def test_a_used_run_directory_has_three_ways_out(call, tmp_path: Path, command: str) -> None:
     (tmp_path / "run").mkdir()
     write(tmp_path / "run" / "config.json", {"command": command, "settings": {}})

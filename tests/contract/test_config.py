@@ -58,7 +58,13 @@ def test_every_layer_reaches_the_command_with_its_source(r1: Run, tmp_path: Path
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "rewards"])
 def test_flags_work_before_and_after_the_inputs(r1: Run, command: str) -> None:
-    words = {"sample": ["-m", "m"], "sft": ["-m", "m", "-o", "o"], "grpo": ["-m", "m", "-o", "o"], "distill": ["--student", "s", "-o", "o"]}
+    words = {
+        "sample": ["-m", "m"],
+        "sft": ["-m", "m", "-o", "o"],
+        "rm": ["-m", "m", "-o", "o"],
+        "grpo": ["-m", "m", "-o", "o"],
+        "distill": ["--student", "s", "-o", "o"],
+    }
     last = "--json" if command in ("report", "lineage") else "--seed=3"
     done = r1(command, "-q", *words.get(command, []), "a.jsonl", "-v", last, "b.jsonl", fake=SHOW)
     assert done.returncode == 0, done.stderr

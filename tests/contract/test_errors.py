@@ -65,7 +65,13 @@ def test_no_rows_and_a_keyboard_show_the_examples(command: str) -> None:
     """Without input and with a terminal as stdin a command must not wait for somebody to type rows."""
     import pty
 
-    words = {"sample": ["-m", "m"], "sft": ["-m", "m", "-o", "o"], "grpo": ["-m", "m", "-o", "o"], "distill": ["--student", "s", "-o", "o"]}
+    words = {
+        "sample": ["-m", "m"],
+        "sft": ["-m", "m", "-o", "o"],
+        "rm": ["-m", "m", "-o", "o"],
+        "grpo": ["-m", "m", "-o", "o"],
+        "distill": ["--student", "s", "-o", "o"],
+    }
     _, theirs = pty.openpty()
     done = subprocess.run(
         [sys.executable, "-m", "r1cli", command, *words.get(command, [])],

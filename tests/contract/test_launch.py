@@ -15,6 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.contract.conftest import Done, Run, assert_error, command_line, environment
+from tests.contract.test_rm import pairs
 from tests.contract.test_training import LESSONS, PROMPTS
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +115,17 @@ def test_grpo_in_two_processes_is_grpo_in_one_and_resumes_exactly(r1: Run, tiny:
     done = r1(*command, *how, "-o", "two", "--resume")
     assert done.returncode == 0, done.stderr
     assert_same(tmp_path / "two", tmp_path / "straight", exactly=True)
+
+
+@pytest.mark.parametrize("how", [TWO, FSDP2], ids=["ddp", "fsdp2"])
+def test_rm_in_two_processes_is_rm_in_one(r1: Run, tiny: Path, tmp_path: Path, how: list[str]) -> None:
+    (tmp_path / "pairs.jsonl").write_text(pairs(0, 16))
+    command = ["rm", "--model", str(tiny), "--dtype", "float32", "--batch-rows", "8", "--lr", "1e-3", "pairs.jsonl"]
+    assert r1(*command, "-o", "one").returncode == 0
+    done = r1(*command, *how, "-o", "two", "--track", "tensorboard")
+    assert done.returncode == 0, done.stderr
+    assert_same(tmp_path / "two", tmp_path / "one")
+    assert list((tmp_path / "two/trackers").rglob("events.out.*"))
 
 
 def test_accelerate_launch_is_the_same_run(tiny: Path, alone: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def r1(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def make_run(folder: Path, time: float, metrics: str | None = None) -> None:
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"command": "sft", "settings": {"lr": {"value": 1e-5, "source": "flag"}}}))
+    (folder / "config.json").write_text(json.dumps({"command": "sft", "settings": {"lr": 1e-5}, "sources": {"lr": "flag"}}))
     lines = [json.dumps({"step": s, "time": time + s, "loss": 1 / s}) + "\n" for s in (1, 2)]
     (folder / "metrics.jsonl").write_text("".join(lines) if metrics is None else metrics)
     (folder / "samples.jsonl").write_text(json.dumps({"step": 1, "id": "a", "prompt": "p", "completion": "c", "reward": 1.0}) + "\n")

@@ -44,6 +44,7 @@ GRPO = [
     "24",
     "--lr",
     "1e-3",
+    "--no-mask-truncated",  # the tiny model never ends its turn
     "--dtype",
     "float32",
     "--save-every",
@@ -138,6 +139,7 @@ def test_grpo_killed_and_resumed_is_the_run_that_was_not(r1: Run, tiny: Path, tm
     ours, theirs = (load_file(tmp_path / name / "final/model.safetensors") for name in ("killed", "straight"))
     assert all((ours[name] == theirs[name]).all() for name in theirs)
     assert [record["step"] for record in records(tmp_path / "killed")] == [1, 2, 3, 4]
+    assert all(record["updates"] == 1 and record["grad_norm"] > 0 for record in records(tmp_path / "killed"))
     samples = [json.loads(line) for line in (tmp_path / "straight/samples.jsonl").read_text().splitlines()]
     assert {"step", "prompt", "completion", "rewards", "reward", "advantage"} <= set(samples[0])
 
@@ -168,13 +170,51 @@ def test_distill_from_traces_keeps_every_artefact(r1: Run, tiny: Path, tmp_path:
     assert {row["id"] for row in kept} == {f"{a}+{b}" for a, b in SUMS if a != b}
     assert len((tmp_path / "run/train.jsonl").read_text().splitlines()) == len(kept)
     assert (tmp_path / "run/final/model.safetensors").is_file()
+    adapted = r1("distill", "--traces", "traces.jsonl", "--student", str(tiny), "--lora", "4", "--lr", "1e-2", "-o", "adapted")
+    assert adapted.returncode == 0, adapted.stderr
+    base, taught = load_file(tiny / "model.safetensors"), load_file(tmp_path / "adapted/final/model.safetensors")
+    moved = {name for name in base if not (taught[name] == base[name].to(taught[name].dtype)).all()}
+    assert moved and all("_proj" in name for name in moved) and taught.keys() == base.keys()
 
 
 def test_check_audits_golds_and_a_model(r1: Run, tiny: Path) -> None:
     done = r1("check", "--model", str(tiny), "--json", "-", stdin=PROMPTS)
     assert done.returncode == 1, done.stderr  # the tiny model has room for 512 tokens, the default completion alone is 1,024
     found = {finding["name"]: finding["level"] for finding in json.loads(done.stdout)["findings"]}
-    assert found == {"end of turn": "ok", "prompt length": "ok", "context": "fail", "gold answers": "ok"}
+    assert found == {"end of turn": "ok", "prompt length": "ok", "context": "fail", "gold answers": "ok", "gold reward": "ok"}
     done = r1("check", "--rewards", "accuracy", "-", stdin='{"id": "odd", "prompt": "x", "answer": ""}\n')
     assert done.returncode == 1
     assert "fail gold answers" in done.stdout
+
+
+def test_check_reads_sft_rows_too(r1: Run, tiny: Path) -> None:
+    row = json.dumps({"id": "twice", "prompt": "a", "completion": "b<|im_end|>c"})
+    done = r1("check", "--model", str(tiny), "--json", "-", stdin=LESSONS + row + "\n")
+    assert done.returncode == 0, done.stderr
+    found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert found["early end"]["level"] == "warn" and "1 of 13 answers" in found["early end"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("words", "rows", "message", "hint"),
+    [
+        (["sft"], json.dumps({"id": 1, "prompt": "a", "completion": "b<|im_end|>c"}), "error: early end: 1 of 1 answers", "r1 adds it"),
+        (
+            ["sft"],
+            json.dumps({"id": 1, "prompt": "a", "completion": "b " * 900}),
+            "error: context: the longest row has",
+            "--max-length 512",
+        ),
+        (["grpo", "--rewards", "accuracy=boxed", "--template", "r1-zero"], "", "reward `accuracy` gives 0.00 on average", "--template"),
+        (["grpo", "--max-completion-length", "4000"], "", "error: context: prompt and completion need", "--max-completion-length"),
+    ],
+)
+def test_training_stops_at_what_the_preflight_finds(
+    r1: Run, tiny: Path, tmp_path: Path, words: list[str], rows: str, message: str, hint: str
+) -> None:
+    short = ["--max-completion-length", "16"] if words[0] == "grpo" and "--max-completion-length" not in words else []
+    done = r1(*words, *short, "--model", str(tiny), "-o", "run", "-", stdin=rows + "\n" if rows else PROMPTS)
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.splitlines()
+    assert any(message in line for line in lines) and hint in lines[-1]
+    assert not (tmp_path / "run").exists()

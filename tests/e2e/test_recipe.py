@@ -27,7 +27,10 @@ def test_the_recipe_runs_and_continues(tmp_path: Path) -> None:
         assert (Path(entry["model"]) / "model.safetensors").is_file()
     assert "<html" in (demo / "report.html").read_text()
     kept = {p: p.stat().st_mtime_ns for p in demo.glob("stages/*/final/model.safetensors")}
-    assert len(kept) == 5
+    assert len(kept) == 7, "five stages and two reward models"
+    judged = {entry["stage"][:1]: entry["preference"] for entry in scores if entry["preference"]}
+    assert set(judged) == {"3", "4"} and all(0 < value < 1 for found in judged.values() for value in found.values())
+    assert all(set(found) == {"helpful", "harmless"} for found in judged.values())
     again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert again.returncode == 0, again.stderr[-2000:]
     assert {p: p.stat().st_mtime_ns for p in kept} == kept  # a second make trains nothing again

@@ -1,5 +1,6 @@
 """Every engine against an outside oracle: the Hugging Face model itself, run on one sequence at a time in float32."""
 
+import copy
 import itertools
 
 import pytest
@@ -9,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from r1cli.engines.load import Remote, load_engine
 from r1cli.engines.protocol import Request, SamplingParams
 from r1cli.errors import R1Error
+from r1cli.train.lora import LoraConfig, add_lora
 from tests.tiny import tiny_model
 from tests.vllm_server import serve
 
@@ -159,6 +161,27 @@ def test_new_weights_are_the_ones_sampled_from(engine, tiny, tmp_path):
     original = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
     engine.load_weights(original.named_parameters())
     assert {key: c.token_ids for key, c in draw(engine, params).items()} == {key: c.token_ids for key, c in first.items()}
+
+
+def test_merged_adapters_are_what_is_sampled_from(engine, model):
+    """The oracle is peft's own forward pass, with the adapter beside the weights."""
+    pytest.importorskip("peft")
+    params = SamplingParams(max_tokens=12, temperature=0.0, logprobs=True)
+    first = draw(engine, params)
+    adapted = copy.deepcopy(model)
+    lora = add_lora(adapted, LoraConfig(rank=4))
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for weight in lora.weights().values():
+            weight.add_(0.05 * torch.randn_like(weight))
+    engine.load_weights(lora.merged(dict(adapted.named_parameters())))
+    drawn = draw(engine, params)
+    assert any(drawn[key].token_ids != first[key].token_ids for key in first)
+    for number, completion in drawn.items():
+        assert completion.token_ids == greedy(adapted, PROMPTS[number], 12, engine.tokenizer.eos_token_id)
+        expected = logprobs_of(adapted, PROMPTS[number], completion.token_ids, 1.0)
+        torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=0)
+    engine.load_weights(model.named_parameters())
 
 
 def test_incomplete_weights_are_refused(tiny, model):

@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+from r1cli.metrics.reward_quality import LengthRule, Measured, quality
 from r1cli.report.html import MOST_SAMPLES, RunData, chart_name, curves, page, spread
 
 EVIL = '</script><script>alert(1)</script><img src="https://example.org/x" onerror=alert(1)><!--'
@@ -32,7 +33,7 @@ class Reader(HTMLParser):
 
 
 def run(name: str = "rl", steps: int = 3, **more: Any) -> RunData:
-    config = {"command": "grpo", "settings": {"lr": {"value": 3e-6, "source": "flag"}, "seed": {"value": 0, "source": "default"}}}
+    config = {"command": "grpo", "settings": {"lr": 3e-6, "seed": 0}, "sources": {"lr": "flag", "seed": "default"}}
     metrics = [
         {"step": s, "time": 100.0 + 60 * s, "loss": 1.0 / s, "reward/accuracy": s / 20, "reward": s / 10, "kl": None}
         for s in range(1, steps + 1)
@@ -72,7 +73,7 @@ def test_one_chart_a_metric_in_a_fixed_order_with_every_run_in_it() -> None:
 
 
 def test_settings_show_what_was_chosen_and_what_differs() -> None:
-    other = RunData("other", {"settings": {"lr": {"value": 1e-5, "source": "flag"}, "seed": {"value": 0, "source": "default"}}})
+    other = RunData("other", {"settings": {"lr": 1e-5, "seed": 0}, "sources": {"lr": "flag", "seed": "default"}})
     text = page("t", [run("one"), other], [])
     chosen, everything = text.split("<details>")
     assert '<tr class="differs"><td class=text>lr</td><td class=text>3e-06</td><td class=text>1e-05</td>' in chosen
@@ -101,3 +102,11 @@ def test_many_samples_are_spread_and_said() -> None:
 
 def test_names_of_charts() -> None:
     assert [chart_name(k) for k in ("reward", "reward/accuracy", "my_own")] == ["Reward, mean", "Reward: accuracy", "My own"]
+
+
+def test_what_a_reward_model_is_worth_is_a_table() -> None:
+    rows = [Measured((1.0, 0.0), (5, 3), "a"), Measured((0.0, 1.0), (5, 3), "b")]
+    text = page("t", [RunData("helpful <model>", held_out=quality(rows, LengthRule(1)))], [])
+    assert "<h2>Reward models</h2>" in text and "<h3>helpful &lt;model&gt;</h3>" in text
+    assert "held out: 2 pairs about 2 prompts" in text and "<td>50.0%</td><td>9.5 - 90.5</td>" in text
+    assert "Reward models" not in page("t", [RunData("new")], [])

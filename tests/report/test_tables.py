@@ -1,6 +1,7 @@
 """Tables: alignment, which columns are there, intervals beside their scores."""
 
-from r1cli.report.tables import figure, markdown_table, score_table, text_table
+from r1cli.metrics.reward_quality import LengthRule, Measured, quality
+from r1cli.report.tables import figure, markdown_table, quality_table, score_table, text_table
 
 BASE = {"stage": "base", "model": "runs/base", "problems": 200, "samples": 800, "pass@1": 0.0125, "low": 0.004, "high": 0.03}
 STUDENT = BASE | {
@@ -40,3 +41,14 @@ def test_markdown_escapes_bars() -> None:
 
 def test_figures() -> None:
     assert [figure(v) for v in (1234567, 87.25, 0.000123456, 12.0, 98765.4)] == ["1,234,567", "87.25", "0.0001235", "12", "98,765"]
+
+
+def test_what_a_reward_model_is_worth_line_by_line() -> None:
+    pairs = [Measured((1.0, 0.0), (5, 3), "a"), Measured((0.0, 1.0), (5, 3), "b"), Measured((2.0, 1.0), (1, 3), "c")]
+    lines = quality_table(quality(pairs, LengthRule(1))).splitlines()
+    assert lines[0].startswith("held out: 3 pairs about 3 prompts") and lines[0].endswith("95% interval")
+    assert lines[1].split() == ["accuracy", "66.7%", "20.8", "-", "93.9"]
+    assert "accuracy of lengths alone (the longer reply wins)" in lines[2] and "accuracy where lengths mislead (1)" in lines[4]
+    labels = [Measured((1.0,), (5,), "a", 1.0), Measured((-1.0,), (4,), "b", 0.0)]
+    text = quality_table(quality(labels, LengthRule(1, 4)))
+    assert "2 labelled completions" in text and "area under the ROC curve" in text and "mislead" not in text

@@ -19,9 +19,12 @@ from r1cli.train.grpo import train_grpo
 from r1cli.train.grpo_config import Prompts
 from r1cli.train.model import frozen, load_policy
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
+from r1cli.train.preference import Example
 from r1cli.train.progress import Progress, Rollout
+from r1cli.train.reward_model import load_reward_model
+from r1cli.train.rm import RmConfig, train_rm
 from r1cli.train.rollout import Draw, Hooks
-from r1cli.train.sft import SftConfig, train_sft
+from r1cli.train.sft import SftConfig, SftHooks, train_sft
 from tests.train.toy import PAD, grpo_config, tokens
 
 PROMPTS = [Row({"id": f"p{i}", "prompt": f"prompt {i}"}) for i in range(5)]
@@ -122,8 +125,26 @@ def sft_run(
             torch.save(accelerator.unwrap_model(policy).state_dict(), checkpoint / "weights.pt")
             save_state(accelerator, rule, checkpoint, done)
 
-    train_sft(accelerator, policy, rule, config, rows=rows, log=records.append, save=save, start_step=start)
+    hooks = SftHooks(records.append, save)
+    train_sft(accelerator, policy, rule, config, rows=rows, hooks=hooks, start_step=start)
     return {name: value.detach().clone() for name, value in accelerator.unwrap_model(policy).named_parameters()}, records
+
+
+def rm_run(
+    accelerator: Any, folder: str, *, optimizer: type[torch.optim.Optimizer], pairs: bool, **changes: Any
+) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """The same for a reward model; the weights without its head, which a policy has not."""
+    values: dict[str, Any] = {"epochs": 1.0, "batch_rows": 7, "microbatch_tokens": 60, "seed": 3, "pad_id": PAD, "center": 0.05 * pairs}
+    config = RmConfig(**{**values, "held_out_every": 1, **changes})
+    rng = random.Random(11)
+    sides = [[tokens(rng, 4, 15) for _ in range(1 + pairs)] for _ in range(9)]
+    examples = [Example(tuple(side), 0.2 * number if pairs else float(number % 2)) for number, side in enumerate(sides)]
+    model = load_reward_model(folder, pad_id=PAD, seed=4)
+    model, rule = accelerator.prepare(model, optimizer(model.parameters(), lr=1.0))
+    records: list[dict[str, Any]] = []
+    train_rm(accelerator, model, rule, config, examples=examples[:7], held_out=examples[7:], log=records.append, save=lambda step: None)
+    own = accelerator.unwrap_model(model).named_parameters()
+    return {name: value.detach().clone() for name, value in own if "score" not in name}, records
 
 
 def rollout_sample(rollout: Rollout, index: int) -> Any:
@@ -165,6 +186,9 @@ def every_run(accelerator: Any, folder: str) -> dict[str, Any]:
     found["sft"] = sft_run(accelerator, folder, optimizer=sgd, epochs=0.5, batch_rows=7, optimiser=rate)
     gentle = OptimiserConfig(lr=0.05, max_grad_norm=0.0)  # one row alone has a steep gradient; at lr 1 its second step magnifies rounding
     found["one row"] = sft_run(accelerator, folder, optimizer=sgd, epochs=0.1, batch_rows=1, optimiser=gentle)
+    found["pairs"] = rm_run(accelerator, folder, optimizer=sgd, pairs=True, optimiser=small)
+    found["labels"] = rm_run(accelerator, folder, optimizer=sgd, pairs=False, optimiser=small)
+    found["one pair"] = rm_run(accelerator, folder, optimizer=sgd, pairs=True, batch_rows=1, epochs=0.1, optimiser=small)
     return found
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from r1cli.grpo_settings import ALARMS
-from r1cli.train.alarms import SIGNS, Memory, look
+from r1cli.settings import SFT_ALARMS
+from r1cli.train.alarms import SFT_SIGNS, SIGNS, Memory, look
 
 HEALTHY = {
     "reward": 0.4, "reward_min": 0.0, "reward_max": 1.0, "grad_norm": 0.3, "clip_fraction": 0.01, "entropy": 1.2, "truncated": 0.1,
@@ -41,6 +42,45 @@ def test_a_sign_that_lasts_is_said_once(name: str, sign: dict[str, float]) -> No
     assert raised(([HEALTHY] * 5 + [{**HEALTHY, **sign}] * 2 + [HEALTHY] * 3) * 1, steps=10) == []
 
 
+PREFERENCE = {**HEALTHY, "reward/accuracy": 0.6, "reward/helpful": 0.4, "length/helpful": 80.0, "length_correlation/helpful": 0.1}
+HIGHER = {**PREFERENCE, "reward/helpful": 0.7}
+
+
+def names(records: list[dict[str, Any]], memory: Memory | None = None) -> list[str]:
+    return [name for _, name in raised(records, memory)]
+
+
+def test_a_preference_that_rises_with_accuracy_is_what_stage_four_is_for() -> None:
+    assert names([PREFERENCE] * 5 + [{**HIGHER, "reward/accuracy": 0.65}] * 20) == []
+    assert names([PREFERENCE] * 5 + [{**PREFERENCE, "reward/accuracy": 0.3}] * 20) == [], "accuracy alone falls: not the model's doing"
+
+
+def test_a_preference_that_rises_while_accuracy_falls_is_reward_hacking() -> None:
+    assert names([PREFERENCE] * 5 + [{**HIGHER, "reward/accuracy": 0.4}] * 20) == ["reward-hacking"]
+    assert names([PREFERENCE] * 5 + [{**HIGHER, "reward/accuracy": 0.55}] * 20) == []
+
+
+def test_held_out_problems_decide_where_they_are_measured() -> None:
+    def measured(accuracy: float, problems: float = 400.0) -> dict[str, float]:
+        return {"held_out/accuracy": accuracy, "held_out/problems": problems}
+
+    start = [{**HEALTHY, **measured(0.2)}] * 3 + [{**HEALTHY, **measured(0.6)}]  # before reward models count, it may rise
+    before = start + [PREFERENCE] * 4
+    assert names([*before, *[{**HIGHER, "reward/accuracy": 0.2}] * 20]) == [], "rollouts do not decide then"
+    assert names([*before, *[HIGHER] * 5, {**HIGHER, **measured(0.45)}, *[HIGHER] * 3]) == ["reward-hacking"]
+    assert names([*before, *[HIGHER] * 5, {**HIGHER, **measured(0.56)}, *[HIGHER] * 3]) == []
+    assert names([*before, *[HIGHER] * 5, {**HIGHER, **measured(0.45, problems=20)}, *[HIGHER] * 3]) == [], "chance"
+    assert names([*before, *[PREFERENCE] * 5, {**PREFERENCE, **measured(0.45)}, *[PREFERENCE] * 3]) == [], "no rise"
+
+
+@pytest.mark.parametrize(
+    ("tie", "length", "alarm"), [(0.8, 160, True), (0.8, 85, False), (0.2, 160, False), (-0.8, 40, True), (-0.8, 160, False)]
+)
+def test_a_model_that_pays_for_length_is_said_once_lengths_follow(tie: float, length: float, alarm: bool) -> None:
+    later = {**PREFERENCE, "length/helpful": length, "length_correlation/helpful": tie}
+    assert names([PREFERENCE] * 5 + [later] * 20) == (["reward-length"] if alarm else [])
+
+
 def test_a_step_without_an_update_has_no_gradient() -> None:
     assert raised([{"reward": 1.0, "reward_min": 0.0, "reward_max": 1.0, "updates": 0.0}] * 3) == [(2, "zero-gradient")]
 
@@ -57,3 +97,21 @@ def test_every_alarm_has_a_name_that_stop_on_takes_and_a_fix() -> None:
     assert tuple(SIGNS) == ALARMS
     alarms = look({**HEALTHY, "grad_norm": 0.0}, {}, 1)
     assert alarms and all(alarm.fix and alarm.text for alarm in alarms)
+
+
+def of_losses(losses: list[float], name: str, steps: int = 3) -> list[int]:
+    """Places of the losses at which the alarms of SFT are raised."""
+    memory: Memory = {}
+    records: list[dict[str, float]] = [{"loss": 1.0, name: loss} for loss in losses]
+    return [place for place, record in enumerate(records) if look(record, memory, steps, SFT_SIGNS)]
+
+
+def test_a_loss_that_rises_above_its_beginning_diverges() -> None:
+    assert tuple(SFT_SIGNS) == SFT_ALARMS
+    assert of_losses([3.0, 2.0, 1.0, 0.5, 0.4, 0.6, 0.3, 0.2], "loss") == []
+    assert of_losses([2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 4.5, 9.0, 9.0], "loss") == [7]
+
+
+def test_a_held_out_loss_that_stays_above_its_best_is_overfitting() -> None:
+    assert of_losses([2.0, 1.5, 1.6, 1.7, 1.4, 1.5, 1.3], "held_out_loss") == []
+    assert of_losses([2.0, 1.5, 1.6, 1.55, 1.7, 1.8, 1.9], "held_out_loss") == [4]

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
+from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
 
 from r1cli.train import attention, cpu_layers, logprobs
+from r1cli.train import segments as segments_module
 from r1cli.train.attention import SegmentAttention
 from r1cli.train.batches import collate, dense_mask, group_rows
 from r1cli.train.compute_copy import ComputeCopy
@@ -42,11 +43,15 @@ def random_marks(seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("block", [200, 8_000_000])
-def test_attention_by_segments_is_attention_under_the_mask(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, block: int) -> None:
+@pytest.mark.parametrize(("joined", "block"), [(0, 200), (0, 8_000_000), (1_000_000, 8_000_000)])
+def test_attention_by_segments_is_attention_under_the_mask(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, joined: int, block: int
+) -> None:
     monkeypatch.setattr(attention, "BLOCK", block)
+    monkeypatch.setattr(segments_module, "JOINED", joined)
     marks_BT = random_marks(block)
     segments = Segments.of(marks_BT)
+    assert bool(segments.joined) == bool(joined)
     torch.manual_seed(1)
     heads = [torch.randn(segments.count, count, 32).to(dtype).requires_grad_() for count in (6, 2, 2)]
     slope_NHD = torch.randn(segments.count, 6, 32).to(dtype)
@@ -79,6 +84,34 @@ def test_layers_equal_those_of_torch(monkeypatch: pytest.MonkeyPatch, dtype: tor
         assert distance(one, other) < ROUGH[dtype]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gated_layer_equals_that_of_torch(dtype: torch.dtype) -> None:
+    torch.manual_seed(3)
+    gate, up = (torch.randn(5, 24).to(dtype).requires_grad_() for _ in range(2))
+    plain = [part.detach().double().requires_grad_() for part in (gate, up)]
+    slope = torch.randn(5, 24).to(dtype)
+    found, expected = cpu_layers.Swish.apply(gate, up), silu(plain[0]) * plain[1]
+    assert distance(found, expected) < ROUGH[dtype]
+    gradients = torch.autograd.grad(found, (gate, up), slope), torch.autograd.grad(expected, plain, slope.double())
+    assert all(distance(one, other) < ROUGH[dtype] for one, other in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("padding_id", [None, 2])
+def test_an_embedding_adds_to_the_rows_in_use(padding_id: int | None) -> None:
+    torch.manual_seed(4)
+    plain = nn.Embedding(9, 8, padding_idx=padding_id)
+    weight = nn.Parameter(plain.weight.detach().clone())
+    cast = nn.Parameter(weight.detach().to(torch.bfloat16))
+    ids = torch.tensor([[1, 2, 2], [7, 1, 1]])
+    slope = torch.randn(2, 3, 8).to(torch.bfloat16)
+    for _ in range(2):  # gradients add up
+        found = cpu_layers.Lookup.apply(ids, cast, weight, padding_id)
+        found.backward(slope)
+        plain(ids).backward(slope.float())
+    assert torch.equal(found, cast[ids]) and cast.grad is None
+    assert torch.allclose(weight.grad, plain.weight.grad, atol=1e-6)
+
+
 def test_a_norm_that_computes_something_else_is_left_alone() -> None:
     class OneMoreRMSNorm(nn.Module):
         def __init__(self) -> None:
@@ -89,7 +122,7 @@ def test_a_norm_that_computes_something_else_is_left_alone() -> None:
             return rms_norm(hidden, (8,), self.weight + 1, 1e-6)
 
     model = nn.Sequential(OneMoreRMSNorm(), nn.Linear(8, 8))
-    cpu_layers.adopt(model)
+    cpu_layers.adopt(model, {})
     assert "forward" not in model[0].__dict__ and "forward" in model[1].__dict__
 
 

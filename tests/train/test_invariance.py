@@ -14,7 +14,7 @@ from r1cli.train.batches import Sample, group_rows
 from r1cli.train.grpo import train_on
 from r1cli.train.grpo_config import GrpoConfig, Prompts
 from r1cli.train.optimiser import OptimiserConfig
-from r1cli.train.sft import SftConfig, train_sft
+from r1cli.train.sft import SftConfig, SftHooks, train_sft
 from tests.train.toy import PAD, group_samples, grpo_config, largest_difference, plain_logprobs, rollout_batch, weights
 
 INVARIANT = ["grpo", "dr_grpo", "dapo", "gspo", "cispo"]
@@ -137,7 +137,7 @@ def test_an_sft_row_weighs_the_same_packed_and_alone(accelerator: Any, new_polic
             optimiser=OptimiserConfig(lr=1.0, max_grad_norm=0.0),
         )
         rule = torch.optim.SGD(policy.parameters(), lr=1.0)
-        train_sft(accelerator, policy, rule, config, rows=rows, log=log.append, save=lambda step: None)
+        train_sft(accelerator, policy, rule, config, rows=rows, hooks=SftHooks(log.append, lambda step: None))
         assert log[0]["loss"] == pytest.approx(expected, abs=1e-5) and log[0]["tokens"] == tokens
         ends.append(weights(policy))
     assert all(largest_difference(ends[0], end) < 2e-6 for end in ends[1:])

@@ -50,7 +50,8 @@ def test_the_gradient_equals_the_plain_computation(new_policy: Callable[..., Any
     logprobs_N = torch.log_softmax(logits_NV / temperature, -1).gather(-1, batch.target_N[:, None]).squeeze(-1)
     (logprobs_N * weight_N).sum().backward()
     for (name, one), (_, other) in zip(policy.named_parameters(), plain.named_parameters(), strict=True):
-        assert torch.allclose(one.grad, other.grad, atol=2e-5, rtol=1e-4), name
+        size = other.grad.abs().max().clamp(min=1.0).item()  # rounding of float32 grows with what is added up
+        assert torch.allclose(one.grad, other.grad, atol=1e-5 * size, rtol=1e-4), name
 
 
 def test_a_frozen_head_and_a_frozen_body_each_train_the_other(new_policy: Callable[..., Any]) -> None:

@@ -41,6 +41,16 @@ def test_the_split_belongs_to_the_keys_not_to_their_places() -> None:
     assert random_parts(keys, 3, "salt")[0] != list(range(10))
 
 
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=80), st.integers(1, 9))
+def test_every_part_holds_the_shares_of_the_whole(sources: list[int], parts: int) -> None:
+    split = random_parts(range(len(sources)), parts, "salt", sources)
+    assert Counter(i for part in split for i in part) == Counter(range(len(sources)))
+    assert max(map(len, split)) - min(map(len, split)) <= 1
+    for source, number in Counter(sources).items():
+        held = [sum(sources[i] == source for i in part) for part in split]
+        assert max(held) - min(held) <= 1 and sum(held) == number
+
+
 @pytest.mark.parametrize("parts", [1, 16])
 def test_the_papers_split(parts: int) -> None:
     assert {len(part) for part in random_parts(range(8192), parts, "0/0/0")} == {8192 // parts}

@@ -47,6 +47,7 @@ def both(tiny: Path, accelerator: Any, tmp_path_factory: pytest.TempPathFactory)
 
 
 RUNS = ["grpo", "dr_grpo", "dapo", "several updates", "bonus", "dynamic", "asked to end", "batch", "sft", "one row"]
+RUNS += ["pairs", "labels", "one pair"]
 
 
 @pytest.mark.parametrize("run", RUNS)

@@ -1,7 +1,9 @@
 """`r1 check`: a model, rows, or both -> what would go wrong, before anything is trained.
 
     r1 check golds.jsonl                          is every gold answer one that a rule can compare with?
-    r1 check --model base problems.jsonl          template, end of turn, lengths, golds
+    r1 check --model base problems.jsonl          template, end of turn, lengths, golds, what the golds earn
+    r1 check --model base sft.jsonl               template, end of turn, what the answers begin and end with
+    r1 check --model base pairs.jsonl             preference rows (`r1 rm`): contradictions, lengths that give it away, what is too long
 
 Exit 1 when something fails. What each finding means is in `preflight.py`.
 """
@@ -10,14 +12,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from r1cli.commands.preflight import FAIL, Finding, check_golds, check_lengths, check_model, wants_golds
+from r1cli.commands.gold_reward import check_gold_reward
+from r1cli.commands.preference_check import check_preferences
+from r1cli.commands.preflight import FAIL, Finding, check_golds, check_lengths, check_model, context_of, rows_with_golds
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
 from r1cli.io.stdout import claim_stdout
-from r1cli.io.stream import read_rows
+from r1cli.io.stream import RowReader, read_rows
+from r1cli.rewards.registry import parse_specs
 from r1cli.row import Row, require
 from r1cli.settings import CheckSettings
+from r1cli.text.preferences import is_preference, judged
 
 
 def run(settings: CheckSettings, context: Context) -> None:
@@ -25,10 +31,15 @@ def run(settings: CheckSettings, context: Context) -> None:
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
     rows = list(reader)
     findings: list[Finding] = []
-    if settings.model is not None:
-        findings += _model_findings(settings, context, rows)
-    if rows and wants_golds(settings.rewards):
-        findings += check_golds(rows, settings.reward_timeout)
+    if rows and is_preference(rows[0]):
+        findings += _preference_findings(settings, context, rows, reader)
+    else:
+        if settings.model is not None:
+            findings += _model_findings(settings, context, rows)
+        asked = [row for row in rows if "answer" in row or not _is_lesson(row)]
+        golds = rows_with_golds(parse_specs(settings.rewards), asked)
+        if golds:
+            findings += check_golds(golds, settings.reward_timeout)
     out = claim_stdout()
     if settings.json:
         out.write(json.dumps({"rows": len(rows), "findings": [asdict(f) for f in findings]}, ensure_ascii=False) + "\n")
@@ -43,20 +54,48 @@ def run(settings: CheckSettings, context: Context) -> None:
         )
 
 
-def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Row]) -> list[Finding]:
-    from transformers import AutoConfig
+def _is_lesson(row: Row) -> bool:
+    """Whether a row is for SFT: it says what the assistant answers."""
+    return "messages" in row or "completion" in row
 
+
+def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Row]) -> list[Finding]:
+    from r1cli.commands.sft_lessons import lesson_findings
     from r1cli.commands.training import end_of_turn
+    from r1cli.engines.model_files import end_ids
+    from r1cli.text.conversation import answers, turns
     from r1cli.text.prompts import PromptRenderer
-    from r1cli.train.model import load_tokenizer
+    from r1cli.train.model import load_config, load_tokenizer
 
     folder = model_folder(settings.model or "", settings.trust_remote_code, say=context.console.info)
     tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
     renderer = PromptRenderer(tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
-    findings = check_model(tokenizer, renderer, end_of_turn(folder, tokenizer))
-    if rows:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=settings.trust_remote_code)
+    end_id = end_of_turn(folder, tokenizer)
+    findings = check_model(tokenizer, renderer, end_id, end_ids(folder, tokenizer))
+    context_length = context_of(load_config(folder, trust_remote_code=settings.trust_remote_code))
+    lessons = [row for row in rows if _is_lesson(row)]
+    if lessons:
+        learnt = [turn for row in lessons for turn in turns(row, renderer, tokenizer, end_id)]
+        findings += lesson_findings(learnt, [text for row in lessons for _, text in answers(row)], renderer, end_id, context_length)
+    elif rows:
         lengths = [len(renderer.ids(require(row, "prompt", str, list))) for row in rows]
-        context_length = getattr(config, "max_position_embeddings", None)
         findings += check_lengths(lengths, settings.max_prompt_length, settings.max_completion_length, context_length)
+        specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
+        findings += check_gold_reward(rows, specs, settings.template, renderer.think_prefix, settings.reward_timeout)
     return findings
+
+
+def _preference_findings(settings: CheckSettings, context: Context, rows: Sequence[Row], reader: RowReader) -> list[Finding]:
+    judgements = []
+    for row in rows:
+        try:
+            judgements.append(judged(row))
+        except R1Error as error:
+            reader.leave_out(error)
+    findings = check_preferences(judgements)
+    if settings.model is None:
+        return findings
+    from r1cli.commands.rm_rows import check_scoring
+
+    folder = model_folder(settings.model, settings.trust_remote_code, say=context.console.info)
+    return findings + check_scoring(judgements, folder, settings.template, settings.trust_remote_code)

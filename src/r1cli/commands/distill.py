@@ -25,6 +25,7 @@ from pathlib import Path
 from r1cli.commands.artefacts import Artefacts, hashes
 from r1cli.commands.distill_eval import evaluate, held_out, question_hash
 from r1cli.commands.distill_traces import passing, sample_traces
+from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.processes import check_unused, is_first, of_process
 from r1cli.commands.sampling import at_address, resolve_model, uses_server
 from r1cli.errors import Exit, R1Error
@@ -69,6 +70,9 @@ def _check(settings: DistillSettings, context: Context) -> None:
     """Refuse what contradicts itself. Raises `R1Error` (exit 2)."""
     parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     readability.parse(settings.filters or "")
+    check_lora(settings, context)
+    if settings.eval and settings.lora is not None and settings.lora_export == "adapter":
+        raise R1Error("--eval needs a student it can load", hint="--lora-export merged, or leave --eval out", code=Exit.USAGE)
     if settings.plain is not None:
         condition.parse(settings.plain)
     if settings.traces and settings.teacher:

@@ -13,13 +13,15 @@ from typing import Any
 from r1cli.benchmarks import benchmark as benchmarks
 from r1cli.commands import finish
 from r1cli.commands.evaluation import Tally
+from r1cli.commands.judging import REFUSAL, check_refusal_judge, open_judge
+from r1cli.commands.preference import all_rewards, check_unstaged, open_models, rule_rewards
 from r1cli.errors import Exit, R1Error, nearest
 from r1cli.guard import Context
 from r1cli.io import manifest
 from r1cli.io.stream import RowReader, RowWriter, claim_stdout, read_rows
 from r1cli.io.whole import check_new
 from r1cli.report.tables import figure, percent, span, text_table
-from r1cli.rewards.registry import parse_specs
+from r1cli.rewards.refusal import is_unsafe
 from r1cli.rewards.reward import RewardSpec
 from r1cli.rewards.scorer import Scorer
 from r1cli.row import Row, require
@@ -34,7 +36,9 @@ def run(settings: EvalSettings, context: Context) -> None:
     started = time.monotonic()
     if settings.benchmark:
         settings = benchmarks.apply(benchmarks.load(settings.benchmark), settings, context.sources)
-    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
+    rules, specs = rule_rewards(settings), all_rewards(settings)
+    check_unstaged(settings)
+    check_refusal_judge(settings, context.sources)
     floors = [_floor(text, specs) for text in settings.min]
     out = None if settings.out is None else check_new(settings.out, force=settings.force)
     rows = RowWriter(settings.rows or os.devnull, force=settings.force, append=True)
@@ -42,18 +46,27 @@ def run(settings: EvalSettings, context: Context) -> None:
         context.on_interrupt(f"r1 eval --rewards {settings.rewards} {settings.rows}")
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
 
-    tally = Tally(specs)
-    with rows as writer, Scorer(specs, settings.reward_workers, settings.reward_timeout) as scorer:
+    tally = Tally(specs, decides=bool(rules))
+    with (
+        rows as writer,
+        open_models(settings, context) as models,
+        open_judge(settings, context) as judge,
+        Scorer(rules, settings.reward_workers, settings.reward_timeout, models) as scorer,
+    ):
         with context.console.progress(None, "completions", "eval") as progress:
-            for row in scorer.score(_completions(settings, reader, context)):
+            scored = scorer.score(_completions(settings, reader, context))
+            for row in scored if judge is None else judge.refusals(scored, _right, REFUSAL):
                 writer.write(row)
                 tally.add(row)
-                progress.set(f"correct {tally.correct}/{tally.judged}")
+                progress.set(f"correct {tally.correct}/{tally.judged}" if rules else "")
                 progress.advance()
         for line in scorer.warnings():
             context.console.warn(line)
         scores = _described(settings, tally) | tally.scores() | {"timeouts": scorer.timeouts}
+        scores["preference"] = {spec.name: scores["rewards"][spec.name] for spec, _ in models if spec.name in scores["rewards"]}
     scores["seconds"] = round(time.monotonic() - started, 3)
+    if judge is not None:
+        scores["judged"], scores["verdicts_unreadable"] = judge.asked, judge.unreadable
     _warn(tally, reader, context)
 
     text = json.dumps(scores, ensure_ascii=False, allow_nan=False)
@@ -147,17 +160,30 @@ def check_floor(scores: dict[str, Any], name: str, floor: float) -> None:
 
 def table(scores: dict[str, Any]) -> str:
     """The scores for people: one a line, with its interval."""
-    rows = [["pass@1", percent(scores["pass@1"]), span(scores, "low", "high") or ""]]
-    rows += [[key, percent(value), ""] for key, value in scores.items() if key.startswith("pass@") and key != "pass@1"]
+    rows = [] if scores["pass@1"] is None else [["pass@1", percent(scores["pass@1"]), span(scores, "low", "high") or ""]]
+    rows += [
+        [key, percent(value), ""] for key, value in scores.items() if key.startswith("pass@") and key != "pass@1" and value is not None
+    ]
     if scores.get("cons@k") is not None:
         rows.append([f"cons@{scores['k']}", percent(scores["cons@k"]), span(scores, "cons_low", "cons_high") or ""])
+    for label, found in scores.get("refusals", {}).items():
+        rows.append([f"refused, {label} prompts", percent(found["refused"]), span(found, "low", "high") or ""])
     if scores["truncated"] is not None:
         rows.append(["truncated", percent(scores["truncated"]), ""])
     if scores["mean_tokens"] is not None:
         rows.append(["mean tokens", figure(round(scores["mean_tokens"], 1)), ""])
-    rows += [[f"reward {name}", f"{value:.3f}", ""] for name, value in scores["rewards"].items()]
+    rows += [[f"reward {name}", f"{value:.3f}", _reward_span(scores, name)] for name, value in scores["rewards"].items()]
     title = f"{scores['model'] or 'completions'}: {scores['problems']} problems, {scores['samples']} completions"
     return f"{title}\n\n{text_table(['score', 'value', '95% interval'], rows)}"
+
+
+def _right(row: Row, refuses: bool) -> float:
+    return float(refuses == is_unsafe(row))
+
+
+def _reward_span(scores: dict[str, Any], name: str) -> str:
+    found = scores["reward_intervals"][name]
+    return f"{found[0]:.3f} - {found[1]:.3f}" if found else ""
 
 
 def _benchmark_list() -> str:

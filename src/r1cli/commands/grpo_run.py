@@ -2,76 +2,70 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from r1cli.commands import finish
+from r1cli.commands.held_out_accuracy import ACCURACY, PROBLEMS, HeldOutAccuracy
+from r1cli.commands.lora_flags import following
+from r1cli.commands.preference import model_specs, open_models, rule_rewards
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.staged_scoring import StagedScorer
-from r1cli.commands.stopping import TIME, Stopper, seconds_of
-from r1cli.commands.training import Training, end_of_turn, optimiser_config, peak_memory_gib, spent
-from r1cli.errors import Exit, R1Error
-from r1cli.guard import Context, again
+from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, seconds_of
+from r1cli.commands.training import Training, optimiser_config, peak_memory_gib, spent
+from r1cli.errors import R1Error
+from r1cli.guard import Context
 from r1cli.io.stream import RowReader
 from r1cli.report.console import Progress as Bar
-from r1cli.rewards.registry import parse_specs
-from r1cli.row import Row, require, seed_of
+from r1cli.row import Row, seed_of
 from r1cli.settings import GrpoSettings
 from r1cli.shared_settings import Changing
-from r1cli.text.prompts import PromptRenderer
 from r1cli.train.agreement import of_all
 from r1cli.train.alarms import Memory, look
 from r1cli.train.batches import PACK_LENGTH
 from r1cli.train.grpo import train_grpo
 from r1cli.train.grpo_config import GrpoConfig, Prompts
-from r1cli.train.model import give_back_freed_memory, load_tokenizer
+from r1cli.train.model import give_back_freed_memory
 from r1cli.train.progress import Progress, Rollout
 from r1cli.train.reference import due
 from r1cli.train.rollout import Draw, Hooks
 
-Stages = Sequence[tuple[int, list[Row]]]
 
-
-def usable_prompts(stages: Stages, settings: GrpoSettings, context: Context, folder: str) -> tuple[Stages, int]:
-    """(the stages with the prompt rows that fit `max_prompt_length`, tokens of the longest). Those that do not are counted and named."""
-    tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
-    end_of_turn(folder, tokenizer)
-    renderer = PromptRenderer(tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
-    fitting, longest, left_out = [], 0, 0
-    for start, rows in stages:
-        lengths = [len(renderer.ids(require(row, "prompt", str, list))) for row in rows]
-        kept = [(row, length) for row, length in zip(rows, lengths, strict=True) if length <= settings.max_prompt_length]
-        if not kept:
-            place = f" at step {start}" if start else ""
-            why = f"{len(rows)} read, all longer than --max-prompt-length {settings.max_prompt_length}" if rows else "the input is empty"
-            raise R1Error(f"no prompts to train on{place}: {why}", hint='give prompt rows: {"prompt": ..., "answer": ...}', code=Exit.USAGE)
-        fitting.append((start, [row for row, _ in kept]))
-        longest = max(longest, *(length for _, length in kept))
-        left_out += len(rows) - len(kept)
-    if left_out:
-        context.console.warn(f"{left_out} prompts left out: longer than --max-prompt-length {settings.max_prompt_length} tokens")
-    return fitting, longest
-
-
-def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages, readers: Sequence[RowReader], started: float) -> None:
-    """Load policy, sampler and scorer, and run the loop."""
+def train(
+    settings: GrpoSettings,
+    context: Context,
+    folder: str,
+    prompts: Prompts,
+    problems: Sequence[Row],
+    readers: Sequence[RowReader],
+    started: float,
+) -> None:
+    """Load policy, sampler and scorer, and run the loop. problems: those of --held-out."""
     console = context.console
     training = Training(settings, context, folder=folder, temperature=settings.temperature, reference=settings.beta > 0)
     config = grpo_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
     limit = dataclasses.replace(settings, max_completion_length=config.max_completion_length[0][1], num_processes=1)  # each its own engine
     with (
+        open_models(settings, context, device=training.accelerator.device) as models,
         open_sampler(limit, context, model=folder, logprobs=True) as sampler,
         StagedScorer(
-            parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe),
+            rule_rewards(settings),
+            models,
             workers=settings.reward_workers,
             timeout=settings.reward_timeout,
+            gather=partial(of_all, training.accelerator),
         ) as scorer,
         console.progress(settings.steps, "steps", "grpo") as bar,
         Stopper(seconds_of(settings.time_limit), started) as stopper,
     ):
         bar.advance(training.start_step)
         bar.restart()
-        wiring = Wiring(training, sampler, scorer, stopper, bar)
+        held_out = HeldOutAccuracy(settings, problems, sampler, training.accelerator, stopper.wanted)
+        wiring = Wiring(training, sampler, scorer, stopper, bar, held_out)
+        progress = resumed(training, config)
+        scorer.remember(progress.memory)
+        wiring.measure_first(progress)
         with training.naming_the_checkpoint():
             progress = train_grpo(
                 training.accelerator,
@@ -79,43 +73,39 @@ def train(settings: GrpoSettings, context: Context, folder: str, stages: Stages,
                 training.reference,
                 training.optimizer,
                 config,
-                prompts=Prompts(stages),
+                prompts=prompts,
                 hooks=wiring.hooks(),
-                progress=resumed(training, config),
+                progress=progress,
             )
         for warning in of_all(training.accelerator, scorer.warnings()):  # the other processes are silent
             console.warn(warning)
         timeouts = sum(of_all(training.accelerator, [scorer.timeouts]))
     if progress.step < config.steps:
-        stopper.leave()
-        _say_unfinished(context, stopper, progress, config, started)
+        say_unfinished(stopper, context, progress.step, config.steps, spent(started))
         return
-    counts = {"prompts": sum(len(rows) for _, rows in stages), "bad": sum(reader.bad for reader in readers), "steps": settings.steps}
+    facts = {"prompts": sum(len(rows) for _, rows in prompts.stages), "reward_timeouts": timeouts}
+    _finish(training, readers, facts, wiring.last, started)
+
+
+def _finish(training: Training, readers: Sequence[RowReader], facts: dict[str, int], last: dict[str, Any], started: float) -> None:
+    """Declare the run done and say what came of it."""
+    settings = training.settings
+    counts = {**facts, "bad": sum(reader.bad for reader in readers), "steps": settings.steps}
     inputs = [finish.describe_source(source) for reader in readers for source in reader.sources]
-    memory = round(peak_memory_gib(), 2)
-    training.finish(started=started, inputs=inputs, counts={**counts, "reward_timeouts": timeouts}, peak_memory_gib=memory)
-    last = wiring.last
+    training.finish(started=started, inputs=inputs, counts=counts, peak_memory_gib=round(peak_memory_gib(), 2))
     reward = f", last reward {last['reward']:.3f}, {spent(started)}" if last else " were done"
-    written, following = f"written: {settings.out}/final", f"next: r1 eval --model {settings.out} problems.jsonl"
-    console.summary([f"grpo: {settings.steps} steps{reward}", written, following])
-
-
-def _say_unfinished(context: Context, stopper: Stopper, progress: Progress, config: GrpoConfig, started: float) -> None:
-    """The time limit has ended the run."""
-    assert stopper.reason == TIME
-    context.console.summary(
-        [
-            f"grpo: time limit reached after {progress.step} of {config.steps} steps, {spent(started)}",
-            f"next: {again('--resume', without=('--force',))}",
-        ]
-    )
+    words = [f"grpo: {settings.steps} steps{reward}", f"written: {settings.out}/final", following(settings)]
+    training.context.console.summary(words)
 
 
 class Wiring:
     """What `train_grpo` calls, made of a sampler, a scorer, a run directory and a progress bar. last: the newest metrics."""
 
-    def __init__(self, training: Training, sampler: Sampler, scorer: StagedScorer, stopper: Stopper, bar: Bar) -> None:
+    def __init__(
+        self, training: Training, sampler: Sampler, scorer: StagedScorer, stopper: Stopper, bar: Bar, held_out: HeldOutAccuracy
+    ) -> None:
         self.training, self.sampler, self.scorer, self.stopper, self.bar = training, sampler, scorer, stopper, bar
+        self.held_out = held_out
         self.settings: GrpoSettings = training.settings
         self.last: dict[str, Any] = {}
         self._done = training.start_step
@@ -157,9 +147,20 @@ class Wiring:
         drawn.sort(key=lambda d: (d.number, d.row["sample"]))
         return [Rollout(d.row, d.prompt_ids, d.token_ids, d.logprobs or []) for d in drawn]
 
+    def measure_first(self, progress: Progress) -> None:
+        """What the held-out problems say before the first step, for the alarms to compare with."""
+        if progress.step or progress.batch is not None or "held-out accuracy" in progress.memory:
+            return
+        found = self.held_out.measured()
+        if found:
+            progress.memory["held-out accuracy"] = [found[ACCURACY]]
+            self.training.context.console.info(f"held out: accuracy {found[ACCURACY]:.3f} on {found[PROBLEMS]:.0f} problems before step 1")
+
     def log(self, record: dict[str, Any], rows: list[Row], memory: Memory) -> R1Error | None:
         """Metrics, samples, the bar and alarms; the error to end with when --stop-on names an alarm that was raised."""
         settings, console, step = self.settings, self.training.context.console, record["step"]
+        if self.held_out.due(self._done, step):
+            record |= self.held_out.measured()
         self.training.log(record)
         shown = rows[: settings.group_size]
         if self.training.run is not None and (self._done == 0 or due(settings.samples_every, self._done, step)):
@@ -167,20 +168,16 @@ class Wiring:
             for row in shown[:2]:
                 console.detail(readable(row, step))
         self.last.update(record)
-        names = [name for name in record if name.startswith("reward/")]
+        names = [name for name in record if name.startswith(("reward/", "held_out/accuracy"))]
         parts = [f"reward {record['reward']:.3f}", *(f"{name.removeprefix('reward/')} {record[name]:.2f}" for name in names)]
         self.bar.set(", ".join([*parts, f"{record['completion_length']:.0f} tokens"]))
         self.bar.advance(step - self._done)
         self._done = step
-        halt = None
-        for alarm in look(record, memory, settings.alarm_steps):
-            console.warn(f"{alarm.name}: {alarm.text}; {alarm.fix}")
-            if alarm.name in (settings.stop_on or "").split(",") and halt is None:
-                halt = R1Error(f"stopped at step {step} by --stop-on {alarm.name}: {alarm.text}", hint=alarm.fix)
-        return halt
+        return raised_alarm(look(record, memory, settings.alarm_steps), settings.stop_on, step, console.warn)
 
     def save(self, progress: Progress) -> None:
         training = self.training
+        progress.memory.update(self.scorer.memory())
         process = training.accelerator.process_index
         training.save(progress.step, self.settings.steps, lambda folder: progress.save(folder, process, training.accelerator.num_processes))
 
@@ -204,12 +201,13 @@ def resumed(training: Training, config: GrpoConfig) -> Progress:
 
 def grpo_config(settings: GrpoSettings, pad_id: int, pack_length: int) -> GrpoConfig:
     """The algorithm's part of the settings."""
-    own = {"pad_id", "pack_length", "optimiser", "clip_high", "max_completion_length"}
+    own = {"pad_id", "pack_length", "optimiser", "clip_high", "max_completion_length", "preferences"}
     names = [name for name in GrpoConfig.__dataclass_fields__ if name not in own]
     return GrpoConfig(
         **{name: getattr(settings, name) for name in names},
         pad_id=pad_id,
         pack_length=pack_length,
+        preferences=tuple(spec.name for spec in model_specs(settings)),
         optimiser=optimiser_config(settings),
         clip_high=settings.clip_low if settings.clip_high is None else settings.clip_high,
         max_completion_length=Changing(settings.max_completion_length).switches(),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from r1cli.commands import finish
+from r1cli.commands.lora_flags import following
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.training import Training, optimiser_config, peak_memory_gib, spent
 from r1cli.errors import Exit, R1Error
@@ -52,7 +53,7 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
         [
             f"distill: {settings.steps} steps{figures}, {spent(started)}",
             f"written: {settings.out}/final",
-            f"next: r1 eval --model {settings.out} problems.jsonl",
+            following(settings),
         ]
     )
 
@@ -129,4 +130,5 @@ def _hooks(training: Training, sampler: Sampler, progress: Progress, last: dict[
         sync=lambda: sampler.engine.load_weights(training.weights()),
         log=log,
         save=lambda step: training.save(step, settings.steps),
+        warn=training.context.console.warn,
     )

@@ -16,11 +16,11 @@ from typing import Any
 
 from r1cli.commands import finish
 from r1cli.commands.judging import check_judge, open_judge
+from r1cli.commands.preference import all_rewards, check_unstaged, open_models, rule_rewards
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.stream import RowReader, RowWriter, read_rows
 from r1cli.report.console import Progress
-from r1cli.rewards.registry import parse_specs
 from r1cli.rewards.scorer import Scorer
 from r1cli.row import Row, require
 from r1cli.settings import RejectSettings
@@ -36,7 +36,9 @@ from r1cli.steps.sft_rows import to_sft
 def run(settings: RejectSettings, context: Context) -> None:
     """Run the command. Raises `R1Error` for wrong settings before any row is read."""
     started = time.time()
-    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
+    rules = rule_rewards(settings)
+    specs = all_rewards(settings)
+    check_unstaged(settings)
     filters = readability.parse(settings.filters or "")
     keep = judge_of(settings.keep, specs)
     window = None if settings.pass_rate is None else pass_rate.parse(settings.pass_rate)
@@ -47,7 +49,8 @@ def run(settings: RejectSettings, context: Context) -> None:
     sums = _Means()
     rates = pass_rate.PassRates(specs[0].name, 1.0 if specs[0].maximum is None else specs[0].maximum)
     with ExitStack() as stack:
-        scorer = stack.enter_context(Scorer(specs, workers=settings.reward_workers, timeout=settings.reward_timeout))
+        models = stack.enter_context(open_models(settings, context))
+        scorer = stack.enter_context(Scorer(rules, settings.reward_workers, settings.reward_timeout, models))
         writer, others, movers = _writers(settings, stack)
         judge = stack.enter_context(open_judge(settings, context))
         progress = stack.enter_context(context.console.progress(None, "rows", "reject"))

@@ -37,7 +37,8 @@ def run(settings: ReportSettings, context: Context) -> None:
 
 
 def _document(one: RunData) -> dict[str, Any]:
-    return {"name": one.name, "config": dict(one.config), "metrics": list(one.metrics), "samples": len(one.samples)}
+    found = {"name": one.name, "config": dict(one.config), "metrics": list(one.metrics), "samples": len(one.samples)}
+    return found | ({"held_out": dict(one.held_out)} if one.held_out else {})
 
 
 def _expand(inputs: list[str]) -> tuple[list[Path], list[Path]]:
@@ -85,7 +86,9 @@ def _names(folders: list[Path]) -> dict[Path, str]:
 def read_run(folder: Path, name: str) -> RunData:
     """What a run directory holds. Raises `R1Error` (exit 2) naming the line for a broken record."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
-    return RunData(name, config, _read_jsonl(folder / "metrics.jsonl", "step"), _read_jsonl(folder / "samples.jsonl"))
+    held_out = folder / "held_out.json"
+    measured = json.loads(held_out.read_text("utf-8")) if held_out.is_file() else {}
+    return RunData(name, config, _read_jsonl(folder / "metrics.jsonl", "step"), _read_jsonl(folder / "samples.jsonl"), measured)
 
 
 def _read_jsonl(path: Path, *needed: str) -> list[dict[str, Any]]:
@@ -114,6 +117,7 @@ def read_scores(path: Path) -> list[dict[str, Any]]:
         raise R1Error(f"`{path}` is not a score file ({error})", hint=hint, code=Exit.USAGE) from None
     scores = value if isinstance(value, list) else [value]
     for score in scores:
-        if not isinstance(score, dict) or not isinstance(score.get("pass@1"), (int, float)):
+        known = isinstance(score, dict) and "pass@1" in score and (score["pass@1"] is not None or score.get("rewards"))
+        if not known or not isinstance(score["pass@1"], int | float | None):
             raise R1Error(f"`{path}` is not a score file: it has no `pass@1`", hint=hint, code=Exit.USAGE)
     return scores

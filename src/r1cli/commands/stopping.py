@@ -13,11 +13,12 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from r1cli.errors import Exit, R1Error
-from r1cli.guard import Terminated
+from r1cli.errors import Exit, R1Error, nearest
+from r1cli.guard import Context, Terminated, again
 
 INTERRUPT, TERMINATE, TIME = "interrupt", "terminate", "time"
 REASONS = (None, TIME, INTERRUPT, TERMINATE)  # the last one wins where processes have different ones
@@ -75,6 +76,23 @@ class Stopper:
             signal.signal(number, old)
 
 
+def check_alarms(text: str | None, known: Sequence[str]) -> None:
+    """Refuse (`R1Error`, exit 2) a name in `--stop-on NAME,...` that is no alarm of the command."""
+    for name in filter(None, (text or "").split(",")):
+        if name not in known:
+            raise R1Error(f"`--stop-on` knows no alarm `{name}`", hint=nearest(name, known), code=Exit.USAGE)
+
+
+def raised_alarm(alarms: Sequence[Any], stop_on: str | None, step: int, warn: Callable[[str], None]) -> R1Error | None:
+    """Say the alarms of a step (`train.alarms.Alarm`); the error to end with when --stop-on names one of them."""
+    halt = None
+    for alarm in alarms:
+        warn(f"{alarm.name}: {alarm.text}; {alarm.fix}")
+        if alarm.name in (stop_on or "").split(",") and halt is None:
+            halt = R1Error(f"stopped at step {step} by --stop-on {alarm.name}: {alarm.text}", hint=alarm.fix)
+    return halt
+
+
 def seconds_of(text: str | None) -> float | None:
     """`3h30m`, `90m`, `1d`, `600` or `600s` in seconds. Raises `R1Error` (exit 2) for anything else."""
     if text is None:
@@ -88,3 +106,11 @@ def seconds_of(text: str | None) -> float | None:
     if found <= 0:
         raise R1Error(f"`--time-limit` must be a time, found `{text}`", hint="write 3h30m, 90m or a number of seconds", code=Exit.USAGE)
     return found
+
+
+def say_unfinished(stopper: Stopper, context: Context, done: int, total: int, cost: str) -> None:
+    """After a run that ended early and saved: raise what a signal asks for, or say how to go on after the time limit."""
+    stopper.leave()
+    context.console.summary(
+        [f"{context.command}: time limit reached after {done} of {total} steps, {cost}", f"next: {again('--resume', without=('--force',))}"]
+    )

@@ -8,18 +8,23 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1cli.commands import tracking
-from r1cli.engines.model_files import end_ids
+from r1cli.commands.preflight import turn_end
+from r1cli.engines.model_files import end_ids, refuse_classifier
 from r1cli.engines.precision import resolve_dtype
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.run_dir import RunDir, checkpoint_folder, checkpoints
-from r1cli.train.checkpoints import load_state, named_weights, save_model, save_state
+from r1cli.row import seed_of
+from r1cli.train.checkpoints import WHOLE, load_state, named_weights, save_model, save_state
 from r1cli.train.logprobs import Policy
-from r1cli.train.model import accelerator_for, load_policy, load_tokenizer
+from r1cli.train.lora import LoraConfig, LoraReference
+from r1cli.train.model import accelerator_for, load_policy, load_reference, load_tokenizer
+from r1cli.train.offload import OPTIMIZER, REFERENCE, OffloadedReference, OffloadedStates
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.strategy import prepare, shard, uses_deepspeed
 from r1cli.train.update import NotFinite
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 class Training:
     """A model being trained, and the run directory it is written to.
 
+    load: what makes the policy of a folder (`load_policy`). tokenizer: what is saved beside it (the folder's).
     policy, optimizer: prepared by accelerate. start_step: steps that a resumed run has behind it. checkpoint: the folder it goes on from.
     """
 
@@ -43,25 +49,51 @@ class Training:
         temperature: float = 1.0,
         reference: bool = False,
         directory: RunDir | None = None,
+        load: Callable[..., Policy] | None = None,
+        tokenizer: Any = None,
     ) -> None:
+        if load is None:
+            refuse_classifier(folder)
         self.settings, self.context = settings, context
+        self.lora = lora_config(settings)
         self.dtype = resolve_dtype(settings.dtype)
-        self.accelerator = accelerator_for(self.dtype)
+        self.accelerator = accelerator_for(self.dtype, settings.seed)
+        self._check_strategy()
         self.run = directory if directory is not None else self._open_run()
         if hasattr(settings, "track"):
             tracking.begin(self.accelerator, settings, context.command)
-        self.tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
+        self.tokenizer = tokenizer or load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
         self.end_id = end_of_turn(folder, self.tokenizer)
         self.checkpoint = checkpoint = self._resume_from()
-        options = {"temperature": temperature, "trust_remote_code": settings.trust_remote_code}
-        policy = load_policy(str(checkpoint or folder), gradient_checkpointing=settings.gradient_checkpointing, **options)
+        options = {"trust_remote_code": settings.trust_remote_code}
+        adapted: dict[str, Any] = {"lora": self.lora, "dtype": self.dtype} if self.lora else {}
+        start = folder if self.lora else checkpoint or folder
+        load = load or partial(load_policy, temperature=temperature)
+        policy = load(str(start), gradient_checkpointing=settings.gradient_checkpointing, **options, **adapted)
+        if policy.lora is not None and checkpoint:
+            policy.lora.load(checkpoint)
         self.optimiser_config = optimiser_config(settings)
         optimizer = build_optimiser(policy.parameters(), self.optimiser_config)
         self.policy, self.optimizer = prepare(self.accelerator, policy, optimizer, settings.max_grad_norm)
-        self.reference: Policy | None = None
-        if reference:
-            self.reference = shard(self.accelerator, load_policy(folder, **options).requires_grad_(False).eval())
+        self.reference: Policy | LoraReference | OffloadedReference | None = None
+        if reference and self.lora:
+            self.reference = LoraReference(self.accelerator.unwrap_model(self.policy))
+        elif reference:
+            self.reference = self._load_reference(folder, temperature)
+        asked = OPTIMIZER in offloaded(settings)
+        states = OffloadedStates(getattr(self.optimizer, "optimizer", self.optimizer)) if asked else None
         self.start_step = load_state(self.optimizer, checkpoint, self.reference) if checkpoint else 0
+        if states is not None:
+            states.rest()
+
+    def _load_reference(self, folder: str, temperature: float) -> Policy | OffloadedReference:
+        """In the computation type, where the policy computes in a copy of that type too; an average of weights needs float32."""
+        alone = self.accelerator.distributed_type == WHOLE[0]
+        dtype = self.dtype if alone and self.settings.reference_mix == 1.0 else "float32"
+        found = load_reference(folder, dtype=dtype, temperature=temperature, trust_remote_code=self.settings.trust_remote_code)
+        if REFERENCE in offloaded(self.settings):
+            return OffloadedReference(found, self.accelerator.device)
+        return shard(self.accelerator, found)
 
     @property
     def pad_id(self) -> int:
@@ -118,15 +150,41 @@ class Training:
         """
         if step == total:
             final = Path(self.settings.out) / "final"
-            save_model(self.accelerator, self.policy, self.tokenizer, final)
+            save_model(self.accelerator, self.policy, self.tokenizer, final, merged=self._merged)
             return
         theirs = checkpoint_folder(self.settings.out, step)  # what the main process makes
         with nullcontext(theirs) if self.run is None else self.run.checkpoint(step) as folder:
-            save_model(self.accelerator, self.policy, self.tokenizer, folder)
+            save_model(self.accelerator, self.policy, self.tokenizer, folder, merged=self._merged, resumable=True)
             save_state(self.accelerator, self.optimizer, folder, step, self.reference)
             folder.mkdir(parents=True, exist_ok=True)  # of a process without the main one's disk
             extra(folder)
             self.accelerator.wait_for_everyone()
+
+    @property
+    def _merged(self) -> bool:
+        return getattr(self.settings, "lora_export", "merged") == "merged"
+
+    def _check_strategy(self) -> None:
+        """Refuse (`R1Error`, exit 2) what this device or this way of launching cannot do, before anything is written."""
+        accelerator, asked = self.accelerator, offloaded(self.settings)
+        if self.lora and accelerator.distributed_type not in WHOLE:
+            raise R1Error(
+                f"--lora does not train under {accelerator.distributed_type.value}, which shards the weights",
+                hint="launch with data parallelism (MULTI_GPU or MULTI_CPU): with LoRA there are hardly any gradients to shard",
+                code=Exit.USAGE,
+            )
+        if asked and accelerator.device.type == "cpu":
+            raise R1Error(
+                "--offload does nothing here: the model is trained on a CPU, and its memory is where things would go",
+                hint="leave it out; --lora and --gradient-checkpointing save memory on a CPU",
+                code=Exit.USAGE,
+            )
+        if asked and accelerator.distributed_type not in WHOLE:
+            raise R1Error(
+                f"--offload does not work under {accelerator.distributed_type.value}",
+                hint="set its own offload in the accelerate configuration",
+                code=Exit.USAGE,
+            )
 
     @contextmanager
     def naming_the_checkpoint(self) -> Iterator[None]:
@@ -158,8 +216,27 @@ def optimiser_config(settings: Any) -> OptimiserConfig:
     return OptimiserConfig(**{name: getattr(settings, name) for name in names})
 
 
+def offloaded(settings: Any) -> list[str]:
+    """The parts that `--offload` names."""
+    return [part for part in (getattr(settings, "offload", None) or "").split(",") if part]
+
+
+def lora_config(settings: Any) -> LoraConfig | None:
+    """The adapters that a command's settings ask for."""
+    if getattr(settings, "lora", None) is None:
+        return None
+    return LoraConfig(
+        rank=settings.lora,
+        alpha=settings.lora_alpha,
+        dropout=settings.lora_dropout,
+        targets=settings.lora_targets,
+        seed=seed_of(settings.seed, "lora", 0),
+    )
+
+
 def end_of_turn(folder: str, tokenizer: Any) -> int:
-    """The token that ends an assistant turn: the tokenizer's EOS when generation stops there, else the first id that it stops at."""
+    """The token that ends an assistant turn: among those that generation stops at, the chat template's, else the tokenizer's EOS, else the
+    first."""
     stops = end_ids(folder, tokenizer)
     if not stops:
         raise R1Error(
@@ -167,7 +244,8 @@ def end_of_turn(folder: str, tokenizer: Any) -> int:
             hint="set eos_token in its tokenizer_config.json",
             code=Exit.USAGE,
         )
-    return tokenizer.eos_token_id if tokenizer.eos_token_id in stops else min(stops)
+    wanted = (turn_end(tokenizer), tokenizer.eos_token_id)
+    return next((token for token in wanted if token in stops), min(stops))
 
 
 def peak_memory_gib() -> float:

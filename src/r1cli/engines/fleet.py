@@ -18,14 +18,13 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
 import httpx
 
 from r1cli.engines.addresses import is_local, root_of
-from r1cli.engines.openai_api import Malformed, error_text
+from r1cli.engines.openai_api import Malformed, error_text, retry_after
 from r1cli.errors import Exit, R1Error
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -88,10 +87,22 @@ class Fleet:
     timeout:  seconds one answer may take
     retries:  times a request may be answered with a server error
     patience: seconds all servers may be in trouble before the run ends
+    root:     address -> below which the paths of requests are;  gives: what messages call an answer
     """
 
-    def __init__(self, urls: list[str], *, key: str | None, at_once: int, timeout: float, retries: int, patience: float) -> None:
-        self._key, self._retries, self._patience = key, retries, patience
+    def __init__(
+        self,
+        urls: list[str],
+        *,
+        key: str | None,
+        at_once: int,
+        timeout: float,
+        retries: int,
+        patience: float,
+        root: Callable[[str], str] = root_of,
+        gives: str = "completion",
+    ) -> None:
+        self._key, self._retries, self._patience, self._gives = key, retries, patience, gives
         self.done: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self._tasks: dict[Any, asyncio.Task] = {}
         self._loop = asyncio.new_event_loop()
@@ -103,7 +114,7 @@ class Fleet:
             Server(
                 url,
                 httpx.AsyncClient(
-                    base_url=root_of(url),
+                    base_url=root(url),
                     headers=headers,
                     limits=limits,
                     trust_env=not is_local(url),
@@ -210,7 +221,7 @@ class Fleet:
     def _hopeless(self) -> R1Error:
         told = "; ".join(f"{server.url}: {server.trouble}" for server in self.servers)
         return R1Error(
-            f"no server gave a completion for {self._patience:.0f} s ({told})",
+            f"no server gave a {self._gives} for {self._patience:.0f} s ({told})",
             hint="start the servers, or raise --server-wait; `r1 sample ... --resume` draws what is missing",
             code=Exit.ENVIRONMENT,
         )
@@ -278,17 +289,3 @@ def _refusal(url: str, status: int, told: str) -> Exception:
             code=Exit.USAGE,
         )
     return Refusal(status, told)
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header: a number, or a date (RFC 9110, section 10.2.3); None when there is none or it makes no sense."""
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    except (TypeError, ValueError):
-        return None

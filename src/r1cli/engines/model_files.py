@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r1cli.errors import R1Error
+from r1cli.errors import Exit, R1Error
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,18 @@ def end_ids(folder: str, tokenizer: Any) -> frozenset[int]:
     if tokenizer.eos_token_id is not None:
         found.add(tokenizer.eos_token_id)
     return frozenset(found)
+
+
+def refuse_classifier(folder: str) -> str:
+    """The folder itself, unless (`R1Error`, exit 2) it is a reward model: with tied weights it would load as a language model, and write
+    what it never learnt."""
+    if any(name.endswith("ForSequenceClassification") for name in _read(folder, "config.json").get("architectures") or []):
+        raise R1Error(
+            f"`{folder}` is a reward model (or another classifier): it writes nothing",
+            hint="name the model it was trained from; it scores as --reward-model NAME=FOLDER",
+            code=Exit.USAGE,
+        )
+    return folder
 
 
 def is_tied(folder: str) -> bool:

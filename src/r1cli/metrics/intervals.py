@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist, fmean
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,32 @@ def mean_interval(means: Sequence[float], samples: int, level: float = 0.95) -> 
     if min(means) < 0 or max(means) > 1:
         raise ValueError(f"scores must lie in 0..1, found {min(means)}..{max(means)}")
     return wilson(min(1.0, fmean(means)), min(len(means) / design_effect(means), samples), level)
+
+
+class ProblemMeans:
+    """Scores of completions, collected by problem, for a mean over completions and its interval. count: scores so far."""
+
+    def __init__(self) -> None:
+        self.count, self._total, self._inside = 0, 0.0, True
+        self._problems: dict[Any, tuple[float, int]] = {}
+
+    def add(self, problem: Any, score: float) -> None:
+        """Take one completion's score."""
+        total, count = self._problems.get(problem, (0.0, 0))
+        self._problems[problem] = (total + score, count + 1)
+        self._total, self.count = self._total + score, self.count + 1
+        self._inside = self._inside and 0 <= score <= 1
+
+    def mean(self) -> float:
+        """The mean over completions. Raises `ZeroDivisionError` when there are none."""
+        return self._total / self.count
+
+    def interval(self, level: float = 0.95) -> tuple[float, float] | None:
+        """(low, high) of the mean over problems (`mean_interval`); None when a score was outside of 0..1."""
+        if not self._inside:
+            return None
+        found = mean_interval([min(1.0, total / count) for total, count in self._problems.values()], self.count, level)
+        return found.low, found.high
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> Interval:

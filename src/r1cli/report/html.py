@@ -16,7 +16,7 @@ from math import isfinite
 from typing import Any
 
 from r1cli.report.charts import COLOURS, Series, interval_chart, line_chart
-from r1cli.report.tables import figure, score_cells
+from r1cli.report.tables import figure, quality_cells, score_cells
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 MOST_SAMPLES = 2000  # of all runs together: a page of tens of megabytes opens slowly
@@ -25,6 +25,8 @@ CHART_NAMES = {
     "signal_groups": "Share of groups whose rewards differ", "kl": "KL to the reference", "entropy": "Entropy, nats a token",
     "clip_fraction": "Share of tokens clipped", "loss": "Loss", "grad_norm": "Gradient norm", "lr": "Learning rate",
     "tokens_per_second": "Tokens a second", "importance_weight": "Weight between trainer and sampler, mean",
+    "accuracy": "Share told right in a step", "margin": "Score of chosen above rejected, mean", "score": "Score, mean",
+    "held_out_accuracy": "Share told right, held out", "held_out_loss": "Loss, held out",
     "sampler_mismatch": "KL of the sampler from the trainer", "wasted": "Share of groups drawn for nothing", "refills": "Times drawn anew",
 }  # fmt: skip
 FIRST = ("reward", "reward/", "completion_length", "truncated", "signal_groups", "kl", "entropy", "clip_fraction", "loss")
@@ -33,26 +35,27 @@ NOT_CHARTS = ("step", "time")
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run directory holds. config: its config.json; metrics and samples: the records of the two .jsonl files, in file order."""
+    """What a run directory holds. config: its config.json; metrics and samples: the records of the two .jsonl files, in file order.
+
+    held_out: the held_out.json of a reward model.
+    """
 
     name: str
     config: Mapping[str, Any] = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] = ()
     samples: Sequence[Mapping[str, Any]] = ()
+    held_out: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, tuple[Any, str]]:
         """Setting -> (value, which layer set it)."""
-        found = self.config.get("settings", {})
-        return {
-            name: (entry["value"], entry.get("source", "")) if isinstance(entry, dict) and "value" in entry else (entry, "")
-            for name, entry in found.items()
-        }
+        sources = self.config.get("sources", {})
+        return {name: (value, sources.get(name, "")) for name, value in self.config.get("settings", {}).items()}
 
 
 def page(title: str, runs: Sequence[RunData], scores: Sequence[Mapping[str, Any]]) -> str:
     """The page as text."""
-    sections = [_scores(scores), _runs(runs), _curves(runs), _samples(runs), _settings(runs)]
+    sections = [_scores(scores), _runs(runs), _reward_models(runs), _curves(runs), _samples(runs), _settings(runs)]
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -113,6 +116,16 @@ def _runs(runs: Sequence[RunData]) -> str:
         return ""
     rows = [[run.name, str(run.config.get("command", "-")), str(run.settings.get("model", ("-", ""))[0]), *_progress(run)] for run in runs]
     return f"<section><h2>Runs</h2>{_table(['run', 'command', 'model', 'steps', 'minutes'], rows, 3)}</section>"
+
+
+def _reward_models(runs: Sequence[RunData]) -> str:
+    """What reward models are worth on held-out rows, a table a run."""
+    tables = [(run.name, *quality_cells(run.held_out)) for run in runs if run.held_out]
+    if not tables:
+        return ""
+    note = '<p class="note">the rule about lengths is learnt from the training rows; intervals take the prompt as the unit</p>'
+    shown = "".join(f"<h3>{escape(name)}</h3>{_table(header, rows, 1)}" for name, header, rows in tables)
+    return f"<section><h2>Reward models</h2>{note}{shown}</section>"
 
 
 def _progress(run: RunData) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 WIDE = ("stage", "benchmark", "model")  # text columns of a score table; the others are numbers
 INTERVAL = "95% interval"
+PREFERENCE = "preference: "  # a reward model's mean score
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
@@ -40,9 +41,50 @@ def score_cells(scores: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[li
     return [key.replace("_", " ") for key in present], [[_cell(s, key) for key in present] for s in scores], left
 
 
+def quality_table(found: Mapping[str, Any]) -> str:
+    """What a reward model is worth on held-out rows (`metrics.reward_quality.quality`), a line a figure."""
+    header, rows = quality_cells(found)
+    return text_table(header, rows)
+
+
+def quality_cells(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of `quality_table`."""
+    kind = "pairs" if found["kind"] == "pairs" else "labelled completions"
+    wins = f"the {found['length_rule']} reply wins" if kind == "pairs" else f"{found['length_rule']} than a length is good"
+    lines = [
+        ("accuracy", percent(found["accuracy"]), span(found, "accuracy_low", "accuracy_high")),
+        (
+            f"accuracy of lengths alone ({wins})",
+            percent(found["length_accuracy"]),
+            span(found, "length_accuracy_low", "length_accuracy_high"),
+        ),
+        ("accuracy above that", _signed(100 * found["over_length"]), span(found, "over_length_low", "over_length_high")),
+    ]
+    if "against_length" in found:
+        name = f"accuracy where lengths mislead ({found['against_length_rows']})"
+        lines.append((name, percent(found["against_length"]), span(found, "against_length_low", "against_length_high")))
+    for key, name in (("auc", "area under the ROC curve"), ("length_auc", "area of lengths alone")):
+        if key in found:
+            lines.append((name, figure(found[key]), f"{found[f'{key}_low']:.3f} - {found[f'{key}_high']:.3f}"))
+    names = {
+        "majority_accuracy": "accuracy of the more frequent label", "loss": "loss",
+        "brier": "Brier score",
+        "calibration_error": "expected calibration error", "length_correlation": "correlation of score and length",
+        "margin_length_correlation": "correlation of margin and surplus length",
+    }  # fmt: skip
+    lines += [(name, figure(found[key]), None) for key, name in names.items() if found.get(key) is not None]
+    header = [f"held out: {found['rows']} {kind} about {found['prompts']} prompts", "", INTERVAL]
+    return header, [[name, value, interval or ""] for name, value, interval in lines]
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}"
+
+
 def _columns(scores: Sequence[Mapping[str, Any]]) -> list[str]:
     powers = sorted({key for s in scores for key in s if key.startswith("pass@") and key != "pass@1"}, key=lambda key: int(key[5:]))
-    return [*WIDE, "problems", "samples", "k", "pass@1", INTERVAL, *powers, "cons@k", "truncated", "mean_tokens", "seconds"]
+    preference = dict.fromkeys(f"{PREFERENCE}{name}" for s in scores for name in s.get("preference") or ())
+    return [*WIDE, "problems", "samples", "k", "pass@1", INTERVAL, *powers, "cons@k", *preference, "truncated", "mean_tokens", "seconds"]
 
 
 def _cell(score: Mapping[str, Any], key: str) -> str:
@@ -55,6 +97,8 @@ def _cell(score: Mapping[str, Any], key: str) -> str:
 
 
 def _value(score: Mapping[str, Any], key: str) -> Any:
+    if key.startswith(PREFERENCE):
+        return (score.get("preference") or {}).get(key.removeprefix(PREFERENCE))
     return span(score, "low", "high") if key == INTERVAL else score.get(key)
 
 

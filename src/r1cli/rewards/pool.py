@@ -39,7 +39,7 @@ class Outcome:
     scores: Scores | None = None
     lost: str | None = None
     late: int = 0
-    error: R1Error | None = None
+    error: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ r"""The names of the rewards, and how `--rewards` is read.
     format=0.5:style=r1              further options follow colons
     path/to/file.py:function=2       a user's own; module:function likewise
     helpful=1@1300                   counts from step 1300 of `r1 grpo` on
+    accuracy:set=reasoning+logic     for rows whose `set` is one of these (`sets.py`); null for the others
 
 A reward module is imported when its name is used, and none of them imports anything heavy at the top.
 """
@@ -19,6 +20,7 @@ from typing import Any
 
 from r1cli.errors import Exit, R1Error, nearest
 from r1cli.rewards.reward import Option, Reward, RewardKind, RewardSpec
+from r1cli.rewards.sets import Sets, read_sets
 
 KINDS = {
     "accuracy": "r1cli.rewards.accuracy:ACCURACY",
@@ -27,6 +29,7 @@ KINDS = {
     "language": "r1cli.rewards.language:LANGUAGE",
     "choice": "r1cli.rewards.choice:CHOICE",
     "code": "r1cli.rewards.code.reward:CODE",
+    "refusal": "r1cli.rewards.refusal:REFUSAL",
     "repetition": "r1cli.rewards.repetition:REPETITION",
     "overlong": "r1cli.rewards.length:OVERLONG",
     "length": "r1cli.rewards.length:LENGTH",
@@ -100,12 +103,16 @@ def _parse_entry(entry: str, flags: dict[str, Any]) -> RewardSpec:
             raise R1Error(
                 f"`{value}` is not a weight for reward `{source}`", hint=f"write {source}=0.5, or {source}:option=value", code=Exit.USAGE
             )
+    sets: Sets = ()
     for part in rest:
         key, equals, value = part.partition("=")
         if not equals:
             raise R1Error(f"`{part}` in `{entry}` is not an option", hint=f"write {source}:option=value", code=Exit.USAGE)
-        options[key] = _read(kind, key, value)
-    return RewardSpec(name, 1.0 if weight is None else weight, options, source, kind.maximum, int(started[1]) if started else 0)
+        if key == "set":
+            sets = read_sets(value, name)
+        else:
+            options[key] = _read(kind, key, value)
+    return RewardSpec(name, 1.0 if weight is None else weight, options, source, kind.maximum, int(started[1]) if started else 0, sets)
 
 
 def _kind_for(source: str) -> RewardKind:

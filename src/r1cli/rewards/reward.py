@@ -26,7 +26,8 @@ class Reward:
     """Base of every reward. A subclass sets `name` and writes `score`; one that is safe in any process stops there.
 
     isolated:   True when `score` may hang, crash or use unbounded memory: it then runs in worker processes only
-    batched:    True when `score_batch` should see many rows at once (users' own batch functions)
+    batched:    True when `score_batch` should see many rows at once (users' own batch functions), `batch_rows` of them at most
+    local:      True when `score_batch` runs on a thread of the caller's process (a model on its device), without a deadline
     memory_gib: address space a worker needs for it
     seconds:    what one row may take, set by the worker before each request; late: rows that took longer and were given 0 by the reward
     itself
@@ -36,6 +37,8 @@ class Reward:
     name: str = ""
     isolated: bool = False
     batched: bool = False
+    batch_rows: int = 16
+    local: bool = False
     memory_gib: float = 4.0
     seconds: float = 5.0
     own_seconds: float = 0.0
@@ -118,6 +121,7 @@ class RewardSpec:
     source:  the registered name, or `path/to/file.py:function` / `module:function`
     maximum: best value, None when there is none
     start:   steps of `r1 grpo` before it counts
+    sets:    sets of rows it is for (`rewards.sets`); () is every row
     """
 
     name: str
@@ -126,3 +130,4 @@ class RewardSpec:
     source: str = ""
     maximum: float | None = 1.0
     start: int = 0
+    sets: tuple[str, ...] = ()

@@ -17,12 +17,13 @@ from typing import Any
 
 from r1cli.errors import Exit, R1Error
 from r1cli.rewards import registry
+from r1cli.rewards.aside import Aside
 from r1cli.rewards.pool import Outcome, Pool, Request
 from r1cli.rewards.reward import Reward, RewardSpec, Score, Undecided
+from r1cli.rewards.sets import applies
 from r1cli.row import Row
 
 WINDOW = 1024  # rows read ahead of the row that comes out next: memory stays flat
-BATCH_ROWS = 16
 BATCH_SECONDS = 0.05  # a batch that is not full leaves after this
 
 
@@ -41,12 +42,14 @@ class Scorer:
     """Scores rows; a context manager that owns the worker processes.
 
     workers: worker processes, 0 is one per core. timeout: seconds one row may take in one reward; then its worker is killed and its score
-    is 0.
+    is 0. models: rewards that are made already and score in this process (`reward.Reward.local`), after the others in the list.
     timeouts, crashes: how many scores became 0 that way so far.
     """
 
-    def __init__(self, specs: Sequence[RewardSpec], workers: int = 0, timeout: float = 5.0) -> None:
-        self.specs = list(specs)
+    def __init__(
+        self, specs: Sequence[RewardSpec], workers: int = 0, timeout: float = 5.0, models: Sequence[tuple[RewardSpec, Reward]] = ()
+    ) -> None:
+        self.specs = [*specs, *(spec for spec, _ in models)]
         late = next((spec for spec in self.specs if spec.start), None)
         if late is not None:
             raise R1Error(
@@ -57,11 +60,13 @@ class Scorer:
         self.timeout = timeout
         self.timeouts = 0
         self.crashes = 0
-        self._rewards: list[Reward] = [registry.make(spec) for spec in self.specs]
+        rules = [registry.make(spec) for spec in specs]
+        self._rewards: list[Reward] = [*rules, *(reward for _, reward in models)]
         self._names = [spec.name for spec in self.specs]
-        memory = max((reward.memory_gib for reward in self._rewards), default=4.0)
-        self._pool = Pool(self.specs, workers or os.cpu_count() or 1, memory)
-        users = [index for index, spec in enumerate(self.specs) if ":" in spec.source]
+        memory = max((reward.memory_gib for reward in rules), default=4.0)
+        self._pool = Pool(specs, workers or os.cpu_count() or 1, memory)
+        self._aside = Aside()
+        users = [index for index, spec in enumerate(specs) if ":" in spec.source]
         if users:
             self._start(users)
 
@@ -80,6 +85,7 @@ class Scorer:
 
     def close(self) -> None:
         """End the worker processes; what is unfinished is dropped."""
+        self._aside.close()
         self._pool.close()
 
     def warnings(self) -> list[str]:
@@ -172,7 +178,7 @@ class _Flow:
         item = _Pending(row, self.scorer._names)
         try:
             for index, reward in enumerate(self.scorer._rewards):
-                score = reward.quick(row)
+                score = reward.quick(row) if applies(self.scorer.specs[index].sets, row) else None
                 if isinstance(score, Undecided):
                     item.missing += 1
                     self._send(index, reward, item)
@@ -192,7 +198,7 @@ class _Flow:
             return
         batch = self.batches.setdefault(index, [])
         batch.append(item)
-        if len(batch) >= BATCH_ROWS:
+        if len(batch) >= reward.batch_rows:
             self._submit(index, self.batches.pop(index))
         self.batch_due = min(self.batch_due, time.monotonic() + BATCH_SECONDS) if self.batches else math.inf
 
@@ -203,9 +209,19 @@ class _Flow:
             self.batch_due = math.inf
 
     def _submit(self, index: int, items: list[_Pending]) -> None:
+        if self.scorer._rewards[index].local:
+            self.scorer._aside.submit(lambda: self._score_here(index, items))
+            return
         seconds = sum(max(self.scorer.timeout, self.scorer._rewards[index].time_for(item.row)) for item in items)
         events = self.events
         self.scorer._pool.submit(Request(index, [item.row for item in items], seconds, lambda outcome: events.put((index, items, outcome))))
+
+    def _score_here(self, index: int, items: list[_Pending]) -> None:
+        try:
+            outcome = Outcome(self.scorer._rewards[index].score_batch([item.row for item in items]))
+        except Exception as error:  # raised again by the thread that asked
+            outcome = Outcome(error=error)
+        self.events.put((index, items, outcome))
 
     def _settle(self, index: int, items: list[_Pending], outcome: Outcome) -> None:
         scores: Sequence[Score] = outcome.scores or [0.0] * len(items)

@@ -53,6 +53,23 @@ class Judge:
             self.unreadable += margin is None
             yield first, second, margin
 
+    def refusals(self, rows: Iterable[Row], right: Callable[[Row, bool], float], name: str) -> Iterator[Row]:
+        """Scored rows with `rewards[name]` by the judge: right(row, whether it refuses); null where it cannot be read, or has no answer."""
+
+        def questions(row: Row) -> list[Question]:
+            return [(f"{_name(row)}/refusal", verdict.refusal(row))] if verdict.answer_shown(row) else []
+
+        for row, replies in asked(rows, self._ask, questions):
+            self.asked += bool(replies)
+            refuses = verdict.read_refusal(replies[0]) if replies else None
+            judged = row
+            if replies and refuses is None:
+                self.unreadable += 1
+                judged = row.with_fields(**{UNREADABLE: replies[0]["completion"]})
+            score = None if refuses is None else right(row, refuses)
+            before = row["rewards"][name]
+            yield judged.with_fields(rewards={**row["rewards"], name: score}, reward=row["reward"] - (before or 0.0) + (score or 0.0))
+
     def _questions(self, row: Row) -> list[Question]:
         if not self._wants(row) or not verdict.answer_shown(row):
             return []

@@ -148,20 +148,27 @@ class Pairing:
 
 
 def balanced(pairs: Sequence[Pair]) -> list[Pair]:
-    """Pairs of which the mean lengths of chosen and rejected are within `BALANCED` of each other, in the same order.
+    """Pairs of which the mean lengths of chosen and rejected are within `BALANCED` of each other, in the same order."""
+    gone = uneven([(pair.chosen.length, pair.rejected.length) for pair in pairs])
+    return [pair for place, pair in enumerate(pairs) if place not in gone]
+
+
+def uneven(lengths: Sequence[tuple[int, int]]) -> set[int]:
+    """Places of the pairs to leave out so that the mean lengths of chosen and rejected are within `BALANCED` of each other.
 
     Each time the pair goes that takes most of the difference away without turning it round, so that few are lost.
     """
-    chosen, rejected = (sum(getattr(pair, side).length for pair in pairs) for side in ("chosen", "rejected"))
-    uneven = {sign: sorted((sign * pair.surplus, place) for place, pair in enumerate(pairs) if sign * pair.surplus > 0) for sign in (1, -1)}
+    chosen, rejected = (sum(pair[side] for pair in lengths) for side in (0, 1))
+    surplus = [one - other for one, other in lengths]
+    sides = {sign: sorted((sign * more, place) for place, more in enumerate(surplus) if sign * more > 0) for sign in (1, -1)}
     gone: set[int] = set()
     while abs(chosen - rejected) > BALANCED * max(chosen, rejected):
-        left = uneven[1 if chosen > rejected else -1]
-        _, place = left.pop(max(0, bisect.bisect_right(left, (abs(chosen - rejected), len(pairs))) - 1))
+        left = sides[1 if chosen > rejected else -1]
+        _, place = left.pop(max(0, bisect.bisect_right(left, (abs(chosen - rejected), len(lengths))) - 1))
         gone.add(place)
-        chosen -= pairs[place].chosen.length
-        rejected -= pairs[place].rejected.length
-    return [pair for place, pair in enumerate(pairs) if place not in gone]
+        chosen -= lengths[place][0]
+        rejected -= lengths[place][1]
+    return gone
 
 
 def preference(chosen: Row, rejected: Row, margin: float) -> Row:

@@ -63,6 +63,11 @@ class SegmentAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query_NHD: Tensor, key_NKD: Tensor, value_NKD: Tensor, segments: Segments, scale: float) -> Tensor:
+        ctx.segments, ctx.scale = segments, scale
+        if segments.joined:
+            out_NHD, norm_NH = _joined_forward(query_NHD, key_NKD, value_NKD, segments, scale)
+            ctx.save_for_backward(query_NHD, key_NKD, value_NKD, out_NHD, norm_NH)
+            return out_NHD
         repeats = query_NHD.shape[1] // key_NKD.shape[1]
         key_NHD, value_NHD = _repeated(key_NKD, repeats), _repeated(value_NKD, repeats)
         out_NHD = torch.empty_like(query_NHD, memory_format=torch.contiguous_format)
@@ -80,7 +85,6 @@ class SegmentAttention(torch.autograd.Function):
             out_1HTD, norm_1HT = _flash(*parts, causal=False, scale=scale)
             _join(out_NHD[behind], norm_NH[behind], out_1HTD[0].transpose(0, 1), norm_1HT[0].transpose(0, 1))
         ctx.save_for_backward(query_NHD, key_NKD, value_NKD, out_NHD, norm_NH)
-        ctx.segments, ctx.scale = segments, scale
         return out_NHD
 
     @staticmethod
@@ -92,6 +96,9 @@ class SegmentAttention(torch.autograd.Function):
         query_NHE = _extended(query_NHD, -norm_NH / ctx.scale)
         d_out_NHE = _extended(d_out_NHD, -delta_NH)
         key_NKE, value_NKE = _extended(key_NKD, None), _extended(value_NKD, None)
+        if ctx.segments.joined:
+            parts = query_NHE, key_NKE, value_NKE, d_out_NHE
+            return *_joined_gradients(*parts, ctx.segments, ctx.scale, key_NKD.dtype), None, None
         d_query_NHD = query_NHD.new_zeros(tokens + 1, heads, size)
         d_key_NKD = torch.zeros(tokens + 1, *key_NKD.shape[1:], dtype=torch.float32, device=key_NKD.device)
         d_value_NKD = torch.zeros_like(d_key_NKD)
@@ -111,10 +118,69 @@ class SegmentAttention(torch.autograd.Function):
         return d_query_NHD[:-1], d_key_NKD[:-1].to(key_NKD.dtype), d_value_NKD[:-1].to(value_NKD.dtype), None, None
 
 
-def _flash(query_SHLD: Tensor, key_SHLD: Tensor, value_SHLD: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+def _joined_forward(query_NHD: Tensor, key_NKD: Tensor, value_NKD: Tensor, segments: Segments, scale: float) -> tuple[Tensor, Tensor]:
+    """(output [N, H, D], log of the softmax's divisor [N, H]) of segments joined with their prefixes."""
+    tokens, heads, size = query_NHD.shape
+    out = query_NHD.new_empty((tokens + 1) * heads, size)
+    norm = torch.empty((tokens + 1) * heads, dtype=torch.float32, device=query_NHD.device)
+    for bucket in segments.joined:
+        count, length = bucket.query_SL.shape
+        rows = _head_rows(bucket.query_SL, heads, key_NKD.shape[1])
+        inside, keys = rows.clamp(max=tokens * heads - 1), _head_rows(bucket.key_SM.clamp(max=tokens - 1), key_NKD.shape[1])
+        query_SKQD = _gather(query_NHD, inside).view(count, key_NKD.shape[1], -1, size)
+        key_SKMD, value_SKMD = (_gather(part, keys).view(count, key_NKD.shape[1], -1, size) for part in (key_NKD, value_NKD))
+        bias_SLM = torch.zeros(bucket.hidden_SLM.shape, dtype=query_NHD.dtype).masked_fill_(bucket.hidden_SLM, float("-inf"))
+        bias_S1QM = bias_SLM.repeat(1, query_SKQD.shape[2] // length, 1)[:, None]
+        out_SKQD, norm_SKQ = _flash(query_SKQD, key_SKMD, value_SKMD, causal=False, scale=scale, bias=bias_S1QM)
+        out.index_copy_(0, rows, out_SKQD.reshape(-1, size))
+        norm[rows] = norm_SKQ.reshape(-1)
+    return out.view(-1, heads, size)[:-1], norm.view(-1, heads)[:-1]
+
+
+def _joined_gradients(
+    query_NHE: Tensor, key_NKE: Tensor, value_NKE: Tensor, d_out_NHE: Tensor, segments: Segments, scale: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query [N, H, D], key and value [N, K, D] for segments joined with their prefixes; see `_block_gradients`."""
+    rows, heads, extended = query_NHE.shape
+    key_heads, size = key_NKE.shape[1], extended - EXTRA
+    d_query = query_NHE.new_empty(rows * heads, size)
+    d_key_NF, d_value_NF = (torch.zeros(rows, key_heads * size, dtype=torch.float32, device=query_NHE.device) for _ in range(2))
+    for bucket in segments.joined:
+        count, keys = bucket.key_SM.shape
+        of_queries, of_keys = _head_rows(bucket.query_SL, heads, key_heads), _head_rows(bucket.key_SM, key_heads)
+        query_XQE, d_out_XQE = (_gather(part, of_queries).view(count * key_heads, -1, extended) for part in (query_NHE, d_out_NHE))
+        key_XME, value_XME = (_gather(part, of_keys).view(count * key_heads, keys, extended) for part in (key_NKE, value_NKE))
+        probability_XQM = torch.bmm(query_XQE, key_XME.transpose(1, 2)).mul_(scale)
+        hidden_S1QM = bucket.hidden_SLM.repeat(1, heads // key_heads, 1)[:, None]
+        probability_XQM.view(count, key_heads, -1, keys).masked_fill_(hidden_S1QM, float("-inf"))
+        probability_XQM.exp_()
+        d_score_XQM = torch.bmm(d_out_XQE, value_XME.transpose(1, 2)).mul_(probability_XQM)
+        d_query.index_copy_(0, of_queries, torch.bmm(d_score_XQM, key_XME[..., :size]).mul_(scale).view(-1, size))
+        for d_part_NF, left_XQM, right_XQE in ((d_value_NF, probability_XQM, d_out_XQE), (d_key_NF, d_score_XQM, query_XQE)):
+            d_part_XMD = torch.bmm(left_XQM.transpose(1, 2), right_XQE[..., :size])
+            d_part_SMF = d_part_XMD.view(count, key_heads, keys, size).transpose(1, 2).float().reshape(count * keys, -1)
+            d_part_NF.index_add_(0, bucket.key_SM.flatten(), d_part_SMF)  # a prefix is read by all sequences behind it
+    d_key_NKD, d_value_NKD = (part[:-1].view(-1, key_heads, size).to(dtype) for part in (d_key_NF.mul_(scale), d_value_NF))
+    return d_query.view(rows, heads, size)[:-1], d_key_NKD, d_value_NKD
+
+
+def _head_rows(index_SL: Tensor, heads: int, key_heads: int | None = None) -> Tensor:
+    """Rows of [N x heads, ...] in the order segment, key head, query head of it, token: what `_gather` takes."""
+    groups = (heads, 1) if key_heads is None else (key_heads, heads // key_heads)
+    head_KR1 = torch.arange(heads, device=index_SL.device).view(*groups, 1)
+    return (index_SL[:, None, None, :] * heads + head_KR1).flatten()
+
+
+def _gather(part_NHD: Tensor, rows: Tensor) -> Tensor:
+    return part_NHD.reshape(-1, part_NHD.shape[-1]).index_select(0, rows)
+
+
+def _flash(
+    query_SHLD: Tensor, key_SHLD: Tensor, value_SHLD: Tensor, *, causal: bool, scale: float, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """(output [S, H, L, D], log of the softmax's divisor [S, H, L])."""
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return flash(query_SHLD, key_SHLD, value_SHLD, 0.0, causal, scale=scale)
+    return flash(query_SHLD, key_SHLD, value_SHLD, 0.0, causal, attn_mask=bias, scale=scale)
 
 
 def _repeated(part_NKD: Tensor, repeats: int) -> Tensor:

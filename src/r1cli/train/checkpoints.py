@@ -16,16 +16,19 @@ import torch
 from accelerate.utils import DistributedType
 
 from r1cli.errors import Exit, R1Error
-from r1cli.train.logprobs import Policy
+from r1cli.train.lora import ADAPTER
 from r1cli.train.strategy import cut_like, is_sharded, uses_deepspeed, whole
 
 STATE = "training_state.pt"
+WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)  # every process holds all weights
 
 
 def named_weights(accelerator: Any, policy: Any) -> Iterable[tuple[str, torch.Tensor]]:
-    """The tensors of a policy under their checkpoint names, whole on every process (gathered when they are sharded)."""
-    if accelerator.distributed_type in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
-        return accelerator.unwrap_model(policy).model.named_parameters()
+    """The tensors of a policy under their checkpoint names, whole on every process (gathered when they are sharded); LoRA is merged."""
+    if accelerator.distributed_type in WHOLE:
+        own = accelerator.unwrap_model(policy)
+        named = own.model.named_parameters()
+        return named if own.lora is None else own.lora.merged(dict(named))
     if is_sharded(accelerator):
         return ((name, whole(value.detach())) for name, value in accelerator.unwrap_model(policy).model.named_parameters())
     return _gathered_by_deepspeed(accelerator, policy)
@@ -39,15 +42,23 @@ def _gathered_by_deepspeed(accelerator: Any, policy: Any) -> Iterator[tuple[str,
             yield name, value.detach()
 
 
-def save_model(accelerator: Any, policy: Any, tokenizer: Any, folder: Path) -> None:
-    """Write the weights of all processes as one folder; every process must call it."""
+def save_model(accelerator: Any, policy: Any, tokenizer: Any, folder: Path, *, merged: bool = True, resumable: bool = False) -> None:
+    """Write the weights of all processes as one folder; every process must call it.
+
+    With LoRA that is a plain model, or with merged=False the adapter alone. resumable: keep the adapter beside the plain model, because the
+    sum of both is rounded.
+    """
     if is_sharded(accelerator) or uses_deepspeed(accelerator):
         weights = _gathered(accelerator, policy)
     else:
         weights = {name.removeprefix("model."): value for name, value in accelerator.get_state_dict(policy).items()}
     if accelerator.is_main_process:
-        model = accelerator.unwrap_model(policy).model
-        model.save_pretrained(folder, state_dict=weights, is_main_process=True)
+        own = accelerator.unwrap_model(policy)
+        if own.lora is not None and (resumable or not merged):
+            own.lora.save(folder / ADAPTER if merged else folder, weights)
+        if own.lora is None or merged:
+            plain = weights if own.lora is None else dict(own.lora.merged(weights))
+            own.model.save_pretrained(folder, state_dict=plain, is_main_process=True)
         tokenizer.save_pretrained(folder)
     accelerator.wait_for_everyone()
 
@@ -61,7 +72,7 @@ def _gathered(accelerator: Any, policy: Any) -> dict[str, torch.Tensor]:
     return found
 
 
-def save_state(accelerator: Any, optimizer: torch.optim.Optimizer, folder: Path, step: int, reference: Policy | None = None) -> None:
+def save_state(accelerator: Any, optimizer: torch.optim.Optimizer, folder: Path, step: int, reference: Any | None = None) -> None:
     """Write optimizer, step, random states and (when it is not the starting model any more) the reference.
 
     The random states are the main process's: what a run draws at random follows from its seed and the rows (`Row`'s seed_of), not from
@@ -124,7 +135,7 @@ def _shared_out(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-def load_state(optimizer: torch.optim.Optimizer, folder: Path, reference: Policy | None = None) -> int:
+def load_state(optimizer: torch.optim.Optimizer, folder: Path, reference: Any | None = None) -> int:
     """Restore what `save_state` wrote; returns the number of steps done."""
     path = folder / STATE
     if not path.is_file():

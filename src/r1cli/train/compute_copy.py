@@ -22,11 +22,13 @@ class ComputeCopy:
 
     def __init__(self, model: Any, dtype: torch.dtype) -> None:
         self.source = model
-        pairs = {id(p): (p, nn.Parameter(p.detach().to(dtype), requires_grad=p.requires_grad)) for p in model.parameters()}
+        moving = [p for p in model.parameters() if p.requires_grad or p.dtype != dtype]  # what LoRA froze in this type is shared
+        pairs = {id(p): (p, nn.Parameter(p.detach().to(dtype), requires_grad=p.requires_grad)) for p in moving}
         self.pairs = list(pairs.values())
-        self.model = copy.deepcopy(model, {name: cast for name, (_, cast) in pairs.items()})
+        shared = {id(p): p for p in model.parameters()}
+        self.model = copy.deepcopy(model, {**shared, **{name: cast for name, (_, cast) in pairs.items()}})
         if next(model.parameters()).device.type == "cpu":
-            adopt(self.model)
+            adopt(self.model, {id(cast): weight for weight, cast in self.pairs if cast.requires_grad})
         for weight, cast in self.pairs:
             if cast.requires_grad:
                 cast.register_post_accumulate_grad_hook(_hand_over(weight))
@@ -67,11 +69,10 @@ def _hand_over(weight: Tensor) -> Callable[[Tensor], None]:
     """Moves the gradient of a cast weight to the float32 one."""
 
     def move(cast: Tensor) -> None:
-        assert cast.grad is not None
-        if weight.grad is None:
-            weight.grad = cast.grad.to(weight.dtype)
-        else:
-            weight.grad += cast.grad
+        if cast.grad is None:  # the layer gave it to the weight itself
+            return
+        gradient = cast.grad.to(weight.dtype)  # adding two types is four times slower than casting first
+        weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
         cast.grad = None
 
     return move

@@ -26,6 +26,7 @@ from r1cli.train.clock import Clock
 from r1cli.train.grpo_config import GrpoConfig, Prompts
 from r1cli.train.importance import mismatch_record
 from r1cli.train.objective import TOKEN_FIGURES, Objective, count, gives_gradient
+from r1cli.train.offload import visiting
 from r1cli.train.optimiser import learning_rate
 from r1cli.train.order import split
 from r1cli.train.overlap import Overlap
@@ -79,7 +80,7 @@ def train_grpo(
                 hooks.sync()
                 clock.lap("sync")
                 lengths = [len(s.completion_ids) for s in batch.samples]
-                metrics = {**rollout_metrics(accelerator, batch.rows, lengths, config.group_size), **batch.figures}
+                metrics = {**rollout_metrics(accelerator, batch.rows, lengths, config.group_size, config.preferences), **batch.figures}
                 record = {"step": progress.step, "steps": config.steps, **metrics, **figures, **clock.record(metrics["tokens"])}
                 seconds = clock.total()
                 halt = hooks.log(record, batch.rows, progress.memory)
@@ -122,12 +123,13 @@ def train_on(
     if batch.old is None:
         batch.old = logprobs_of(policy) if batch.updates(config) > 1 else {}
     if batch.reference is None:
-        batch.reference = logprobs_of(reference) if reference is not None and config.beta > 0 else {}
+        with visiting(reference):
+            batch.reference = logprobs_of(reference) if reference is not None and config.beta > 0 else {}
     while batch.done < batch.updates(config):
         if stopping(0.0):
             raise Interrupted
         epoch, part = divmod(batch.done, batch.parts)
-        parts = split(accelerator, [s.key for s in samples], batch.parts, f"{config.seed}/{batch.start}/{epoch}")
+        parts = split(accelerator, [s.key for s in samples], batch.parts, f"{config.seed}/{batch.start}/{epoch}", batch.sources)
         figures = one_update(accelerator, policy, optimizer, batch, [samples[i] for i in parts[part]], some, config, budget)
         if figures is not None:
             batch.records.append(token_means(figures))

@@ -4,12 +4,16 @@ A step is one optimizer update on `prompts_per_step` x `group_size` completions,
 `updates_per_rollout` steps and serves them `epochs_per_rollout` times.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from r1cli.row import Row
 from r1cli.train.batches import PACK_LENGTH
 from r1cli.train.optimiser import OptimiserConfig
+from r1cli.train.order import next_rows
+from r1cli.train.shares import shared_rows
 
 Switches = tuple[tuple[int, int], ...]  # (from this step on, value), the first from 0
 
@@ -19,6 +23,7 @@ class GrpoConfig:
     """The fields of `GrpoSettings` that the algorithm needs, under the same names.
 
     max_completion_length: as switches, see `value_at`. dynamic_sampling: name of the reward that a group is judged by, None for off.
+    preferences: names of the rewards that are reward models.
     """
 
     steps: int
@@ -51,6 +56,7 @@ class GrpoConfig:
     max_refills: int = 10
     rollout_lag: int = 0
     save_every: int = 0
+    preferences: tuple[str, ...] = ()
     pack_length: int = PACK_LENGTH
 
     def parts(self, step: int) -> int:
@@ -66,11 +72,48 @@ def value_at(switches: Switches, step: int) -> int:
 
 @dataclass(frozen=True)
 class Prompts:
-    """All prompt rows, in the stages in which they join: (from this step on, rows), the first from 0."""
+    """All prompt rows, in the stages in which they join: (from this step on, rows), the first from 0.
+
+    shares: of the prompts of a rollout, for each stage, in proportion to those that have joined; None: every row counts the same
+    """
 
     stages: Sequence[tuple[int, Sequence[Row]]]
+    shares: Sequence[float] | None = None
 
-    def pool(self, step: int) -> tuple[int, list[Row]]:
-        """(number of the stage, every row that has joined by then)."""
+    def draw(self, step: int, taken: int, wanted: int, seed: int) -> list[Row]:
+        """The next `wanted` prompts of the stage in force at `step`, of which `taken` were taken before.
+
+        A prompt that comes again in the same draw (there are fewer than `wanted`) gets an id of its own, `ID#2`: completions are seeded
+        by id.
+        """
         joined = [rows for start, rows in self.stages if start <= step]
-        return len(joined) - 1, [row for rows in joined for row in rows]
+        name = seed if len(joined) == 1 else f"{seed}/stage {len(joined) - 1}"
+        if self.shares is None:
+            pool = [row for rows in joined for row in rows]
+            chosen = [(0, row) for row in next_rows(len(pool), taken, wanted, name)]
+            joined = [pool]
+        else:
+            counts = [len(rows) for rows in joined]
+            chosen = shared_rows(counts, self.shares[: len(joined)], taken, wanted, str(name))
+        seen: Counter[tuple[int, int]] = Counter()
+        rows = []
+        for place in chosen:
+            seen[place] += 1
+            row = joined[place[0]][place[1]]
+            rows.append(row if seen[place] == 1 else row.with_fields(id=f"{row['id']}#{seen[place]}"))
+        return rows
+
+    def source_of(self, row: Row) -> int:
+        """Which of the sources with a share a row is of; 0 when there are no shares."""
+        if self.shares is None:
+            return 0
+        found = self._sources.get(str(row["id"]))
+        return self._sources.get(str(row["id"]).rpartition("#")[0], 0) if found is None else found
+
+    @cached_property
+    def _sources(self) -> dict[str, int]:
+        return {str(row["id"]): source for source, (_, rows) in enumerate(self.stages) for row in rows}
+
+    def stage(self, step: int) -> int:
+        """The number of the stage in force."""
+        return sum(start <= step for start, _ in self.stages) - 1

@@ -1,11 +1,13 @@
 """Log-probabilities of completion tokens, in chunks: the logits of all tokens never exist at once.
 
-Shapes: _B rows of the batch, _T positions of a row, _N completion tokens (packed), _n a chunk of them, _H hidden size, _V vocabulary.
+Shapes: _B rows of the batch, _T positions of a row, _N completion tokens (packed), _n some of them, _H hidden size, _V vocabulary,
+_v a block of it.
 
 A vocabulary of 152k and 32k tokens make 9.3 GiB of bfloat16 logits for one sequence; here a chunk of `chunk` tokens is projected and
-reduced to one log-probability and one entropy a token. The backward pass projects the chunk again and turns its logits into their gradient
-in place: d log p(target) / d logits = [target] - p. That is one product with the head more than keeping all logits would take, and two
-buffers of the size of a chunk at most. An entropy bonus adds d entropy / d logits = -p (log p + entropy), and one more buffer.
+reduced to one log-probability and one entropy a token. The backward pass knows the normalisers, so it takes all tokens and a block of the
+vocabulary at a time: it projects again and turns the logits into their gradient in place, d log p(target) / d logits = [target] - p.
+That is one product with the head more than keeping all logits would take, and two buffers of the size of a chunk at most. An entropy
+bonus adds d entropy / d logits = -p (log p + entropy), and one more buffer.
 """
 
 from dataclasses import dataclass
@@ -15,14 +17,15 @@ import torch
 from accelerate.state import DistributedType, PartialState
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import linear
 
 from r1cli.train.attention import NAME, supported
 from r1cli.train.batches import dense_mask
 from r1cli.train.compute_copy import ComputeCopy
+from r1cli.train.lora import Lora
 from r1cli.train.segments import Segments
 
 CHUNK = 1024  # tokens; 1,024 x 152k bfloat16 logits are 0.3 GiB
+CPU_BLOCK = 4096  # tokens of the vocabulary in a block of the backward pass; wider ones are slower per token (bfloat16, AMX)
 CACHED = 1_000_000  # float32 logits worked on at a time on a CPU
 
 
@@ -45,9 +48,10 @@ class Policy(nn.Module):
     It is this module that accelerate wraps, so that gradient hooks of every strategy see one forward call a micro-batch.
     """
 
-    def __init__(self, model: Any, *, temperature: float = 1.0, chunk: int = CHUNK) -> None:
+    def __init__(self, model: Any, *, temperature: float = 1.0, chunk: int = CHUNK, lora: Lora | None = None) -> None:
         super().__init__()
         self.model = model
+        self.lora = lora
         self._no_split_modules = getattr(model, "_no_split_modules", None)  # the layers that FSDP shards one by one
         self._copy: ComputeCopy | None = None
         own_scale = (getattr(model.config, "logit_scale", None) or 1.0) / (getattr(model.config, "logits_scaling", None) or 1.0)
@@ -72,7 +76,7 @@ class Policy(nn.Module):
         kind = input_ids_BT.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.model.get_output_embeddings().weight.dtype
         model = self._computing(dtype)
-        with torch.autocast(kind, enabled=model is self.model and torch.is_autocast_enabled(kind)):
+        with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and not _all_in(model, dtype)):
             hidden_NH = self._hidden(model, input_ids_BT, position_ids_BT, marks_BT, source_N)
         head, own = model.get_output_embeddings(), self.model.get_output_embeddings()
         cast = None
@@ -80,9 +84,13 @@ class Policy(nn.Module):
             cast = head.weight.detach(), None if (bias := getattr(head, "bias", None)) is None else bias.detach()
         return TokenLogprobs.apply(hidden_NH, own.weight, getattr(own, "bias", None), target_N, self.shape, dtype, cast)
 
+    def computing(self) -> list[Any]:
+        """The model, and its copy in the computation type if there is one."""
+        return [self.model] if self._copy is None else [self.model, self._copy.model]
+
     def _computing(self, dtype: torch.dtype) -> Any:
         """The model whose forward pass is run: a copy in the computation type, where no strategy of accelerate makes one itself."""
-        if dtype == next(self.model.parameters()).dtype or not _alone():
+        if _all_in(self.model, dtype) or not _alone():
             return self.model
         if self._copy is None:
             self._copy = ComputeCopy(self.model, dtype)
@@ -101,6 +109,10 @@ class Policy(nn.Module):
         return hidden_1NH[0][segments.packed_BT.flatten()[source_N]]
 
 
+def _all_in(model: Any, dtype: torch.dtype) -> bool:
+    return all(weight.dtype == dtype for weight in model.parameters())
+
+
 def _alone() -> bool:
     """Whether no strategy of accelerate wraps or shards the weights. torch.distributed says nothing: vLLM starts it for one process too."""
     return PartialState().distributed_type == DistributedType.NO
@@ -109,7 +121,7 @@ def _alone() -> bool:
 class TokenLogprobs(torch.autograd.Function):
     """(hidden [N, H], head weight [V, H], bias [V] or None, target [N]) -> (log-probability [N], entropy [N]), float32.
 
-    dtype: of the two matrix products. Softmax, entropy and the sum over chunks are float32 in any case. cast: weight and bias in that type,
+    dtype: of the matrix products. Softmax, entropy and sums over blocks are float32 in any case. cast: weight and bias in that type,
     where the caller has them; gradients go to the weight and bias themselves.
     """
 
@@ -127,17 +139,20 @@ class TokenLogprobs(torch.autograd.Function):
         logprobs_N = torch.empty(len(target_N), dtype=torch.float32, device=hidden_NH.device)
         entropies_N, normalisers_N = torch.empty_like(logprobs_N), torch.empty_like(logprobs_N)
         head = cast if cast is not None else _head(weight_VH, bias_V, dtype)
-        for part in _chunks(len(target_N), shape.chunk):
-            products_nV = linear(hidden_NH[part].to(dtype), *head)
-            for rows in _rows(part, products_nV):
-                logits_nV = _logits(products_nV[rows.start - part.start : rows.stop - part.start], shape)
-                chosen_n = logits_nV.gather(-1, target_N[rows, None]).squeeze(-1)
-                most_n = logits_nV.amax(-1)
-                powers_nV = logits_nV.sub_(most_n[:, None]).exp()
-                total_n = powers_nV.sum(-1)
-                normalisers_N[rows] = most_n + total_n.log()
-                logprobs_N[rows] = chosen_n - normalisers_N[rows]
-                entropies_N[rows] = total_n.log() - powers_nV.mul_(logits_nV).sum(-1) / total_n
+        chunks = _cut(len(target_N), shape.chunk)
+        scratch = Scratch(hidden_NH.device, dtype, min(shape.chunk, len(target_N)), len(weight_VH))
+        for part in chunks:
+            products_nV = scratch.products(hidden_NH[part].to(dtype), *head)
+            for rows in scratch.pieces(len(products_nV)):
+                logits_nV = _logits(products_nV[rows], scratch.first, shape)
+                place = slice(part.start + rows.start, part.start + rows.stop)
+                chosen_n, most_n = logits_nV.gather(-1, target_N[place, None]).squeeze(-1), logits_nV.amax(-1)
+                logits_nV.sub_(most_n[:, None])
+                chance_nV = torch.softmax(logits_nV, -1, out=scratch.second[: len(logits_nV)])
+                total_n = chance_nV.amax(-1).log_().neg_()  # log of the sum of exp(logits - most): the likeliest token's share is 1 of it
+                normalisers_N[place] = most_n + total_n
+                logprobs_N[place] = chosen_n - normalisers_N[place]
+                entropies_N[place] = total_n - chance_nV.mul_(logits_nV).sum(-1)
         ctx.save_for_backward(hidden_NH, weight_VH, bias_V, target_N, normalisers_N, entropies_N, *(cast or (None, None)))
         ctx.shape, ctx.dtype = shape, dtype
         ctx.set_materialize_grads(False)
@@ -146,50 +161,82 @@ class TokenLogprobs(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_N: Tensor | None, entropy_gradient_N: Tensor | None) -> tuple[Tensor | None, ...]:
+        """A block of the vocabulary at a time (_v), for all tokens: the gradient of a weight is one product, nothing is added up twice."""
         hidden_NH, weight_VH, bias_V, target_N, normalisers_N, entropies_N, *cast = ctx.saved_tensors
         gradient_N = torch.zeros_like(normalisers_N) if gradient_N is None else gradient_N
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        d_hidden_NH = torch.empty_like(hidden_NH) if wants_hidden else None
-        d_weight_VH = torch.zeros_like(weight_VH) if wants_weight else None
-        d_bias_V = torch.zeros_like(bias_V) if wants_bias else None
-        head = cast if cast[0] is not None else _head(weight_VH, bias_V, ctx.dtype)
-        for part in _chunks(len(target_N), ctx.shape.chunk):
-            hidden_nH = hidden_NH[part].to(ctx.dtype)
-            d_logits_nV = linear(hidden_nH, *head)
-            for rows in _rows(part, d_logits_nV):
-                place = slice(rows.start - part.start, rows.stop - part.start)
-                logits_nV = _logits(d_logits_nV[place], ctx.shape)
+        d_hidden_NH = torch.zeros(hidden_NH.shape, dtype=torch.float32, device=hidden_NH.device) if wants_hidden else None
+        d_weight_VH = torch.empty_like(weight_VH, memory_format=torch.contiguous_format) if wants_weight else None
+        d_bias_V = torch.empty_like(bias_V) if bias_V is not None and wants_bias else None
+        weight, bias = cast if cast[0] is not None else _head(weight_VH, bias_V, ctx.dtype)
+        cast_NH = hidden_NH.to(ctx.dtype)
+        blocks = _vocabulary_blocks(len(target_N), len(weight_VH), ctx.shape.chunk, on_cpu=hidden_NH.device.type == "cpu")
+        scratch = Scratch(hidden_NH.device, ctx.dtype, len(target_N), blocks[0].stop)
+        for block in blocks:
+            block_vH = weight[block]
+            d_logits_Nv = scratch.products(cast_NH, block_vH, None if bias is None else bias[block])
+            for rows in scratch.pieces(len(d_logits_Nv)):
+                logits_nv = _logits(d_logits_Nv[rows], scratch.first[:, : len(block_vH)], ctx.shape)
                 bonus = None if entropy_gradient_N is None else (entropies_N[rows], entropy_gradient_N[rows])
-                d_logits_nV[place] = _d_logits(logits_nV, normalisers_N[rows], target_N[rows], gradient_N[rows], bonus, ctx.shape)
+                chosen_n = target_N[rows] - block.start
+                d_logits_Nv[rows] = _d_logits(logits_nv, normalisers_N[rows], chosen_n, gradient_N[rows], bonus, ctx.shape)
             if d_hidden_NH is not None:
-                d_hidden_NH[part] = d_logits_nV @ head[0]
-            if d_weight_VH is not None and d_weight_VH.dtype == ctx.dtype:
-                d_weight_VH.addmm_(d_logits_nV.T, hidden_nH)
-            elif d_weight_VH is not None:
-                d_weight_VH += d_logits_nV.T @ hidden_nH
+                d_hidden_NH += (d_logits_Nv @ block_vH).float()
+            if d_weight_VH is not None:
+                d_weight_VH[block] = d_logits_Nv.T @ cast_NH
             if d_bias_V is not None:
-                d_bias_V += d_logits_nV.sum(0, dtype=torch.float32)
-        return d_hidden_NH, d_weight_VH, d_bias_V, None, None, None, None
+                d_bias_V[block] = d_logits_Nv.sum(0, dtype=torch.float32)
+        return None if d_hidden_NH is None else d_hidden_NH.to(hidden_NH.dtype), d_weight_VH, d_bias_V, None, None, None, None
+
+
+class Scratch:
+    """Buffers that a pass over the head uses again and again: memory asked for anew costs more than the product that fills it.
+
+    products(): [n, v] in the type of the matrix products; first, second: float32 pieces of it, small enough for a processor's cache.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, tokens: int, vocabulary: int) -> None:
+        self._products = torch.empty(tokens * vocabulary, dtype=dtype, device=device)
+        self._step = max(1, tokens if device.type == "cuda" else min(tokens, CACHED // vocabulary))
+        self.first = torch.empty(self._step, vocabulary, dtype=torch.float32, device=device)
+        self._second: Tensor | None = None
+
+    @property
+    def second(self) -> Tensor:
+        if self._second is None:
+            self._second = torch.empty_like(self.first)
+        return self._second
+
+    def products(self, hidden_nH: Tensor, weight_vH: Tensor, bias_v: Tensor | None) -> Tensor:
+        """What a part of the head gives for some tokens, [n, v]; it is overwritten by the next call."""
+        size = len(hidden_nH) * len(weight_vH)
+        out_nv = self._products[:size].view(len(hidden_nH), len(weight_vH))
+        if bias_v is None:
+            return torch.mm(hidden_nH, weight_vH.T, out=out_nv)
+        return torch.addmm(bias_v, hidden_nH, weight_vH.T, out=out_nv)
+
+    def pieces(self, tokens: int) -> list[slice]:
+        """Rows that fit `first`; a GPU takes them at once."""
+        return _cut(tokens, self._step)
 
 
 def _head(weight_VH: Tensor, bias_V: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     return weight_VH.to(dtype), None if bias_V is None else bias_V.to(dtype)
 
 
-def _chunks(count: int, chunk: int) -> list[slice]:
-    return [slice(start, min(start + chunk, count)) for start in range(0, count, chunk)]
+def _cut(count: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _rows(part: slice, products_nV: Tensor) -> list[slice]:
-    """A chunk's rows in pieces whose logits stay in a processor's cache; a GPU takes them at once."""
-    count, vocabulary = products_nV.shape
-    step = count if products_nV.is_cuda else max(1, CACHED // vocabulary)
-    return [slice(part.start + s.start, part.start + s.stop) for s in _chunks(count, step)]
+def _vocabulary_blocks(tokens: int, vocabulary: int, chunk: int, *, on_cpu: bool) -> list[slice]:
+    """Parts of the vocabulary whose logits, for all tokens, take no more than those of a chunk of tokens over all of it."""
+    size = max(1, min(vocabulary, chunk * vocabulary // max(tokens, 1)))
+    return _cut(vocabulary, min(size, CPU_BLOCK) if on_cpu else size)
 
 
-def _logits(products_nV: Tensor, shape: HeadShape) -> Tensor:
-    """The logits that are sampled from, [n, V] float32, in a buffer that the caller may overwrite."""
-    logits_nV = products_nV.float()
+def _logits(products_nV: Tensor, buffer: Tensor, shape: HeadShape) -> Tensor:
+    """The logits that are sampled from, [n, V] float32, in the buffer."""
+    logits_nV = buffer[: len(products_nV)].copy_(products_nV)
     if shape.softcap:
         logits_nV.div_(shape.softcap).tanh_().mul_(shape.softcap)
     return logits_nV if shape.scale == 1.0 else logits_nV.mul_(shape.scale)
@@ -200,6 +247,7 @@ def _d_logits(
 ) -> Tensor:
     """Gradient of sum(gradient * log p(target)) with respect to what the head gave, [n, V], written over `logits_nV`.
 
+    target_n: place among these logits; outside of them (negative, or V and more) where the target is in another block.
     bonus: (entropy [n], its gradient [n]) when the loss asks for the entropy too.
     """
     slope_nV = 1 - (logits_nV / (shape.scale * shape.softcap)) ** 2 if shape.softcap else None  # of tanh
@@ -211,5 +259,7 @@ def _d_logits(
         entropy_n1, slope_n1 = bonus[0][:, None], (bonus[1] * shape.scale)[:, None]
         factor_nV = (logprobs_nV + entropy_n1).mul_(slope_n1).add_(gradient_n1).neg_()
         d_logits_nV = logprobs_nV.exp_().mul_(factor_nV)
-    d_logits_nV.scatter_add_(1, target_n[:, None], gradient_n1)
+    width = d_logits_nV.shape[1]
+    here_n = (target_n >= 0) & (target_n < width)
+    d_logits_nV.scatter_add_(1, target_n.clamp(0, width - 1)[:, None], gradient_n1 * here_n[:, None])
     return d_logits_nV if slope_nV is None else d_logits_nV.mul_(slope_nV)

@@ -10,16 +10,23 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from r1cli.errors import Exit, R1Error
 from r1cli.train.attention import NAME, supported
+from r1cli.train.cpu_layers import adopt
 from r1cli.train.logprobs import Policy
+from r1cli.train.lora import LoraConfig, add_lora
 from r1cli.train.strategy import start
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
-def accelerator_for(dtype: str) -> Accelerator:
-    """The accelerator of this process (its device, its place among the processes of a launch), computing in `dtype`."""
+def accelerator_for(dtype: str, seed: int = 0) -> Accelerator:
+    """The accelerator of this process (its device, its place among the processes of a launch), computing in `dtype`.
+
+    seed: of torch's random numbers (dropout), which are other ones in every process.
+    """
     keep_freed_memory()
-    return start(dtype)
+    accelerator = start(dtype)
+    torch.manual_seed(seed + accelerator.process_index)
+    return accelerator
 
 
 def keep_freed_memory() -> None:
@@ -47,19 +54,52 @@ def load_tokenizer(folder: str, *, trust_remote_code: bool = False) -> Any:
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
-def load_policy(folder: str, *, temperature: float = 1.0, gradient_checkpointing: bool = False, trust_remote_code: bool = False) -> Policy:
-    """The model with float32 weights: small updates vanish in bfloat16's 8 bits of mantissa. It may compute in bfloat16 (autocast)."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+def load_config(folder: str, *, trust_remote_code: bool = False) -> Any:
+    """The configuration of a model folder."""
+    return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+
+
+def load_policy(
+    folder: str,
+    *,
+    temperature: float = 1.0,
+    gradient_checkpointing: bool = False,
+    trust_remote_code: bool = False,
+    lora: LoraConfig | None = None,
+    dtype: str = "float32",
+) -> Policy:
+    """The model with float32 weights: small updates vanish in bfloat16's 8 bits of mantissa. It may compute in bfloat16 (autocast).
+
+    With `lora` only its adapter is float32 and trained; the weights themselves are in `dtype`, which without it must be float32.
+    """
+    assert lora is not None or dtype == "float32"
+    model = _load(folder, dtype, trust_remote_code)
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return Policy(model, temperature=temperature, lora=add_lora(model, lora) if lora else None)
+
+
+def load_reference(folder: str, *, dtype: str, temperature: float = 1.0, trust_remote_code: bool = False) -> Policy:
+    """A frozen policy in the type that computes: weights that do not move need no float32 beside it.
+
+    In the same type it gives what the float32 policy of `load_policy` gives under autocast, bit by bit, for a third of its memory.
+    """
+    model = _load(folder, dtype, trust_remote_code)
+    if dtype != "float32" and not torch.cuda.is_available():
+        adopt(model, {})  # as the policy's copy: a reference that rounds otherwise has a divergence from the policy it is a copy of
+    return frozen(Policy(model, temperature=temperature))
+
+
+def _load(folder: str, dtype: str, trust_remote_code: bool) -> Any:
+    config = load_config(folder, trust_remote_code=trust_remote_code)
     attention = NAME if supported(config) and not torch.cuda.is_available() else "sdpa"
     model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, config=config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=trust_remote_code
+        folder, config=config, dtype=dtype, attn_implementation=attention, trust_remote_code=trust_remote_code
     )
     if model.get_output_embeddings() is None:
         raise R1Error(f"`{folder}` has no language-model head", hint="give a causal language model", code=Exit.USAGE)
     model.config.use_cache = False
-    if gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return Policy(model, temperature=temperature)
+    return model
 
 
 def frozen(policy: Policy) -> Policy:

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from r1cli.errors import Exit, R1Error
 from r1cli.row import Row
-from r1cli.train.batches import PACK_LENGTH, MicroBatch, Sample, group_rows, micro_batches
+from r1cli.train.batches import PACK_LENGTH, MicroBatch, RowLayout, Sample, group_rows, micro_batches
 from r1cli.train.distil_loss import reverse_kl_loss
 from r1cli.train.importance import importance_weights
 from r1cli.train.optimiser import OptimiserConfig, learning_rate
 from r1cli.train.order import step_rows
-from r1cli.train.update import measure, update
+from r1cli.train.update import TokenBudget, measure, update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +46,14 @@ class OnPolicyHooks:
     sync:   give the student's weights to the sampler
     log:    a metrics record after every step, the same on every process
     save:   (steps done) when a checkpoint is due
+    warn:   (text) something the user must know
     """
 
     sample: Callable[[list[Row], int], list[Sample]]
     sync: Callable[[], None]
     log: Callable[[dict[str, Any]], None]
     save: Callable[[int], None]
+    warn: Callable[[str], None] = lambda text: None
 
 
 def train_on_policy(
@@ -74,19 +76,20 @@ def train_on_policy(
         )
     if start_step:
         hooks.sync()
+    budget = TokenBudget(accelerator, config.microbatch_tokens, hooks.warn)
     for step in range(start_step, config.steps):
         started = time.perf_counter()
         taken = step_rows(len(prompts), step, config.prompts_per_step, config.seed)
         samples = hooks.sample([prompts[i] for i in taken[accelerator.process_index :: accelerator.num_processes]], step)
         sampled = time.perf_counter()
-        batches = micro_batches(group_rows(samples, config.pack_length), config.microbatch_tokens, config.pad_id)
-        teacher_logprobs = measure(accelerator, teacher, batches)
+        rows = group_rows(samples, config.pack_length)
+        teacher_logprobs = _measured(budget, accelerator, teacher, rows, config)
         own = [len(samples), sum(len(sample.completion_ids) for sample in samples)]
         count, tokens = accelerator.reduce(torch.tensor(own, device=accelerator.device), "sum").tolist()
         total = accelerator.reduce(torch.tensor(surplus(samples, teacher_logprobs), device=accelerator.device), "sum").item()
         objective = ReverseKl(teacher_logprobs, tokens, total / tokens, config.importance_cap)
         lr = learning_rate(step, config.steps, config.optimiser)
-        figures = update(accelerator, student, optimizer, batches, objective, lr=lr, config=config.optimiser, where=f"step {step + 1}")
+        figures = _updated(budget, accelerator, student, optimizer, rows, objective, config, lr, f"step {step + 1}")
         hooks.sync()
         seconds = time.perf_counter() - started
         hooks.log(
@@ -103,6 +106,28 @@ def train_on_policy(
         )
         if step + 1 == config.steps or (config.save_every and (step + 1) % config.save_every == 0):
             hooks.save(step + 1)
+
+
+def _measured(budget: TokenBudget, accelerator: Any, teacher: Any, rows: list[RowLayout], config: OnPolicyConfig) -> dict[int, Tensor]:
+    return budget.within(lambda most: measure(accelerator, teacher, micro_batches(rows, most, config.pad_id)))
+
+
+def _updated(
+    budget: TokenBudget,
+    accelerator: Any,
+    student: Any,
+    optimizer: torch.optim.Optimizer,
+    rows: list[RowLayout],
+    objective: "ReverseKl",
+    config: OnPolicyConfig,
+    lr: float,
+    where: str,
+) -> dict[str, float]:
+    def attempt(most: int) -> dict[str, float]:
+        batches = micro_batches(rows, most, config.pad_id)
+        return update(accelerator, student, optimizer, batches, objective, lr=lr, config=config.optimiser, where=where)
+
+    return budget.within(attempt)
 
 
 def surplus(samples: Sequence[Sample], teacher: dict[int, Tensor]) -> float:

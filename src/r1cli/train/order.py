@@ -31,12 +31,16 @@ def step_rows(count: int, step: int, per_step: int, seed: int) -> list[int]:
     return next_rows(count, step * per_step, per_step, seed)
 
 
-def random_parts(keys: Sequence[Hashable], parts: int, salt: str) -> list[list[int]]:
+def random_parts(keys: Sequence[Hashable], parts: int, salt: str, sources: Sequence[int] = ()) -> list[list[int]]:
     """Places of `keys` split at random into `parts` of equal size (the first ones one larger when it does not divide).
 
-    The split is by a hash of the key, so it does not depend on which process holds which key.
+    The split is by a hash of the key, so it does not depend on which process holds which key. sources: of each key; every part then holds
+    each source's share of the whole, to within one.
     """
     ranked = sorted(range(len(keys)), key=lambda i: hashlib.blake2b(f"{salt}/{keys[i]!r}".encode(), digest_size=8).digest())
+    if sources:
+        ranked.sort(key=lambda i: sources[i])
+        return [ranked[part::parts] for part in range(parts)]
     size, extra = divmod(len(ranked), parts)
     split, start = [], 0
     for part in range(parts):
@@ -46,8 +50,10 @@ def random_parts(keys: Sequence[Hashable], parts: int, salt: str) -> list[list[i
     return split
 
 
-def split(accelerator: Any, keys: Sequence[Hashable], parts: int, salt: str) -> list[list[int]]:
+def split(accelerator: Any, keys: Sequence[Hashable], parts: int, salt: str, sources: Sequence[int] = ()) -> list[list[int]]:
     """As `random_parts` over the keys of all processes: for each part the places of this process's `keys` in it."""
-    everyone = gather_object(list(keys)) if accelerator.num_processes > 1 else keys
+    several = accelerator.num_processes > 1
+    everyone = gather_object(list(keys)) if several else keys
+    theirs = gather_object(list(sources)) if several else sources
     mine = {key: place for place, key in enumerate(keys)}
-    return [sorted(mine[everyone[i]] for i in part if everyone[i] in mine) for part in random_parts(everyone, parts, salt)]
+    return [sorted(mine[everyone[i]] for i in part if everyone[i] in mine) for part in random_parts(everyone, parts, salt, theirs)]

@@ -32,7 +32,7 @@ class RolloutBatch:
     start: steps done before it. parts: steps' worth of prompts in it. limit: most new tokens its completions could have.
     samples, rows: its completions, with advantages. figures: what drawing them measured.
     old, reference: log-probabilities from before the first update, {sample index: tokens}. done: updates made of it.
-    records: what each of them measured.
+    records: what each of them measured. sources: of which source with a share the prompt of each sample is.
     """
 
     start: int
@@ -45,6 +45,7 @@ class RolloutBatch:
     reference: dict[int, Tensor] | None = None
     done: int = 0
     records: list[dict[str, float]] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
 
     def updates(self, config: GrpoConfig) -> int:
         """Optimizer updates to make of it."""

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from r1cli.train.checkpoints import named_weights
+from r1cli.train.lora import LoraReference
 from r1cli.train.strategy import is_sharded
 
 
@@ -12,6 +13,10 @@ from r1cli.train.strategy import is_sharded
 def renew_reference(accelerator: Any, reference: Any, policy: Any, mix: float = 1.0) -> None:
     """reference = mix * policy + (1 - mix) * reference. mix 1 is a copy (R1-Zero does it every 400 steps); a small one after every step
     is an exponential moving average. Every process must call it."""
+    if isinstance(reference, LoraReference):
+        assert mix == 1.0
+        reference.renew()
+        return
     own = dict(reference.model.named_parameters())
     sharded = is_sharded(accelerator)  # cut alike: each process renews its part
     values = accelerator.unwrap_model(policy).model.named_parameters() if sharded else named_weights(accelerator, policy)

@@ -6,7 +6,6 @@ shaped sum: a format or length penalty makes rewards differ in a group that teac
 """
 
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +20,6 @@ from r1cli.train.alarms import Memory
 from r1cli.train.batches import Sample
 from r1cli.train.clock import Clock
 from r1cli.train.grpo_config import GrpoConfig, Prompts, value_at
-from r1cli.train.order import next_rows
 from r1cli.train.progress import Progress, Rollout, RolloutBatch
 
 RIGHT = 1.0  # the score of a right completion in the reward that dynamic sampling looks at
@@ -91,20 +89,11 @@ class _Kept:
 
 
 def take_prompts(accelerator: Any, prompts: Prompts, progress: Progress, step: int, number: int, config: GrpoConfig) -> list[Row]:
-    """The next `number` prompts of the stage in force at `step`, and of them those of this process. Counts them as taken.
-
-    A prompt that comes again in the same draw (there are fewer than `number`) gets an id of its own, `ID#2`: completions are seeded by id.
-    """
-    stage, pool = prompts.pool(step)
+    """The next `number` prompts of the stage in force at `step`, and of them those of this process. Counts them as taken."""
+    stage = prompts.stage(step)
     taken = progress.taken.get(stage, 0)
     progress.taken[stage] = taken + number
-    chosen = next_rows(len(pool), taken, number, config.seed if stage == 0 else f"{config.seed}/stage {stage}")
-    seen: Counter[int] = Counter()
-    rows = []
-    for i in chosen:
-        seen[i] += 1
-        rows.append(pool[i] if seen[i] == 1 else pool[i].with_fields(id=f"{pool[i]['id']}#{seen[i]}"))
-    return rows[accelerator.process_index :: accelerator.num_processes]
+    return prompts.draw(step, taken, number, config.seed)[accelerator.process_index :: accelerator.num_processes]
 
 
 def draw_batch(
@@ -145,7 +134,8 @@ def draw_batch(
         draw = dataclasses.replace(draw, refill=draw.refill + 1)
     samples, scored = with_advantages(accelerator, _cut(found, wanted), config)
     figures = {"refills": float(draw.refill), "wasted": 1 - min(1.0, wanted / found.drawn)} if config.dynamic_sampling else {}
-    return RolloutBatch(step, parts, draw.limit, samples, scored, figures)
+    sources = [] if prompts.shares is None else [prompts.source_of(row) for row in scored]
+    return RolloutBatch(step, parts, draw.limit, samples, scored, figures, sources=sources)
 
 
 def _too_few(step: int, wanted: int, found: _Kept, config: GrpoConfig) -> R1Error:

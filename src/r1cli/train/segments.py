@@ -4,9 +4,11 @@ Shapes: _N all tokens of the batch, end to end without padding; _S segments of a
 
 A segment is a run of tokens that attends to itself, causally: a shared prefix, or a sequence. A sequence behind a prefix attends to all of
 it as well. That is all the structure there is, so attention needs no T x T mask: it is computed a bucket of segments at a time, and then
-between each prefix and the tokens behind it.
+between each prefix and the tokens behind it. Where sequences are short, each is joined with its prefix instead: _M keys, a mask of
+_S x _L x _M, and one pass instead of two.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -16,6 +18,7 @@ from torch import Tensor
 PREFIX = 0  # segment number of a prompt that the segments after it share
 PADDING = -1
 FULLNESS = 0.75  # the shortest segment of a bucket is at least this share of the longest
+JOINED = 1_000_000  # elements of all masks, _S x _L x _M, up to which sequences are joined with their prefixes
 
 
 @dataclass(slots=True)
@@ -28,14 +31,37 @@ class Shared:
 
 
 @dataclass(slots=True)
+class Run:
+    """A segment: `length` packed tokens from `start`, behind a prefix of `before` tokens from `prefix`."""
+
+    start: int
+    length: int
+    prefix: int = 0
+    before: int = 0
+
+
+@dataclass(slots=True)
+class Joined:
+    """A bucket of segments with their prefixes: indices into the packed tokens, `count` where there is none, and who does not see whom."""
+
+    query_SL: Tensor
+    key_SM: Tensor
+    hidden_SLM: Tensor
+
+
+@dataclass(slots=True)
 class Segments:
-    """keep_N: index of each token in the flattened [B, T] rows. buckets_SL: index into the packed tokens, `count` where there is none."""
+    """keep_N: index of each token in the flattened [B, T] rows. buckets_SL: index into the packed tokens, `count` where there is none.
+
+    joined: the same tokens as `buckets_SL` and `shared`, in the other form; empty when the masks would be large.
+    """
 
     count: int
     keep_N: Tensor
     packed_BT: Tensor
     buckets_SL: list[Tensor]
     shared: list[Shared]
+    joined: list[Joined]
 
     @classmethod
     def of(cls, marks_BT: Tensor) -> "Segments":
@@ -44,31 +70,53 @@ class Segments:
         keep_N = (flat != PADDING).nonzero().squeeze(-1)
         packed = torch.zeros_like(flat)
         packed[keep_N] = torch.arange(len(keep_N), device=flat.device)
-        runs: list[tuple[int, int]] = []
+        runs: list[Run] = []
         shared: list[Shared] = []
         at = 0
         for marks in marks_BT.tolist():
             first = at
             parts = [(mark, len(list(same))) for mark, same in groupby(marks) if mark != PADDING]
-            for _, length in parts:
-                runs.append((at, length))
+            behind = parts[0][1] if parts and parts[0][0] == PREFIX else 0
+            for mark, length in parts:
+                runs.append(Run(at, length) if mark == PREFIX else Run(at, length, first, behind))
                 at += length
             if parts and parts[0][0] == PREFIX and len(parts) > 1:
                 shared.append(Shared(first, first + parts[0][1], at))
-        return cls(len(keep_N), keep_N, packed.view_as(marks_BT), _buckets(runs, len(keep_N), flat.device), shared)
+        count = len(keep_N)
+        buckets = [_indices(bucket, count, flat.device) for bucket in _similar(runs, lambda run: run.length)]
+        near = [part for bucket in _similar(runs, lambda run: run.length) for part in _similar(bucket, lambda run: run.before)]
+        small = sum(len(bucket) * _longest(bucket) * max(run.before + run.length for run in bucket) for bucket in near) <= JOINED
+        joined = [_join(bucket, count, flat.device) for bucket in near] if small else []
+        return cls(count, keep_N, packed.view_as(marks_BT), buckets, shared, joined)
 
 
-def _buckets(runs: list[tuple[int, int]], count: int, device: torch.device) -> list[Tensor]:
-    """Runs of similar length, stacked as rows of indices; `count` fills the shorter ones up."""
-    buckets: list[list[tuple[int, int]]] = []
-    for run in sorted(runs, key=lambda r: (-r[1], r[0])):
-        if buckets and run[1] >= FULLNESS * buckets[-1][0][1]:
+def _similar(runs: list[Run], size: Callable[[Run], int]) -> list[list[Run]]:
+    """Runs in buckets of about one size, the largest first."""
+    buckets: list[list[Run]] = []
+    for run in sorted(runs, key=lambda run: (-size(run), run.start)):
+        if buckets and size(run) >= FULLNESS * size(buckets[-1][0]):
             buckets[-1].append(run)
         else:
             buckets.append([run])
-    found = []
-    for bucket in buckets:
-        start_S, length_S = torch.tensor(bucket, device=device).unbind(-1)
-        place_L = torch.arange(bucket[0][1], device=device)
-        found.append(torch.where(place_L < length_S[:, None], start_S[:, None] + place_L, count))
-    return found
+    return buckets
+
+
+def _longest(bucket: list[Run]) -> int:
+    return max(run.length for run in bucket)
+
+
+def _indices(bucket: list[Run], count: int, device: torch.device) -> Tensor:
+    """The packed tokens of each run, [S, L]; `count` fills the shorter ones up."""
+    start_S1, length_S1 = torch.tensor([(run.start, run.length) for run in bucket], device=device)[:, :, None].unbind(1)
+    place_L = torch.arange(_longest(bucket), device=device)
+    return torch.where(place_L < length_S1, start_S1 + place_L, count)
+
+
+def _join(bucket: list[Run], count: int, device: torch.device) -> Joined:
+    facts = torch.tensor([(run.start, run.length, run.prefix, run.before) for run in bucket], device=device)
+    start_S1, length_S1, prefix_S1, before_S1 = facts[:, :, None].unbind(1)
+    place_M = torch.arange(max(run.before + run.length for run in bucket), device=device)
+    own_SM = place_M - before_S1  # place in the run itself, negative in its prefix
+    key_SM = torch.where(own_SM < 0, prefix_S1 + place_M, torch.where(own_SM < length_S1, start_S1 + own_SM, count))
+    place_L = torch.arange(_longest(bucket), device=device)
+    return Joined(_indices(bucket, count, device), key_SM, own_SM[:, None, :] > place_L[:, None])

@@ -7,7 +7,7 @@ line without seeing each other (`batches.packed_rows`). Only completion tokens c
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,17 +17,26 @@ from r1cli.errors import R1Error
 from r1cli.train.batches import MicroBatch, Sample, micro_batches, packed_rows
 from r1cli.train.optimiser import OptimiserConfig, learning_rate
 from r1cli.train.order import step_rows
-from r1cli.train.update import measure, update
+from r1cli.train.steps import Log, Save, Stopping, never, train_steps
+from r1cli.train.update import TokenBudget, measure, update
 
 PACK_LENGTH = 1024  # positions
 
-Log = Callable[[dict[str, Any]], None]
-Save = Callable[[int], None]
+
+@dataclass(slots=True)
+class SftHooks:
+    """What the loop needs from outside; see `steps.train_steps`. warn: (text) something the user must know."""
+
+    log: Log
+    save: Save
+    warn: Callable[[str], None] = field(default=lambda text: None)
+    stopping: Stopping = never
 
 
 @dataclass(frozen=True, kw_only=True)
 class SftConfig:
     """epochs: passes over the rows. batch_rows: rows a step, over all processes. pack_length: positions of a packed line.
+    microbatch_tokens: most tokens of a forward pass; 0 is automatic (`update.TokenBudget`).
 
     held_out_every: steps between measurements of the held-out loss; 0 is only after the last.
     """
@@ -53,62 +62,76 @@ def train_sft(
     config: SftConfig,
     *,
     rows: Sequence[Sequence[Sample]],
-    log: Log,
-    save: Save,
+    hooks: SftHooks,
     held_out: Sequence[Sample] = (),
     start_step: int = 0,
-) -> None:
-    """Train on rows of samples (a chat of several assistant turns is one row of several samples).
+) -> int:
+    """Train on rows of samples (a chat of several assistant turns is one row of several samples); returns the steps done.
 
     held_out: samples that are never trained on; their loss is in the records as `held_out_loss`.
-
-    log(record) gets one record a step, on every process with the same figures; save(step) is called after `step` steps when a checkpoint
-    is due, and after the last one.
     """
     if not rows:
         raise R1Error("no rows to train on", hint="give SFT rows (messages, or prompt and completion)", code=2)
     total = config.steps(len(rows))
     batch_rows = min(config.batch_rows, len(rows))
-    for step in range(start_step, total):
+    budget = TokenBudget(accelerator, config.microbatch_tokens, hooks.warn)
+
+    def one(step: int) -> dict[str, Any]:
         started = time.perf_counter()
-        taken = step_rows(len(rows), step, batch_rows, config.seed)
-        tokens = sum(sample.trained_tokens for i in taken for sample in rows[i])
-        mine = [sample for i in taken[accelerator.process_index :: accelerator.num_processes] for sample in rows[i]]
-        weight = 1.0 / tokens
-        if not mine:  # more processes than rows: take part in the collectives with a sample that weighs nothing
-            mine, weight = list(rows[taken[0]]), 0.0
-        batches = micro_batches(packed_rows(mine, config.pack_length), config.microbatch_tokens, config.pad_id)
-
-        def loss_of(batch: MicroBatch, logprobs_N: Tensor, entropies_N: Tensor, weight: float = weight) -> tuple[Tensor, dict[str, Tensor]]:
-            return -(logprobs_N * weight).sum(), {"entropy": (entropies_N * weight).sum()}
-
-        lr = learning_rate(step, total, config.optimiser)
-        figures = update(accelerator, policy, optimizer, batches, loss_of, lr=lr, config=config.optimiser, where=f"step {step + 1}")
+        taken = [rows[i] for i in step_rows(len(rows), step, batch_rows, config.seed)]
+        figures = _one_step(accelerator, policy, optimizer, taken, budget, config, learning_rate(step, total, config.optimiser), step + 1)
         seconds = time.perf_counter() - started
-        positions = sum(len(s.prompt_ids) + len(s.completion_ids) for i in taken for s in rows[i])
+        positions = sum(len(sample.prompt_ids) + len(sample.completion_ids) for row in taken for sample in row)
         if held_out and (step + 1 == total or (config.held_out_every and (step + 1) % config.held_out_every == 0)):
-            figures["held_out_loss"] = mean_loss(accelerator, policy, held_out, config)
-        log(
-            {
-                "step": step + 1,
-                "steps": total,
-                "epoch": (step + 1) * batch_rows / len(rows),
-                **figures,
-                "tokens": tokens,
-                "seconds": seconds,
-                "tokens_per_second": positions / seconds,
-            }
-        )
-        if step + 1 == total or (config.save_every and (step + 1) % config.save_every == 0):
-            save(step + 1)
+            figures["held_out_loss"] = mean_loss(accelerator, policy, held_out, config, budget)
+        clock = {"seconds": seconds, "tokens_per_second": positions / seconds}
+        return {"step": step + 1, "steps": total, "epoch": (step + 1) * batch_rows / len(rows), **figures, **clock}
+
+    return train_steps(
+        one,
+        start_step=start_step,
+        total=total,
+        save_every=config.save_every,
+        log=hooks.log,
+        save=hooks.save,
+        stopping=hooks.stopping,
+    )
 
 
-def mean_loss(accelerator: Any, policy: Any, samples: Sequence[Sample], config: SftConfig) -> float:
+def _one_step(
+    accelerator: Any,
+    policy: Any,
+    optimizer: torch.optim.Optimizer,
+    taken: Sequence[Sequence[Sample]],
+    budget: TokenBudget,
+    config: SftConfig,
+    rate: float,
+    number: int,
+) -> dict[str, Any]:
+    """The optimizer step on these rows (of all processes), in as many micro-batches as memory wants; what it measured."""
+    tokens = sum(sample.trained_tokens for row in taken for sample in row)
+    mine = [sample for row in taken[accelerator.process_index :: accelerator.num_processes] for sample in row]
+    weight = 1.0 / tokens
+    if not mine:  # more processes than rows: take part in the collectives with a sample that weighs nothing
+        mine, weight = list(taken[0]), 0.0
+
+    def loss_of(batch: MicroBatch, logprobs_N: Tensor, entropies_N: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return -(logprobs_N * weight).sum(), {"entropy": (entropies_N * weight).sum()}
+
+    def attempt(most: int) -> dict[str, float]:
+        batches = micro_batches(packed_rows(mine, config.pack_length), most, config.pad_id)
+        return update(accelerator, policy, optimizer, batches, loss_of, lr=rate, config=config.optimiser, where=f"step {number}")
+
+    return {**budget.within(attempt), "tokens": tokens}
+
+
+def mean_loss(accelerator: Any, policy: Any, samples: Sequence[Sample], config: SftConfig, budget: TokenBudget | None = None) -> float:
     """Mean negative log-likelihood in nats over all tokens that count; every process computes a share of the samples."""
+    budget = budget or TokenBudget(accelerator, config.microbatch_tokens)
     numbered = [replace(sample, index=number) for number, sample in enumerate(samples)]
     mine = numbered[accelerator.process_index :: accelerator.num_processes]
-    batches = micro_batches(packed_rows(mine or numbered[:1], config.pack_length), config.microbatch_tokens, config.pad_id)
-    found = measure(accelerator, policy, batches)
+    rows = packed_rows(mine or numbered[:1], config.pack_length)
+    found = budget.within(lambda most: measure(accelerator, policy, micro_batches(rows, most, config.pad_id)))
     total = -sum(float(found[sample.index].double().sum()) for sample in mine)
     summed = accelerator.reduce(torch.tensor(total, dtype=torch.float64, device=accelerator.device), "sum").item()
     return summed / sum(sample.trained_tokens for sample in samples)

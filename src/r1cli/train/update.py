@@ -13,7 +13,7 @@ from r1cli.train.logprobs import Policy
 from r1cli.train.optimiser import OptimiserConfig
 from r1cli.train.strategy import backward, reshard, take_step, uses_deepspeed
 
-LossOf = Callable[[MicroBatch, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
+LossOf = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 T = TypeVar("T")
 AUTOMATIC_TOKENS = {"cpu": 8192, "cuda": 65536}  # a GPU says when it is too much; on a CPU the system ends the process instead
 FEWEST_TOKENS = 64  # a budget below this means that the model itself does not fit
@@ -51,7 +51,7 @@ class TokenBudget:
     def _halve(self, error: Exception) -> None:
         half = self.tokens // 2
         if self._accelerator.num_processes > 1 or half < FEWEST_TOKENS:
-            hint = "add --gradient-checkpointing, or train with fewer tokens: a smaller --max-completion-length"
+            hint = "add --gradient-checkpointing, or train on shorter sequences"
             hint = hint if half < FEWEST_TOKENS else f"--microbatch-tokens {half}, or add --gradient-checkpointing"
             raise R1Error(f"out of memory with micro-batches of {self.tokens} tokens", hint=hint) from error
         self._say(f"out of memory with micro-batches of {self.tokens} tokens: going on with {half} (--microbatch-tokens {half})")
@@ -65,8 +65,9 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
 
 
-def forward(policy: Any, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-    """(log-probabilities [N], entropies [N]) of a micro-batch's completion tokens; `policy` is a `Policy`, wrapped by accelerate or not."""
+def forward(policy: Any, batch: MicroBatch) -> tuple[Tensor, ...]:
+    """What a model gives for a micro-batch: a `Policy` (log-probabilities [N], entropies [N]) of its completion tokens, a `RewardModel`
+    (scores [N],); wrapped by accelerate or not."""
     return policy(batch.input_ids_BT, batch.position_ids_BT, batch.marks_BT, batch.source_N, batch.target_N)
 
 
@@ -83,7 +84,7 @@ def update(
 ) -> dict[str, float]:
     """One optimizer step over this process's micro-batches; returns what `loss_of` measured, summed over all processes.
 
-    loss_of(batch, logprobs_N, entropies_N) -> (loss, sums): the micro-batch's part of a sum that is already divided by step-wide counts,
+    loss_of(batch, *what `forward` gave) -> (loss, sums): the micro-batch's part of a sum that is already divided by step-wide counts,
     and figures to add up. Gradients are averaged over processes by DDP and FSDP, so the loss is multiplied by their number.
     Every process runs the same number of passes (collectives inside them would hang otherwise): the shorter ones repeat a batch at
     weight 0.
@@ -99,8 +100,8 @@ def update(
         last = number == passes - 1
         with _gradients_stay_local(accelerator, policy, not last):
             with accelerator.autocast():
-                logprobs_N, entropies_N = forward(policy, batch)
-            loss, figures = loss_of(batch, logprobs_N, entropies_N)
+                given = forward(policy, batch)
+            loss, figures = loss_of(batch, *given)
             if idle:
                 loss, figures = loss * 0, {name: value * 0 for name, value in figures.items()}
             if not torch.isfinite(loss):
@@ -131,16 +132,17 @@ def update(
 
 @torch.no_grad()
 def measure(accelerator: Any, policy: Any, batches: Sequence[MicroBatch]) -> dict[int, Tensor]:
-    """Log-probabilities of every sample under a policy, without gradient: {sample index: [its tokens that count] on the CPU}."""
+    """Log-probabilities of every sample under a policy (a reward model: scores), without gradient: {sample index: [its tokens that
+    count] on the CPU}."""
     policy.eval()
     found: dict[int, Tensor] = {}
     passes = _most(accelerator, len(batches))
     for number in range(passes):
         batch = batches[min(number, len(batches) - 1)].to(accelerator.device)
         with accelerator.autocast():
-            logprobs_N, _ = forward(policy, batch)
+            values_N, *_ = forward(policy, batch)
         lengths = [sample.trained_tokens for sample in batch.samples]
-        for sample, values in zip(batch.samples, logprobs_N.cpu().split(lengths), strict=True):
+        for sample, values in zip(batch.samples, values_N.cpu().split(lengths), strict=True):
             found[sample.index] = values
     reshard(accelerator, policy)
     return found

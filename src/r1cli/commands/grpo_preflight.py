@@ -1,0 +1,60 @@
+"""The prompts of `r1 grpo` that can be trained on, and the rest of its preflight: what needs a tokenizer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from r1cli.commands.gold_reward import check_gold_reward
+from r1cli.commands.grpo_prompts import Stages
+from r1cli.commands.preference import rule_rewards
+from r1cli.commands.preflight import Finding, check_lengths, check_model, context_of, stop_or_warn
+from r1cli.commands.training import end_of_turn
+from r1cli.engines.model_files import end_ids
+from r1cli.errors import Exit, R1Error
+from r1cli.grpo_settings import GrpoSettings
+from r1cli.guard import Context
+from r1cli.row import Row, require
+from r1cli.shared_settings import Changing
+from r1cli.text.prompts import PromptRenderer
+from r1cli.train.model import load_config, load_tokenizer
+
+
+def usable_prompts(stages: Stages, settings: GrpoSettings, context: Context, folder: str) -> tuple[Stages, int]:
+    """(the stages with the prompt rows that fit `max_prompt_length`, tokens of the longest). Those that do not are counted and named.
+
+    What else the preflight finds is said; a failure stops the run here, before weights are loaded.
+    """
+    tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
+    end_id = end_of_turn(folder, tokenizer)
+    renderer = PromptRenderer(tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
+    fitting, longest, left_out = [], 0, 0
+    for start, rows in stages:
+        lengths = [len(renderer.ids(require(row, "prompt", str, list))) for row in rows]
+        kept = [(row, length) for row, length in zip(rows, lengths, strict=True) if length <= settings.max_prompt_length]
+        if not kept:
+            place = f" at step {start}" if start else ""
+            why = f"{len(rows)} read, all longer than --max-prompt-length {settings.max_prompt_length}" if rows else "the input is empty"
+            raise R1Error(f"no prompts to train on{place}: {why}", hint='give prompt rows: {"prompt": ..., "answer": ...}', code=Exit.USAGE)
+        fitting.append((start, [row for row, _ in kept]))
+        longest = max(longest, *(length for _, length in kept))
+        left_out += len(rows) - len(kept)
+    if left_out:
+        context.console.warn(f"{left_out} prompts left out: longer than --max-prompt-length {settings.max_prompt_length} tokens")
+    stop_or_warn(_findings([row for _, rows in fitting for row in rows], longest, settings, folder, renderer, tokenizer, end_id), context)
+    return fitting, longest
+
+
+def _findings(
+    rows: Sequence[Row], longest: int, settings: GrpoSettings, folder: str, renderer: PromptRenderer, tokenizer: Any, end_id: int
+) -> list[Finding]:
+    """What the preflight has to say about template, lengths and rewards."""
+    found = check_model(tokenizer, renderer, end_id, end_ids(folder, tokenizer), several_turns=any(map(_has_history, rows)))
+    config = load_config(folder, trust_remote_code=settings.trust_remote_code)
+    most = max(value for _, value in Changing(settings.max_completion_length).switches())
+    found += check_lengths([longest], settings.max_prompt_length, most, context_of(config))
+    rules = rule_rewards(settings)
+    return found + check_gold_reward(rows, rules, settings.template, renderer.think_prefix, settings.reward_timeout) if rules else found
+
+
+def _has_history(row: Row) -> bool:
+    """Whether the prompt shows the model an earlier assistant turn."""
+    return not isinstance(row["prompt"], str) and any(message.get("role") == "assistant" for message in row["prompt"])

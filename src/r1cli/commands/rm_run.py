@@ -1,0 +1,158 @@
+"""The part of `r1 rm` that needs torch: rows and a model -> a reward model in a run directory, and what it is worth on held-out rows."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from r1cli.commands import finish
+from r1cli.commands.rm_rows import Prepared, prepared, say_left_out, scoring_tokenizer
+from r1cli.commands.stopping import Stopper, say_unfinished, seconds_of
+from r1cli.commands.training import Training, optimiser_config, peak_memory_gib, spent
+from r1cli.guard import Context
+from r1cli.io.manifest import write_json
+from r1cli.io.stream import RowReader
+from r1cli.metrics.reward_quality import Measured, learn_rule, quality
+from r1cli.report.tables import quality_table
+from r1cli.rm_settings import RmSettings
+from r1cli.row import seed_of
+from r1cli.text.preferences import Judged
+from r1cli.train.batches import PACK_LENGTH
+from r1cli.train.model import load_tokenizer
+from r1cli.train.preference import Example
+from r1cli.train.reward_model import load_reward_model
+from r1cli.train.rm import RmConfig, Scores, score, train_rm
+
+QUALITY = "held_out.json"
+
+
+def train(
+    settings: RmSettings,
+    context: Context,
+    folder: str,
+    rows: Sequence[Judged],
+    reader: RowReader,
+    started: float,
+    held_out: Sequence[Judged] = (),
+) -> None:
+    """Tokenise, train, measure and save."""
+    tokenizer = scoring_tokenizer(load_tokenizer(folder, trust_remote_code=settings.trust_remote_code), settings.template, folder)
+    learnt = prepared(rows, settings, tokenizer, folder, balance=settings.balance_lengths)
+    say_left_out(learnt, context)
+    measured = prepared(held_out, settings, tokenizer, folder) if held_out else Prepared()
+    say_left_out(measured, context, "held-out ")
+    load = partial(load_reward_model, pad_id=tokenizer.pad_token_id, seed=seed_of(settings.seed, "head", 0))
+    training = Training(settings, context, folder=folder, load=load, tokenizer=tokenizer)
+    config = rm_config(settings, tokenizer.pad_token_id, shared=training.row_length(PACK_LENGTH) > 0)
+    total = config.steps(len(learnt.examples))
+    last: dict[str, Any] = {}
+    scores: list[Scores] = []
+    with Stopper(seconds_of(settings.time_limit), started) as stopper:
+        done = _steps(training, config, learnt.examples, measured.examples, stopper, last, scores)
+    if done < total:
+        say_unfinished(stopper, context, done, total, spent(started))
+        return
+    found = None
+    if measured.examples:
+        final = scores[-1] if scores else score(training.accelerator, training.policy, measured.examples, config)
+        found = _quality(training, final, learnt, measured)
+    counts = {"rows": len(rows), "trained_on": len(learnt.examples), "left_out": dict(learnt.left_out), "bad": reader.bad, "steps": total}
+    inputs = [finish.describe_source(source) for source in reader.sources]
+    training.finish(started=started, inputs=inputs, counts=counts, peak_memory_gib=round(peak_memory_gib(), 2))
+    if found:
+        context.console.info(quality_table(found))
+    figures = f", last loss {last['loss']:.4f}" if last else ""
+    context.console.summary(
+        [
+            f"rm: {len(learnt.examples)} {_kind(rows)}, {total} steps{figures}, {spent(started)}",
+            f"written: {settings.out}/final" + (f", {settings.out}/{QUALITY}" if found else ""),
+            _following(settings),
+        ]
+    )
+
+
+def _following(settings: RmSettings) -> str:
+    """What a user may do with the model."""
+    if settings.lora_export == "adapter":
+        return f"next: merge `{settings.out}/final` into its base; --lora-export merged saves a plain model"
+    return f"next: r1 grpo --reward-model mine={settings.out}:view={settings.view} ..."
+
+
+def _steps(
+    training: Training,
+    config: RmConfig,
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
+    stopper: Stopper,
+    last: dict[str, Any],
+    scores: list[Scores],
+) -> int:
+    """Train; returns the steps done. last: gets the newest metrics; scores: those of the held-out examples, each time."""
+    total = config.steps(len(examples))
+    with training.context.console.progress(total, "steps", "rm") as progress, training.naming_the_checkpoint():
+        progress.advance(training.start_step)
+        progress.restart()
+
+        def log(record: dict[str, Any]) -> None:
+            training.log(record)
+            last.update(record)
+            held = f" (held out {last['held_out_accuracy']:.1%})" if "held_out_accuracy" in last else ""
+            progress.set(f"loss {record['loss']:.4f}, right {record['accuracy']:.0%}{held}, {record['tokens_per_second']:,.0f} tok/s")
+            progress.advance()
+
+        return train_rm(
+            training.accelerator,
+            training.policy,
+            training.optimizer,
+            config,
+            examples=examples,
+            log=log,
+            save=lambda step: training.save(step, total),
+            held_out=held_out,
+            measured=scores.append,
+            start_step=training.start_step,
+            stopping=lambda seconds: stopper.agreed(training.accelerator, seconds),
+            warn=training.context.console.warn,
+        )
+
+
+def _quality(training: Training, scores: Scores, learnt: Prepared, measured: Prepared) -> dict[str, Any]:
+    """What the model is worth on held-out rows, beside a rule about lengths learnt from the training rows, also as a file."""
+    rule = learn_rule(_rows(learnt, [(0.0,) * len(lengths) for lengths in learnt.lengths]))  # scores play no part in it
+    found = quality(_rows(measured, scores), rule)
+    if training.run is not None:
+        write_json(training.run.path / QUALITY, found)
+    return found
+
+
+def rm_config(settings: RmSettings, pad_id: int, shared: bool = True) -> RmConfig:
+    """The algorithm's part of the settings."""
+    names = ("epochs", "batch_rows", "microbatch_tokens", "seed", "center", "save_every", "held_out_every")
+    return RmConfig(**{name: getattr(settings, name) for name in names}, pad_id=pad_id, shared=shared, optimiser=optimiser_config(settings))
+
+
+def _rows(measured: Prepared, scores: Scores) -> list[Measured]:
+    """Held-out rows with their scores."""
+    found = []
+    for row, lengths, given in zip(measured.rows, measured.lengths, scores, strict=True):
+        found.append(Measured(given, lengths, row.prompt_key(), None if row.is_pair else row.target))
+    return found
+
+
+def _kind(rows: Sequence[Judged]) -> str:
+    return "pairs" if rows[0].is_pair else "labelled completions"
+
+
+def plan(settings: RmSettings, context: Context, folder: str, rows: Sequence[Judged]) -> None:
+    """What a run would do, without loading weights."""
+    tokenizer = scoring_tokenizer(load_tokenizer(folder, trust_remote_code=settings.trust_remote_code), settings.template, folder)
+    learnt = prepared(rows, settings, tokenizer, folder, balance=settings.balance_lengths)
+    say_left_out(learnt, context)
+    count = len(learnt.examples)
+    tokens = sum(example.tokens for example in learnt.examples)
+    context.console.summary(
+        [
+            f"would train a reward model from `{folder}` on {count} {_kind(rows)}, "
+            f"{tokens:,} tokens an epoch, {rm_config(settings, 0).steps(count)} steps of {min(settings.batch_rows, count)}",
+            f"would write {settings.out}",
+        ]
+    )

@@ -1,0 +1,94 @@
+"""How `r1 sft` ends early: signals, time limit, alarms, broken numbers; and which part of a chat it learns."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.contract.conftest import Run, assert_error, command_line, environment
+from tests.contract.test_training import LESSONS, figures, records
+
+SFT = ["--batch-rows", "4", "--lr", "1e-2", "--dtype", "float32"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_was(r1: Run, tiny: Path, tmp_path: Path, number: int, code: int) -> None:
+    (tmp_path / "rows.jsonl").write_text(LESSONS)
+    (tmp_path / "held.jsonl").write_text(LESSONS.replace("What is", "And what is"))
+    measured = ["--held-out", "held.jsonl", "--held-out-every", "1"]
+    words = ["sft", "--model", str(tiny), *SFT, *measured, "--epochs", "12", "rows.jsonl"]
+    process = subprocess.Popen(
+        [*command_line(), *words, "-o", "run"], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 200
+    metrics = tmp_path / "run/metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "saving what is done, then ending" in said and ("--resume" in said) is (number == signal.SIGINT)
+    assert list((tmp_path / "run/checkpoints").glob("step_*/manifest.json")) and not (tmp_path / "run/final").exists()
+    if number == signal.SIGINT:
+        return
+    resumed = r1(*words, "-o", "run", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    straight = r1(*words, "-o", "straight")
+    assert straight.returncode == 0, straight.stderr
+    assert figures(tmp_path / "run") == figures(tmp_path / "straight") and len(records(tmp_path / "run")) == 36
+    ours, theirs = (load_file(tmp_path / name / "final/model.safetensors") for name in ("run", "straight"))
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+
+
+def test_a_time_limit_saves_and_ends_well(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    done = r1("sft", "--model", str(tiny), *SFT, "--epochs", "100000", "--time-limit", "10s", "-o", "run", "-", stdin=LESSONS)
+    assert done.returncode == 0, done.stderr
+    assert "sft: time limit reached after" in done.stderr and "--resume" in done.stderr
+    assert list((tmp_path / "run/checkpoints").glob("step_*/manifest.json")) and not (tmp_path / "run/final").exists()
+
+
+def test_early_stopping_by_the_held_out_loss(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    """Right sums are learnt while wrong ones are held out: their loss falls while the form is learnt, and rises then."""
+    (tmp_path / "held.jsonl").write_text(LESSONS.replace("</answer>", "7</answer>"))
+    measured = ["--held-out", "held.jsonl", "--held-out-every", "2"]
+    words = ["sft", "--model", str(tiny), *SFT, *measured, "--epochs", "200", "--lr-schedule", "constant", "-o", "run", "-"]
+    done = r1(*words, "--stop-on", "overfitting", stdin=LESSONS)
+    assert done.returncode == 1, done.stderr
+    assert "by --stop-on overfitting: the held-out loss was above its best" in done.stderr
+    assert done.stderr.count("warning: overfitting:") == 1
+    losses = [record["held_out_loss"] for record in records(tmp_path / "run") if "held_out_loss" in record]
+    assert losses[0] > min(losses) < losses[-1] and losses.index(min(losses)) == len(losses) - 4
+    assert list((tmp_path / "run/checkpoints").glob(f"step_{2 * len(losses):06}/manifest.json"))
+
+
+def test_a_loss_that_is_no_number_names_the_last_checkpoint(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    words = ["sft", "--model", str(tiny), *SFT[:2], "--dtype", "float32", "--lr", "1e38", "--max-grad-norm", "0", "--save-every", "1"]
+    done = r1(*words, "--epochs", "3", "-o", "run", "-", stdin=LESSONS)
+    assert done.returncode == 1, done.stderr
+    assert "of step 2 is not finite" in done.stderr and "the last checkpoint is `run/checkpoints/step_000001`" in done.stderr
+
+
+@pytest.mark.parametrize(("part", "tokens"), [("assistant", 2), ("completion", 1)])
+def test_the_loss_is_on_every_assistant_turn_or_on_the_last(r1: Run, tiny: Path, tmp_path: Path, part: str, tokens: int) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "x"}] * 2
+    row = json.dumps({"id": 1, "messages": turns})
+    done = r1("sft", "--model", str(tiny), *SFT, "--epochs", "1", "--loss-on", part, "-o", "run", "-", stdin=row + "\n")
+    assert done.returncode == 0, done.stderr
+    assert [record["tokens"] for record in records(tmp_path / "run")] == [2 * tokens]  # a letter and the end of the turn
+
+
+@pytest.mark.parametrize(
+    ("flags", "message", "hint"),
+    [
+        (["--stop-on", "overfiting"], "`--stop-on` knows no alarm `overfiting`", "did you mean `overfitting`?"),
+        (["--stop-on", "overfitting"], "--stop-on overfitting needs measurements", "--held-out-every"),
+        (["--time-limit", "soon"], "`--time-limit` must be a time, found `soon`", "3h30m"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_before_anything_is_loaded(r1: Run, flags: list[str], message: str, hint: str) -> None:
+    assert_error(r1("sft", "--model", "none", *flags, "-o", "run", "-", stdin=LESSONS), 2, message, hint)
