@@ -28,9 +28,20 @@ class Timer(TrainerCallback):
         self.seconds.append(time.perf_counter() - self.started)
 
 
-def spread(completions: list[Any], **_: Any) -> list[float]:
-    """A reward that differs within every group: nothing is silent."""
-    return [zlib.crc32(str(completion).encode()) % 1000 / 1000 + place * 1e-4 for place, completion in enumerate(completions)]
+class Spread:
+    """A reward that differs within the groups of the prompts in `signal`, and is 0 for the others."""
+
+    __name__ = "spread"
+
+    def __init__(self, signal: list[str]) -> None:
+        self.signal = set(signal)
+
+    def __call__(self, prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:
+        loud = [prompt[-1]["content"] in self.signal for prompt in prompts]
+        return [self.of(str(text), place) if loud[place] else 0.0 for place, text in enumerate(completions)]
+
+    def of(self, completion: str, place: int) -> float:
+        return zlib.crc32(completion.encode()) % 1000 / 1000 + place * 1e-4
 
 
 def grpo(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> GRPOTrainer:
@@ -41,8 +52,8 @@ def grpo(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> GRPO
     )  # fmt: skip
     rows = Dataset.from_list([{"prompt": [{"role": "user", "content": text}]} for text in settings["texts"]])
     return GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(settings["model"], dtype="bfloat16"), reward_funcs=spread, args=config,
-        train_dataset=rows, processing_class=AutoTokenizer.from_pretrained(settings["model"]), callbacks=[timer],
+        model=AutoModelForCausalLM.from_pretrained(settings["model"], dtype="bfloat16"), reward_funcs=Spread(settings["signal"]),
+        args=config, train_dataset=rows, processing_class=AutoTokenizer.from_pretrained(settings["model"]), callbacks=[timer],
     )  # fmt: skip
 
 

@@ -9,19 +9,23 @@ from r1cli.shared_settings import (
     TRAINING,
     Flag,
     InputSettings,
+    LaunchSettings,
     LoraSettings,
     ModelSettings,
     OptimizerSettings,
     RunDirSettings,
     RunSettings,
     StopSettings,
+    TrackSettings,
 )
 
 VIEWS = ("full", "summary")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RmSettings(InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, LoraSettings, StopSettings, RunSettings):
+class RmSettings(
+    InputSettings, RunDirSettings, ModelSettings, OptimizerSettings, LoraSettings, StopSettings, LaunchSettings, TrackSettings, RunSettings
+):
     """r1 rm"""
 
     lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "constant"

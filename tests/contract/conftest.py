@@ -8,7 +8,20 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "transformers", "vllm", "datasets", "accelerate", "sympy", "pyarrow", "numpy", "langdetect", "math_verify", "pandas")
+HEAVY = (
+    "torch",
+    "transformers",
+    "vllm",
+    "datasets",
+    "accelerate",
+    "sympy",
+    "pyarrow",
+    "numpy",
+    "langdetect",
+    "math_verify",
+    "pandas",
+    "peft",
+)
 NOT_OURS = ("PYTHONUNBUFFERED", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS")
 # A command whose module is the text in R1TEST_COMMAND: the shell around it is the real one.
 FAKE = """

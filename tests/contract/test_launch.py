@@ -1,5 +1,6 @@
 """`r1 sft` and `r1 grpo` in two processes on a CPU, as a shell runs them: DDP and FSDP2, errors, signals, deaths, resuming."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.contract.conftest import Done, Run, assert_error, command_line, environment
+from tests.contract.test_rm import pairs
 from tests.contract.test_training import LESSONS, PROMPTS
 
 ROOT = Path(__file__).parents[2]
@@ -74,36 +76,40 @@ def files(folder: Path) -> None:
     (folder / "mine.py").write_text("def brief(row):\n    return -len(row['completion']) / 100\n")
 
 
+@pytest.fixture(scope="module")
+def alone(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what one process makes: `sft` and `grpo`."""
+    folder = tmp_path_factory.mktemp("alone")
+    files(folder)
+    for name, more in (("sft", [*SFT, "lessons.jsonl"]), ("grpo", [*GRPO, "problems.jsonl"])):
+        done = launched([*command_line(), name, "--model", str(tiny), *more, "-o", name], folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
 @pytest.mark.parametrize("how", [TWO, FSDP2], ids=["ddp", "fsdp2"])
-def test_sft_in_two_processes_is_sft_in_one_and_resumes_exactly(r1: Run, tiny: Path, tmp_path: Path, how: list[str]) -> None:
-    command = ["sft", "--model", str(tiny), *SFT]
-    assert r1(*command, "-o", "one", "-", stdin=LESSONS).returncode == 0
-    done = r1(*command, *how, "-o", "two", "-", stdin=LESSONS)  # both processes read all of stdin
+def test_sft_in_two_processes_is_sft_in_one(r1: Run, tiny: Path, alone: Path, tmp_path: Path, how: list[str]) -> None:
+    command = ["sft", "--model", str(tiny), *SFT, "-o", "two", "-"]
+    done = r1(*command, *how, stdin=LESSONS)  # both processes read all of stdin
     assert done.returncode == 0, done.stderr
     assert done.stdout == "" and done.stderr.count("written: two/final") == 1
-    assert_same(tmp_path / "two", tmp_path / "one")
-    shutil.copytree(tmp_path / "two", tmp_path / "straight")
-    rewind(tmp_path / "two", 2)
-    done = r1(*command, *how, "-o", "two", "--resume", "-", stdin=LESSONS)
-    assert done.returncode == 0, done.stderr
-    assert "step_000002" in done.stderr
-    assert_same(tmp_path / "two", tmp_path / "straight", exactly=True)
+    assert_same(tmp_path / "two", alone / "sft")
     if how is FSDP2:  # what a sharded run leaves is an unsharded run's: one process goes on from it
-        rewind(tmp_path / "two", 4)
-        done = r1(*command, "-o", "two", "--resume", "-", stdin=LESSONS)
+        rewind(tmp_path / "two", 2)
+        done = r1(*command, "--resume", stdin=LESSONS)
         assert done.returncode == 0, done.stderr
-        assert_same(tmp_path / "two", tmp_path / "straight")
+        assert "step_000002" in done.stderr
+        assert_same(tmp_path / "two", alone / "sft")
 
 
 @pytest.mark.parametrize("how", [TWO, FSDP2], ids=["ddp", "fsdp2"])
-def test_grpo_in_two_processes_is_grpo_in_one_and_resumes_exactly(r1: Run, tiny: Path, tmp_path: Path, how: list[str]) -> None:
+def test_grpo_in_two_processes_is_grpo_in_one_and_resumes_exactly(r1: Run, tiny: Path, alone: Path, tmp_path: Path, how: list[str]) -> None:
     """Later rollouts come from the weights the sampler was given: they are the same only if the sync is right."""
     files(tmp_path)
     command = ["grpo", "--model", str(tiny), *GRPO, "problems.jsonl"]
-    assert r1(*command, "-o", "one").returncode == 0
     done = r1(*command, *how, "-o", "two")
     assert done.returncode == 0, done.stderr
-    assert_same(tmp_path / "two", tmp_path / "one")
+    assert_same(tmp_path / "two", alone / "grpo")
     shutil.copytree(tmp_path / "two", tmp_path / "straight")
     rewind(tmp_path / "two", 3)
     done = r1(*command, *how, "-o", "two", "--resume")
@@ -111,17 +117,29 @@ def test_grpo_in_two_processes_is_grpo_in_one_and_resumes_exactly(r1: Run, tiny:
     assert_same(tmp_path / "two", tmp_path / "straight", exactly=True)
 
 
-def test_accelerate_launch_is_the_same_run(tiny: Path, tmp_path: Path, r1: Run) -> None:
+@pytest.mark.parametrize("how", [TWO, FSDP2], ids=["ddp", "fsdp2"])
+def test_rm_in_two_processes_is_rm_in_one(r1: Run, tiny: Path, tmp_path: Path, how: list[str]) -> None:
+    (tmp_path / "pairs.jsonl").write_text(pairs(0, 16))
+    command = ["rm", "--model", str(tiny), "--dtype", "float32", "--batch-rows", "8", "--lr", "1e-3", "pairs.jsonl"]
+    assert r1(*command, "-o", "one").returncode == 0
+    done = r1(*command, *how, "-o", "two", "--track", "tensorboard")
+    assert done.returncode == 0, done.stderr
+    assert_same(tmp_path / "two", tmp_path / "one")
+    assert list((tmp_path / "two/trackers").rglob("events.out.*"))
+
+
+def test_accelerate_launch_is_the_same_run(tiny: Path, alone: Path, tmp_path: Path) -> None:
     files(tmp_path)
     command = ["sft", "--model", str(tiny), *SFT]
-    assert r1(*command, "-o", "one", "lessons.jsonl").returncode == 0
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", FSDP2[1], "--main_process_port", "0", "-m", "r1cli"]
     done = launched([*launch, *command, "-o", "two", "lessons.jsonl"], tmp_path)
     assert done.returncode == 0, done.stderr
-    assert_same(tmp_path / "two", tmp_path / "one")
-    done = launched([*launch, *command, "-o", "three", "-"], tmp_path)
-    assert done.returncode == 1  # torch's agent has its own codes
-    assert "error: the processes of `accelerate launch` cannot share stdin" in done.stderr
+    assert_same(tmp_path / "two", alone / "sft")
+
+
+def test_a_stdin_that_all_would_share_is_refused(r1: Run, tiny: Path) -> None:
+    done = r1("sft", "--model", str(tiny), "-o", "run", "-", stdin=LESSONS, env={"WORLD_SIZE": "2", "RANK": "0"})
+    assert_error(done, 2, "the processes of `accelerate launch` cannot share stdin", "--num-processes")
 
 
 def launched(words: list[str], folder: Path) -> Done:
@@ -212,3 +230,27 @@ def test_a_configuration_that_starts_nothing_is_refused(
     done = r1("sft", "--model", str(tiny), *words, "-o", "run", "lessons.jsonl")
     assert_error(done, 2, message, hint)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs DeepSpeed")
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_takes_the_same_steps(r1: Run, tiny: Path, alone: Path, tmp_path: Path, stage: int) -> None:
+    """In accelerate's own words all tensors of the tiny model would stay whole in stage 3, so DeepSpeed's are used."""
+    files(tmp_path)
+    zero = {"stage": stage, "stage3_param_persistence_threshold": 0}
+    (tmp_path / "zero.json").write_text(
+        json.dumps({"zero_optimization": zero, "gradient_accumulation_steps": 1, "train_micro_batch_size_per_gpu": 1})
+    )
+    config = {
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": "DEEPSPEED",
+        "num_machines": 1,
+        "num_processes": 2,
+        "machine_rank": 0,
+    }
+    config["deepspeed_config"] = {"deepspeed_config_file": "zero.json", "zero3_init_flag": False}
+    (tmp_path / "zero.yaml").write_text(json.dumps(config))  # JSON is YAML
+    flags = ["--accelerate-config", "zero.yaml", "-o", "two", "problems.jsonl"]
+    done = r1("grpo", "--model", str(tiny), *GRPO, *flags, env={"DS_ACCELERATOR": "cpu"})
+    assert done.returncode == 0, done.stderr
+    assert_same(tmp_path / "two", alone / "grpo")

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -120,3 +121,42 @@ def test_a_missing_peft_is_named(r1: Run, tiny: Path, tmp_path: Path) -> None:
         env={"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
     )
     assert_error(done, 3, "--lora needs the package `peft`", "r1cli[lora]")
+
+
+def test_two_processes_train_the_same_adapter(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(LESSONS)
+    words = [
+        "sft",
+        "--model",
+        str(tiny),
+        "--lora",
+        "4",
+        "--lr",
+        "1e-2",
+        "--batch-rows",
+        "4",
+        "--epochs",
+        "1",
+        "--dtype",
+        "float32",
+        "rows.jsonl",
+    ]
+    alone = r1(*words, "-o", "alone")
+    assert alone.returncode == 0, alone.stderr
+    launch = "--cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0 -m r1cli"
+    both = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", *launch.split(), *words, "-o", "both"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert both.returncode == 0, both.stderr
+    one, two = records(tmp_path / "alone"), records(tmp_path / "both")
+    assert [record["loss"] for record in two] == pytest.approx([record["loss"] for record in one], abs=1e-3) and len(two) == 3
+    ours, theirs, base = (load_file(place / "model.safetensors") for place in (tmp_path / "both/final", tmp_path / "alone/final", tiny))
+    moved = max(float((ours[name] - base[name]).abs().max()) for name in base)
+    assert ours.keys() == base.keys() and moved > 1e-2
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in base) < 0.05 * moved

@@ -1,6 +1,7 @@
 """`r1 rm` as a shell runs it, on the tiny model: learning, files, resuming, what is left out and what is refused."""
 
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -54,10 +55,27 @@ def test_pairs_become_a_classifier_that_prefers_as_they_do(r1: Run, tiny: Path, 
     assert "held out: 12 pairs about 12 prompts" in done.stderr and "expected calibration error" in done.stderr
     assert_error(r1(*words, stdin=pairs(0, 32)), 2, "`run`", "--resume")
     assert_loads(tmp_path / "run/final", found)
+    assert scored_by_reject(r1) == pytest.approx(found["margin_mean"], rel=1e-3)
     again = r1("rm", "-c", "run", "-o", "again", "--dry-run", stdin=pairs(0, 32))
     assert again.returncode == 0 and "on 32 pairs" in again.stderr and "16 steps of 8" in again.stderr, again.stderr
     report = r1("report", "run", "--json", "-o", "page.html")
     assert json.loads(report.stdout)["runs"][0]["held_out"] == found
+
+
+def scored_by_reject(r1: Run) -> float:
+    """The held-out rows' mean margin as `--reward-model` of other commands gives it: logits of the two scores, subtracted."""
+    rows = [json.loads(line) for line in pairs(100, 12).splitlines()]
+    text = "".join(
+        json.dumps({"id": row["id"], "prompt": row["prompt"], "sample": n, "completion": row[side], "finish_reason": "stop"}) + "\n"
+        for row in rows
+        for n, side in enumerate(("chosen", "rejected"))
+    )
+    words = ["--rewards", "format", "--keep", "all", "--reward-model", "mine=run:view=full:dtype=float32"]
+    done = r1("reject", *words, "-", stdin=text)
+    assert done.returncode == 0, done.stderr
+    scores = [json.loads(line)["rewards"]["mine"] for line in done.stdout.splitlines()]
+    logits = [math.log(score / (1 - score)) for score in scores]
+    return sum(a - b for a, b in zip(logits[::2], logits[1::2], strict=True)) / len(rows)
 
 
 def assert_loads(folder: Path, found: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ class Patient:
 
 
 def engine(*, sleep: bool) -> Any:
-    made = object.__new__(VllmEngine)
+    made: Any = object.__new__(VllmEngine)
     made._llm, made._watchdog, made._running, made._sleep, made._resting = Recorded(), Patient(), {}, sleep, False
     made._on_cpu, made._tied, made._tensor_names, made._logprobs = False, False, frozenset({"norm.weight"}), True
     return made

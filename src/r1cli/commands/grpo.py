@@ -97,6 +97,7 @@ def _refuse_useless(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
         ("clip_cap", settings.loss == "cispo", "--loss cispo caps its weight already"),
         ("server_weights", not settings.url, "it belongs to --url"),
         ("engine_sleep", settings.rollout_lag > 0, "--rollout-lag 1 samples during the update"),
+        ("engine_sleep", bool(settings.url), "--url samples elsewhere"),
         ("max_refills", settings.dynamic_sampling is None, "it belongs to --dynamic-sampling"),
         *((name, not settings.beta, "--beta is 0: there is no KL") for name in ("kl", "kl_correction", "reference_every", "reference_mix")),
         *(

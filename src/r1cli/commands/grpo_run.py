@@ -21,7 +21,7 @@ from r1cli.report.console import Progress as Bar
 from r1cli.row import Row, seed_of
 from r1cli.settings import GrpoSettings
 from r1cli.shared_settings import Changing
-from r1cli.train.agreement import everyones
+from r1cli.train.agreement import of_all
 from r1cli.train.alarms import Memory, look
 from r1cli.train.batches import PACK_LENGTH
 from r1cli.train.grpo import train_grpo
@@ -54,7 +54,7 @@ def train(
             models,
             workers=settings.reward_workers,
             timeout=settings.reward_timeout,
-            gather=partial(everyones, training.accelerator),
+            gather=partial(of_all, training.accelerator),
         ) as scorer,
         console.progress(settings.steps, "steps", "grpo") as bar,
         Stopper(seconds_of(settings.time_limit), started) as stopper,
@@ -77,9 +77,9 @@ def train(
                 hooks=wiring.hooks(),
                 progress=progress,
             )
-        for warning in scorer.warnings():
+        for warning in of_all(training.accelerator, scorer.warnings()):  # the other processes are silent
             console.warn(warning)
-        timeouts = scorer.timeouts
+        timeouts = sum(of_all(training.accelerator, [scorer.timeouts]))
     if progress.step < config.steps:
         say_unfinished(stopper, context, progress.step, config.steps, spent(started))
         return

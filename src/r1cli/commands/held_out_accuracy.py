@@ -18,7 +18,7 @@ from r1cli.rewards.reward import RewardSpec
 from r1cli.rewards.scorer import Scorer
 from r1cli.row import Row, seed_of
 from r1cli.steps.keep import RULES
-from r1cli.train.agreement import everyones
+from r1cli.train.agreement import of_all
 from r1cli.train.reference import due
 
 ACCURACY, PROBLEMS = "held_out/accuracy", "held_out/problems"
@@ -52,7 +52,7 @@ class HeldOutAccuracy:
         with Scorer([rule], settings.reward_workers, settings.reward_timeout) as scorer:
             scores = [row["rewards"][rule.name] for row in scorer.score(rows)]
         known = [score for score in scores if score is not None]
-        gather = partial(everyones, self._accelerator)
+        gather = partial(of_all, self._accelerator)
         if any(gather([float(self._stopping())])):
             return {}
         total, count = sum(gather([sum(known)])), sum(gather([float(len(known))]))

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -56,7 +56,8 @@ def start(settings: Any, context: Context) -> None:
     count = int(common["WORLD_SIZE"])
     folder = Path(tempfile.mkdtemp(prefix="r1-launch-"))
     try:
-        if "-" in settings.inputs or not settings.inputs:
+        piped = sys.stdin is not None and not sys.stdin.closed and not sys.stdin.isatty()
+        if piped and ("-" in settings.inputs or not settings.inputs):
             with (folder / "stdin").open("wb") as spool:
                 shutil.copyfileobj(sys.stdin.buffer, spool)
         processes = Processes(count, common, folder, hear_all=settings.debug or settings.verbose)
@@ -78,7 +79,7 @@ class Processes:
         self.running: list[subprocess.Popen[bytes]] = []
         spool = folder / "stdin"
         for rank in range(count):
-            with (folder / f"stderr_{rank}").open("wb") as said, (spool if spool.exists() else Path(os.devnull)).open("rb") as rows:
+            with (folder / f"stderr_{rank}").open("wb") as said, spool.open("rb") if spool.exists() else nullcontext() as rows:
                 self.running.append(
                     subprocess.Popen(
                         [sys.executable, "-m", "r1cli", *sys.argv[1:]],

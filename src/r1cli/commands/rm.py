@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from r1cli.commands import tracking
 from r1cli.commands.held_out import held_out_rows
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.preference_check import check_preferences, content_of
 from r1cli.commands.preflight import stop_or_warn
-from r1cli.commands.processes import check_unused, of_process
+from r1cli.commands.processes import check_unused, of_process, starts_others
 from r1cli.commands.stopping import seconds_of
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
@@ -30,6 +31,9 @@ def run(settings: RmSettings, context: Context) -> None:
     console = context.console
     check_lora(settings, context)
     seconds_of(settings.time_limit)
+    tracking.names(settings)
+    if starts_others(settings, context):
+        return
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=console.info)
     read = partial(judged, margin=settings.margin)

@@ -26,6 +26,7 @@ from r1cli.train.lora import LoraConfig, LoraReference
 from r1cli.train.model import accelerator_for, load_policy, load_reference, load_tokenizer
 from r1cli.train.offload import OPTIMIZER, REFERENCE, OffloadedReference, OffloadedStates
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
+from r1cli.train.strategy import prepare, shard, uses_deepspeed
 from r1cli.train.update import NotFinite
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class Training:
         if policy.lora is not None and checkpoint:
             policy.lora.load(checkpoint)
         self.optimiser_config = optimiser_config(settings)
-        self.policy, self.optimizer = self.accelerator.prepare(policy, build_optimiser(policy.parameters(), self.optimiser_config))
+        optimizer = build_optimiser(policy.parameters(), self.optimiser_config)
+        self.policy, self.optimizer = prepare(self.accelerator, policy, optimizer, settings.max_grad_norm)
         self.reference: Policy | LoraReference | OffloadedReference | None = None
         if reference and self.lora:
             self.reference = LoraReference(self.accelerator.unwrap_model(self.policy))
@@ -91,7 +93,7 @@ class Training:
         found = load_reference(folder, dtype=dtype, temperature=temperature, trust_remote_code=self.settings.trust_remote_code)
         if REFERENCE in offloaded(self.settings):
             return OffloadedReference(found, self.accelerator.device)
-        return found.to(self.accelerator.device)
+        return shard(self.accelerator, found)
 
     @property
     def pad_id(self) -> int:
@@ -125,6 +127,12 @@ class Training:
         if not self.settings.resume:
             return None
         found = checkpoints(Path(self.settings.out))
+        if found and uses_deepspeed(self.accelerator):
+            raise R1Error(
+                "a run cannot be resumed with DeepSpeed: its optimizer's state is not kept",
+                hint="use FSDP2 (examples/accelerate/fsdp2.yaml), which resumes from any run's checkpoint",
+                code=Exit.USAGE,
+            )
         if self.run is not None:
             self.context.console.info(
                 f"resuming `{found[-1]}`" if found else f"`{self.settings.out}` has no checkpoint yet: starting at step 1"

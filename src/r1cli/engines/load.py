@@ -64,8 +64,7 @@ def load_engine(
     """
     if engine not in ENGINES:
         raise R1Error(f"no engine named `{engine}`", hint="known: " + ", ".join(f"`{name}`" for name in ENGINES), code=Exit.USAGE)
-    if sleep and engine not in ("auto", "vllm"):
-        raise _no_sleep(engine)
+    _check_sleep(sleep, engine)
     if engine == "server" or (engine == "auto" and remote is not None and remote.urls):
         return _server(
             model,
@@ -76,8 +75,7 @@ def load_engine(
             trust_remote_code=trust_remote_code,
             say=say,
         )
-    folder = _local(model)
-    refuse_classifier(folder)
+    folder = refuse_classifier(_local(model))
     options: dict[str, Any] = {
         "dtype": resolve_dtype(dtype),
         "max_model_len": max_model_len,
@@ -85,20 +83,20 @@ def load_engine(
         "trust_remote_code": trust_remote_code,
     }
     if engine != "transformers":
-        more = {"gpu_memory": gpu_memory, "kv_cache_gib": kv_cache_gib, "seed": seed, "logprobs": logprobs, "verbose": verbose}
-        more["sleep"] = sleep
-        loaded = _vllm(folder, must=engine == "vllm", say=say, **options, **more)
+        memory = {"gpu_memory": gpu_memory, "kv_cache_gib": kv_cache_gib, "sleep": sleep}
+        more = {"seed": seed, "logprobs": logprobs, "verbose": verbose}
+        loaded = _vllm(folder, must=engine == "vllm", say=say, **options, **memory, **more)
         if loaded is not None:
             return loaded
-        if sleep:
-            raise _no_sleep("transformers")
+        _check_sleep(sleep, "transformers")
     from r1cli.engines.transformers import TransformersEngine
 
     return TransformersEngine(folder, **options)
 
 
-def _no_sleep(engine: str) -> R1Error:
-    return R1Error(f"the engine `{engine}` has no sleep mode", hint="--engine vllm, or leave out --engine-sleep", code=Exit.USAGE)
+def _check_sleep(sleep: bool, engine: str) -> None:
+    if sleep and engine not in ("auto", "vllm"):
+        raise R1Error(f"the engine `{engine}` has no sleep mode", hint="--engine vllm, or leave out --engine-sleep", code=Exit.USAGE)
 
 
 def _vllm(folder: str, *, must: bool, say: Callable[[str], None] | None, **options: Any) -> Engine | None:

@@ -31,14 +31,16 @@ def end_ids(folder: str, tokenizer: Any) -> frozenset[int]:
     return frozenset(found)
 
 
-def refuse_classifier(folder: str) -> None:
-    """Refuse (`R1Error`, exit 2) a reward model: with tied weights it would load as a language model, and write what it never learnt."""
+def refuse_classifier(folder: str) -> str:
+    """The folder itself, unless (`R1Error`, exit 2) it is a reward model: with tied weights it would load as a language model, and write
+    what it never learnt."""
     if any(name.endswith("ForSequenceClassification") for name in _read(folder, "config.json").get("architectures") or []):
         raise R1Error(
             f"`{folder}` is a reward model (or another classifier): it writes nothing",
             hint="name the model it was trained from; it scores as --reward-model NAME=FOLDER",
             code=Exit.USAGE,
         )
+    return folder
 
 
 def is_tied(folder: str) -> bool:

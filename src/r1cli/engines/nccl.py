@@ -54,7 +54,7 @@ class ServersAsOne:
 
     def _all(self, path: str, bodies: list[dict[str, Any]] | None, what: str) -> None:
         servers = self._fleet.servers
-        calls = zip(servers, bodies or [None] * len(servers), strict=True)
+        calls: list[tuple[Server, Any]] = [(server, bodies[number] if bodies else None) for number, server in enumerate(servers)]
         with ThreadPoolExecutor(len(servers)) as pool:  # all join one group: none answers before the last was asked
             list(pool.map(lambda call: order(self._fleet, call[0], path, call[1], what), calls))
 

@@ -13,6 +13,6 @@ def highest(accelerator: Any, number: int) -> int:
     return int(accelerator.gather(torch.tensor([number], device=accelerator.device)).max())
 
 
-def everyones(accelerator: Any, numbers: list[float]) -> list[float]:
-    """The numbers of all processes, in the order of the processes; every process must call it at the same place."""
-    return numbers if accelerator.num_processes == 1 else gather_object(numbers)
+def of_all(accelerator: Any, things: list[Any]) -> list[Any]:
+    """The things of every process, those of the first one first; every process must call it at the same place."""
+    return things if accelerator.num_processes == 1 else gather_object(things)

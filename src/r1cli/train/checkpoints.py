@@ -8,7 +8,7 @@ files are those of an unsharded run: any number of processes, sharded or not, re
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from accelerate.utils import DistributedType
 
 from r1cli.errors import Exit, R1Error
 from r1cli.train.lora import ADAPTER
-from r1cli.train.strategy import is_sharded, whole
+from r1cli.train.strategy import cut_like, is_sharded, uses_deepspeed, whole
 
 STATE = "training_state.pt"
 WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)  # every process holds all weights
@@ -31,7 +31,15 @@ def named_weights(accelerator: Any, policy: Any) -> Iterable[tuple[str, torch.Te
         return named if own.lora is None else own.lora.merged(dict(named))
     if is_sharded(accelerator):
         return ((name, whole(value.detach())) for name, value in accelerator.unwrap_model(policy).model.named_parameters())
-    return ((name.removeprefix("model."), value) for name, value in accelerator.get_state_dict(policy).items())
+    return _gathered_by_deepspeed(accelerator, policy)
+
+
+def _gathered_by_deepspeed(accelerator: Any, policy: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    import deepspeed
+
+    for name, value in accelerator.unwrap_model(policy).model.named_parameters():
+        with deepspeed.zero.GatheredParameters([value]):  # nothing to gather before stage 3
+            yield name, value.detach()
 
 
 def save_model(accelerator: Any, policy: Any, tokenizer: Any, folder: Path, *, merged: bool = True, resumable: bool = False) -> None:
@@ -40,7 +48,7 @@ def save_model(accelerator: Any, policy: Any, tokenizer: Any, folder: Path, *, m
     With LoRA that is a plain model, or with merged=False the adapter alone. resumable: keep the adapter beside the plain model, because the
     sum of both is rounded.
     """
-    if is_sharded(accelerator):
+    if is_sharded(accelerator) or uses_deepspeed(accelerator):
         weights = _gathered(accelerator, policy)
     else:
         weights = {name.removeprefix("model."): value for name, value in accelerator.get_state_dict(policy).items()}
@@ -60,7 +68,7 @@ def _gathered(accelerator: Any, policy: Any) -> dict[str, torch.Tensor]:
     found = {}
     for name, value in named_weights(accelerator, policy):
         if accelerator.is_main_process:
-            found[name] = value.cpu()
+            found[name] = value.cpu().clone()
     return found
 
 
@@ -71,20 +79,26 @@ def save_state(accelerator: Any, optimizer: torch.optim.Optimizer, folder: Path,
     them, whichever process draws it.
     """
     moments = _whole_state(accelerator, optimizer)
+    frozen = None if reference is None else _whole_reference(accelerator, reference)
     if accelerator.is_main_process:
         state = {
             "step": step,
             "optimizer": moments,
             "torch_rng": torch.get_rng_state(),
             "python_rng": list(random.getstate()[1]),
-            "reference": reference.state_dict() if reference is not None else None,
+            "reference": frozen,
         }
         torch.save(state, folder / STATE)
     accelerator.wait_for_everyone()
 
 
-def _whole_state(accelerator: Any, optimizer: Any) -> dict[str, Any]:
-    """The optimizer's state with whole tensors, on the CPU of the main process when they are sharded."""
+def _whole_state(accelerator: Any, optimizer: Any) -> dict[str, Any] | None:
+    """The optimizer's state with whole tensors, on the CPU of the main process when they are sharded.
+
+    None with DeepSpeed, whose own checkpoints are pickles: a run cannot be resumed from it.
+    """
+    if uses_deepspeed(accelerator):
+        return None
     state = optimizer.state_dict()
     if not is_sharded(accelerator):
         return state
@@ -98,17 +112,26 @@ def _whole_state(accelerator: Any, optimizer: Any) -> dict[str, Any]:
     return {**state, "state": kept}
 
 
+def _whole_reference(accelerator: Any, reference: Any) -> dict[str, torch.Tensor]:
+    if not is_sharded(accelerator):
+        return reference.state_dict()
+    found = {}
+    for name, weight in reference.named_parameters():
+        gathered = whole(weight.detach())
+        if accelerator.is_main_process:
+            found[name] = gathered.cpu()
+    return found
+
+
 def _shared_out(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
     """A whole state with each tensor cut as the parameter it belongs to; every process has read the same file."""
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for number, weight in enumerate(weights):
-        if isinstance(weight, DTensor) and number in state["state"]:
+        if number in state["state"]:
             entries = state["state"][number]
             for name, value in entries.items():
                 if isinstance(value, torch.Tensor) and value.shape == weight.shape:
-                    entries[name] = distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
+                    entries[name] = cut_like(value, weight)
     return state
 
 
@@ -122,9 +145,16 @@ def load_state(optimizer: torch.optim.Optimizer, folder: Path, reference: Any | 
             code=Exit.USAGE,
         )
     state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # a process reads what it keeps
+    if state["optimizer"] is None:
+        raise R1Error(
+            f"`{folder}` is of a run with DeepSpeed and holds no optimizer: it cannot be resumed",
+            hint=f"start anew from its weights: --model {folder}; FSDP2 runs can be resumed (examples/accelerate/fsdp2.yaml)",
+            code=Exit.USAGE,
+        )
     optimizer.load_state_dict(_shared_out(optimizer, state["optimizer"]))
     torch.set_rng_state(state["torch_rng"])
     random.setstate((3, tuple(state["python_rng"]), None))
     if reference is not None and state["reference"] is not None:
-        reference.load_state_dict(state["reference"])
+        for name, weight in reference.named_parameters():
+            weight.data.copy_(cut_like(state["reference"][name], weight))
     return int(state["step"])

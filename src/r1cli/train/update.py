@@ -11,6 +11,7 @@ from r1cli.errors import R1Error
 from r1cli.train.batches import MicroBatch
 from r1cli.train.logprobs import Policy
 from r1cli.train.optimiser import OptimiserConfig
+from r1cli.train.strategy import backward, reshard, take_step, uses_deepspeed
 
 LossOf = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 T = TypeVar("T")
@@ -108,18 +109,22 @@ def update(
                     f"the loss of {where} is not finite ({loss.item()}); the weights were not touched",
                     hint="lower --lr, or look at samples.jsonl for broken rows",
                 )
-            accelerator.backward(loss * accelerator.num_processes)
+            backward(accelerator, loss, last=last)
         for name, value in {"loss": loss, **figures}.items():
             sums[name] = sums.get(name, torch.zeros((), device=accelerator.device)) + value.detach()
-    norm = accelerator.clip_grad_norm_(policy.parameters(), config.max_grad_norm or float("inf"))
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    if uses_deepspeed(accelerator):
+        norm = torch.tensor(take_step(accelerator))
+    else:
+        norm = accelerator.clip_grad_norm_(policy.parameters(), config.max_grad_norm or float("inf"))
     if not torch.isfinite(norm):
         raise NotFinite(
             f"the gradient of {where} is not finite; the weights were not touched",
             hint="lower --lr, or --dtype float32 to rule out overflow",
         )
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.step()
+    if not uses_deepspeed(accelerator):
+        optimizer.step()
     names = sorted(sums)
     totals = accelerator.reduce(torch.stack([sums[name].float() for name in names]), "sum").tolist()
     return {**dict(zip(names, totals, strict=True)), "grad_norm": float(norm), "lr": lr}
@@ -139,6 +144,7 @@ def measure(accelerator: Any, policy: Any, batches: Sequence[MicroBatch]) -> dic
         lengths = [sample.trained_tokens for sample in batch.samples]
         for sample, values in zip(batch.samples, values_N.cpu().split(lengths), strict=True):
             found[sample.index] = values
+    reshard(accelerator, policy)
     return found
 
 
