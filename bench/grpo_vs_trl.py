@@ -1,12 +1,14 @@
 """A GRPO step of r1 and of TRL, side by side on one machine, every group carrying signal.
 
     python bench/grpo_vs_trl.py --model MODEL --rows gsm8k_train.jsonl [--prompts 4] [--group 8] [--max-completion-length 96]
-                                [--steps 4] [--engine vllm|transformers] [--json]
+                                [--steps 4] [--engine vllm|transformers] [--signal 1.0] [--json]
 
 Same model, prompts, group size and length limit; beta 0; bfloat16. The reward is a hash of the completion, so no group is silent and no
-work is skipped; truncated completions are trained on, as TRL does. TRL samples with transformers and takes the whole step as one batch
-(`--trl-batch`). `speedup` is TRL's seconds a step over r1's, medians over the steps after the first; `memory_ratio` is the peak resident
-memory of r1's process over that of TRL's, model loading included. r1's reward workers are not in it.
+work is skipped; truncated completions are trained on, as TRL does. With `--signal 0.5` the completions of every second prompt all get the
+same reward: r1 leaves such groups out of the training pass. TRL samples with transformers and takes the whole step as one batch
+(`--trl-batch`); r1's micro-batches and KV cache are as small as the sizes allow (`--microbatch-tokens`, `--kv-cache-gib`). `speedup` is
+TRL's seconds a step over r1's, medians over the steps after the first; `memory_ratio` is the peak resident memory of r1's process over
+that of TRL's, model loading included. r1's reward workers are not in it.
 """
 
 import json
@@ -18,8 +20,12 @@ from against_trl import facts, middle, parser, run_r1, run_trl
 
 REWARD = """import zlib
 
+SIGNAL = set({signal!r})
+
 
 def spread(row):
+    if row["prompt"] not in SIGNAL:
+        return 0.0
     return zlib.crc32((row["completion"] + str(row["sample"])).encode()) % 1000 / 1000
 """
 
@@ -30,24 +36,31 @@ def main() -> None:
     flags.add_argument("--group", type=int, default=8, help="completions a prompt")
     flags.add_argument("--max-completion-length", type=int, default=96)
     flags.add_argument("--engine", choices=["vllm", "transformers"], default="vllm", help="r1's sampler")
+    flags.add_argument("--signal", type=float, default=1.0, help="share of each step's prompts whose completions get different rewards")
+    flags.add_argument("--microbatch-tokens", type=int, default=2048, help="r1's")
+    flags.add_argument("--kv-cache-gib", type=float, default=0.25, help="r1's")
     flags.add_argument("--trl-batch", type=int, help="completions in a pass of TRL's (default: all of a step)")
     given = flags.parse_args()
     with Path(given.rows).open(encoding="utf-8") as lines:
         rows = [json.loads(line) for _, line in zip(range(given.prompts * given.steps), lines, strict=False)]
+    loud = round(given.signal * given.prompts)
+    signal = [row["prompt"] for number, row in enumerate(rows) if number % given.prompts < loud]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         settings = {
             "model": given.model, "steps": given.steps, "group": given.group, "prompts": given.prompts,
             "texts": [row["prompt"] for row in rows], "max_completion_length": given.max_completion_length,
-            "trl_batch": given.trl_batch or given.group * given.prompts,
+            "signal": signal, "trl_batch": given.trl_batch or given.group * given.prompts,
         }  # fmt: skip
         theirs, their_memory = run_trl("grpo", settings, given.environment, work)
         (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        (work / "spread.py").write_text(REWARD, encoding="utf-8")
+        (work / "spread.py").write_text(REWARD.format(signal=signal), encoding="utf-8")
         arguments = [
             "grpo", str(work / "rows.jsonl"), "--model", given.model, "--engine", given.engine, "--rewards", f"{work / 'spread.py'}:spread",
             "--prompts-per-step", str(given.prompts), "--group-size", str(given.group), "--max-completion-length",
             str(given.max_completion_length), "--steps", str(given.steps), "--beta", "0", "--no-mask-truncated", "--lr", "1e-6",
+            "--microbatch-tokens", str(given.microbatch_tokens), "--kv-cache-gib", str(given.kv_cache_gib),
+            "--batch-size", str(given.group * given.prompts),
         ]  # fmt: skip
         records, memory = run_r1(arguments, work / "r1", work)
     seconds, their_seconds = middle([record["seconds"] for record in records]), middle(theirs["seconds"])

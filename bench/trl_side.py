@@ -1,9 +1,10 @@
 """TRL's side of `grpo_vs_trl.py` and `sft_vs_trl.py`: runs in TRL's own environment and imports nothing of r1.
 
-python trl_side.py grpo|sft SETTINGS.json      one JSON line on stdout: {"seconds": [of each step], "tokens": [of each step]}
+python trl_side.py grpo|sft SETTINGS.json      one JSON line on stdout: {"seconds": [of each step], "tokens": [...], "rewards": [...]}
 """
 
 import json
+import re
 import sys
 import time
 import zlib
@@ -16,21 +17,40 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer  # type: ignore[i
 
 
 class Timer(TrainerCallback):
-    """Seconds between the ends of optimizer steps."""
+    """Seconds of each optimizer step, its generation included; ends the run after so many minutes of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, minutes: float | None) -> None:
         self.seconds: list[float] = []
+        self.minutes = minutes
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         self.started = time.perf_counter()
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
+    def on_step_end(self, _arguments: Any, _state: Any, control: Any, **_: Any) -> None:
         self.seconds.append(time.perf_counter() - self.started)
+        control.should_training_stop = self.minutes is not None and sum(self.seconds) > 60 * self.minutes
 
 
-def spread(completions: list[Any], **_: Any) -> list[float]:
-    """A reward that differs within every group: nothing is silent."""
-    return [zlib.crc32(str(completion).encode()) % 1000 / 1000 + place * 1e-4 for place, completion in enumerate(completions)]
+def right(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
+    """1 where the last whole number of the completion is the answer."""
+    found = [re.findall(r"-?\d+", text[-1]["content"] if isinstance(text, list) else text) for text in completions]
+    return [float(bool(numbers) and int(numbers[-1]) == int(gold)) for numbers, gold in zip(found, answer, strict=True)]
+
+
+class Spread:
+    """A reward that differs within the groups of the prompts in `signal`, and is 0 for the others."""
+
+    __name__ = "spread"
+
+    def __init__(self, signal: list[str]) -> None:
+        self.signal = set(signal)
+
+    def __call__(self, prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:
+        loud = [prompt[-1]["content"] in self.signal for prompt in prompts]
+        return [self.of(str(text), place) if loud[place] else 0.0 for place, text in enumerate(completions)]
+
+    def of(self, completion: str, place: int) -> float:
+        return zlib.crc32(completion.encode()) % 1000 / 1000 + place * 1e-4
 
 
 def grpo(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> GRPOTrainer:
@@ -39,10 +59,13 @@ def grpo(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> GRPO
         per_device_train_batch_size=settings["trl_batch"], gradient_accumulation_steps=group * prompts // settings["trl_batch"],
         num_generations=group, max_completion_length=settings["max_completion_length"], beta=0.0, temperature=1.0, **common,
     )  # fmt: skip
-    rows = Dataset.from_list([{"prompt": [{"role": "user", "content": text}]} for text in settings["texts"]])
+    made = [{"prompt": [{"role": "user", "content": text}]} for text in settings["texts"]]
+    if "answers" in settings:
+        made = [{**row, "answer": answer} for row, answer in zip(made, settings["answers"], strict=True)]
+    rows, reward = Dataset.from_list(made), right if "answers" in settings else Spread(settings["signal"])
     return GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(settings["model"], dtype="bfloat16"), reward_funcs=spread, args=config,
-        train_dataset=rows, processing_class=AutoTokenizer.from_pretrained(settings["model"]), callbacks=[timer],
+        model=AutoModelForCausalLM.from_pretrained(settings["model"], dtype="bfloat16"), reward_funcs=reward,
+        args=config, train_dataset=rows, processing_class=AutoTokenizer.from_pretrained(settings["model"]), callbacks=[timer],
     )  # fmt: skip
 
 
@@ -63,16 +86,18 @@ def sft(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> SFTTr
 
 def main() -> None:
     settings = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
-    timer = Timer()
+    timer = Timer(settings.get("minutes"))
     common = {
         "output_dir": settings["out"], "max_steps": settings["steps"], "use_cpu": True, "bf16": True, "report_to": [],
-        "save_strategy": "no", "logging_steps": 1, "learning_rate": 1e-6, "gradient_checkpointing": False, "disable_tqdm": True,
+        "save_strategy": "no", "logging_steps": 1, "learning_rate": settings.get("lr", 1e-6), "lr_scheduler_type": "constant",
+        "gradient_checkpointing": False, "disable_tqdm": True,
     }  # fmt: skip
     trainer = {"grpo": grpo, "sft": sft}[sys.argv[1]](settings, timer, common)
     trainer.train()
     counts = [record["num_tokens"] for record in trainer.state.log_history if "num_tokens" in record]
     tokens = [b - a for a, b in zip([0, *counts], counts, strict=False)]
-    sys.stdout.write("\n" + json.dumps({"seconds": timer.seconds, "tokens": tokens}) + "\n")
+    rewards = [record["reward"] for record in trainer.state.log_history if "reward" in record]
+    sys.stdout.write("\n" + json.dumps({"seconds": timer.seconds, "tokens": tokens, "rewards": rewards}) + "\n")
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def test_a_rate_limit_is_waited_out_as_long_as_the_server_says_and_halves_what_i
         drawn = draw(server, count=3, batch_size=1)
         assert time.monotonic() - begun >= 1.0
     assert len(drawn) == 3
-    with FakeServer(seconds=0.01, faults=[fault.status(429)] * 2) as server:
+    with FakeServer(seconds=0.3, faults=[fault.status(429)] * 2) as server:  # longer than eight requests take to be sent: one breakdown
         fleet_of_one = Fleet([server.url], key=None, at_once=8, timeout=5, retries=2, patience=5)
         for number in range(8):
             fleet_of_one.submit(number, "/completions", {"prompt": "a", "seed": number}, lambda raw: raw)

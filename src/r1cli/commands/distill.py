@@ -25,6 +25,7 @@ from pathlib import Path
 from r1cli.commands.artefacts import Artefacts, hashes
 from r1cli.commands.distill_eval import evaluate, held_out, question_hash
 from r1cli.commands.distill_traces import passing, sample_traces
+from r1cli.commands.grpo_prompts import with_prompts
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.processes import check_unused, is_first, of_process
 from r1cli.commands.sampling import at_address, resolve_model, uses_server
@@ -35,7 +36,7 @@ from r1cli.io.hub import model_folder
 from r1cli.io.run_dir import RunDir
 from r1cli.io.stream import RowReader, read_rows
 from r1cli.rewards.registry import parse_specs
-from r1cli.row import Row, require
+from r1cli.row import Row
 from r1cli.settings import DistillSettings
 from r1cli.steps import condition, readability
 from r1cli.steps.mix import Part, part_of
@@ -217,13 +218,7 @@ def _prompts(settings: DistillSettings, made: Artefacts, reader: RowReader, cont
 
 
 def _usable(reader: RowReader, context: Context) -> Iterator[Row]:
-    for row in reader:
-        try:
-            require(row, "prompt", str, list)
-        except R1Error as error:
-            reader.leave_out(error)
-            continue
-        yield row
+    yield from with_prompts(reader)
     if reader.bad:
         context.console.warn(f"{reader.bad} bad rows left out, the first: {reader.first_bad}")
 

@@ -26,7 +26,7 @@ from r1cli.train.lora import LoraConfig, LoraReference
 from r1cli.train.model import accelerator_for, load_policy, load_reference, load_tokenizer
 from r1cli.train.offload import OPTIMIZER, REFERENCE, OffloadedReference, OffloadedStates
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
-from r1cli.train.strategy import prepare, uses_deepspeed
+from r1cli.train.strategy import prepare, shard, uses_deepspeed
 from r1cli.train.update import NotFinite
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Training:
         found = load_reference(folder, dtype=dtype, temperature=temperature, trust_remote_code=self.settings.trust_remote_code)
         if REFERENCE in offloaded(self.settings):
             return OffloadedReference(found, self.accelerator.device)
-        return found.to(self.accelerator.device)
+        return shard(self.accelerator, found)
 
     @property
     def pad_id(self) -> int:

@@ -17,7 +17,7 @@ from accelerate.utils import DistributedType
 
 from r1cli.errors import Exit, R1Error
 from r1cli.train.lora import ADAPTER
-from r1cli.train.strategy import is_sharded, uses_deepspeed, whole
+from r1cli.train.strategy import cut_like, is_sharded, uses_deepspeed, whole
 
 STATE = "training_state.pt"
 WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)  # every process holds all weights
@@ -79,13 +79,14 @@ def save_state(accelerator: Any, optimizer: torch.optim.Optimizer, folder: Path,
     them, whichever process draws it.
     """
     moments = _whole_state(accelerator, optimizer)
+    frozen = None if reference is None else _whole_reference(accelerator, reference)
     if accelerator.is_main_process:
         state = {
             "step": step,
             "optimizer": moments,
             "torch_rng": torch.get_rng_state(),
             "python_rng": list(random.getstate()[1]),
-            "reference": reference.state_dict() if reference is not None else None,
+            "reference": frozen,
         }
         torch.save(state, folder / STATE)
     accelerator.wait_for_everyone()
@@ -111,17 +112,26 @@ def _whole_state(accelerator: Any, optimizer: Any) -> dict[str, Any] | None:
     return {**state, "state": kept}
 
 
+def _whole_reference(accelerator: Any, reference: Any) -> dict[str, torch.Tensor]:
+    if not is_sharded(accelerator):
+        return reference.state_dict()
+    found = {}
+    for name, weight in reference.named_parameters():
+        gathered = whole(weight.detach())
+        if accelerator.is_main_process:
+            found[name] = gathered.cpu()
+    return found
+
+
 def _shared_out(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
     """A whole state with each tensor cut as the parameter it belongs to; every process has read the same file."""
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for number, weight in enumerate(weights):
-        if isinstance(weight, DTensor) and number in state["state"]:
+        if number in state["state"]:
             entries = state["state"][number]
             for name, value in entries.items():
                 if isinstance(value, torch.Tensor) and value.shape == weight.shape:
-                    entries[name] = distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
+                    entries[name] = cut_like(value, weight)
     return state
 
 
@@ -145,5 +155,6 @@ def load_state(optimizer: torch.optim.Optimizer, folder: Path, reference: Any | 
     torch.set_rng_state(state["torch_rng"])
     random.setstate((3, tuple(state["python_rng"]), None))
     if reference is not None and state["reference"] is not None:
-        reference.load_state_dict(state["reference"])
+        for name, weight in reference.named_parameters():
+            weight.data.copy_(cut_like(state["reference"][name], weight))
     return int(state["step"])

@@ -6,6 +6,7 @@ import torch
 
 from r1cli.train.checkpoints import named_weights
 from r1cli.train.lora import LoraReference
+from r1cli.train.strategy import is_sharded
 
 
 @torch.no_grad()
@@ -17,7 +18,9 @@ def renew_reference(accelerator: Any, reference: Any, policy: Any, mix: float = 
         reference.renew()
         return
     own = dict(reference.model.named_parameters())
-    for name, value in named_weights(accelerator, policy):
+    sharded = is_sharded(accelerator)  # cut alike: each process renews its part
+    values = accelerator.unwrap_model(policy).model.named_parameters() if sharded else named_weights(accelerator, policy)
+    for name, value in values:
         if name not in own:  # a tied head, under its second name
             continue
         if mix == 1.0:

@@ -82,6 +82,32 @@ def prepare(accelerator: Any, policy: Any, optimizer: Any, max_grad_norm: float)
     return accelerator.prepare(policy, optimizer)
 
 
+def shard(accelerator: Any, module: Any) -> Any:
+    """A frozen module on this process's device, shared out like the policy with FSDP2, else whole."""
+    if not is_sharded(accelerator):
+        return module.to(accelerator.device)
+    from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+
+    return fsdp2_prepare_model(accelerator, module)
+
+
+def reshard(accelerator: Any, module: Any) -> None:
+    """Let go of what a pass without a backward one leaves gathered, rounded to the computation type (FSDP2's outermost unit)."""
+    if is_sharded(accelerator):
+        for part in module.modules():
+            if hasattr(part, "set_requires_gradient_sync"):  # an FSDPModule
+                part.reshard()
+
+
+def cut_like(value: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """This process's part of a whole tensor that every process has, as `weight` is cut."""
+    if not hasattr(weight, "device_mesh"):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
+
+
 def backward(accelerator: Any, loss: torch.Tensor, *, last: bool) -> None:
     """Add a micro-batch's gradients; they travel between processes with the last one. Gradients are means over processes: see `update`."""
     scaled = loss * accelerator.num_processes

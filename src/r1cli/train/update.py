@@ -11,7 +11,7 @@ from r1cli.errors import R1Error
 from r1cli.train.batches import MicroBatch
 from r1cli.train.logprobs import Policy
 from r1cli.train.optimiser import OptimiserConfig
-from r1cli.train.strategy import backward, take_step, uses_deepspeed
+from r1cli.train.strategy import backward, reshard, take_step, uses_deepspeed
 
 LossOf = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 T = TypeVar("T")
@@ -144,6 +144,7 @@ def measure(accelerator: Any, policy: Any, batches: Sequence[MicroBatch]) -> dic
         lengths = [sample.trained_tokens for sample in batch.samples]
         for sample, values in zip(batch.samples, values_N.cpu().split(lengths), strict=True):
             found[sample.index] = values
+    reshard(accelerator, policy)
     return found
 
 

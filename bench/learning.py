@@ -1,0 +1,87 @@
+"""Reward against wall-clock time: GRPO of r1 and of TRL on one task from one checkpoint, on one machine.
+
+    python bench/learning.py --model runs/demo/cold-start --rows problems.jsonl [--minutes 5] [--prompts 16] [--group 8]
+                             [--max-completion-length 80] [--lr 2e-5] [--plot learning.png] [--json]
+
+Rows have `prompt` and a whole number as `answer`. The reward is 1 when the last whole number of a completion is the answer, the same few
+lines of Python on both sides; truncated completions are trained on, beta is 0. Each side begins with its loading done and has the same
+minutes; the curve is the mean reward of each step's fresh completions, at the time when that step ended. `r1_last` and `trl_last` are the
+means of the last fifth of each side's steps. `--plot` needs matplotlib.
+"""
+
+import json
+import sys
+import tempfile
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from against_trl import facts, parser, run_r1, run_trl
+
+REWARD = """import re
+
+
+def right(row):
+    found = re.findall(r"-?\\d+", row["completion"])
+    return float(bool(found) and int(found[-1]) == int(row["answer"]))
+"""
+
+
+def curve(seconds: list[float], rewards: list[float]) -> list[tuple[float, float]]:
+    """(seconds since the first step began, mean reward) of each step."""
+    return [(round(at, 1), round(reward, 4)) for at, reward in zip(accumulate(seconds), rewards, strict=False)]
+
+
+def last(points: list[tuple[float, float]]) -> float:
+    tail = [reward for _, reward in points[-max(1, len(points) // 5) :]]
+    return round(sum(tail) / len(tail), 4)
+
+
+def plot(path: str, curves: dict[str, list[tuple[float, float]]]) -> None:
+    import matplotlib.pyplot as plt
+
+    for name, points in curves.items():
+        plt.plot([at / 60 for at, _ in points], [reward for _, reward in points], marker="o", label=name)
+    plt.xlabel("minutes"), plt.ylabel("mean reward of a step's completions"), plt.legend()
+    plt.savefig(path, dpi=120)
+
+
+def main() -> None:
+    flags = parser((__doc__ or "").splitlines()[0])
+    flags.add_argument("--minutes", type=float, default=5.0, help="of each side")
+    flags.add_argument("--prompts", type=int, default=16)
+    flags.add_argument("--group", type=int, default=8)
+    flags.add_argument("--max-completion-length", type=int, default=80)
+    flags.add_argument("--lr", type=float, default=2e-5)
+    flags.add_argument("--plot", help="image to write")
+    given = flags.parse_args()
+    with Path(given.rows).open(encoding="utf-8") as lines:
+        rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        settings = {
+            "model": given.model, "steps": 1000, "group": given.group, "prompts": given.prompts, "lr": given.lr, "minutes": given.minutes,
+            "texts": [row["prompt"] for row in rows], "answers": [str(row["answer"]) for row in rows],
+            "max_completion_length": given.max_completion_length, "trl_batch": given.group * given.prompts,
+        }  # fmt: skip
+        theirs, _ = run_trl("grpo", settings, given.environment, work)
+        (work / "reward.py").write_text(REWARD, encoding="utf-8")
+        arguments = [
+            "grpo", str(Path(given.rows).resolve()), "--model", given.model, "--rewards", f"{work / 'reward.py'}:right", "--beta", "0",
+            "--prompts-per-step", str(given.prompts), "--group-size", str(given.group), "--lr", str(given.lr), "--no-mask-truncated",
+            "--max-completion-length", str(given.max_completion_length), "--steps", "1000", "--time-limit", f"{given.minutes + 0.5}m",
+            "--microbatch-tokens", "2048", "--batch-size", str(given.group * given.prompts), "--lr-schedule", "constant",
+        ]  # fmt: skip
+        records, _ = run_r1(arguments, work / "r1", work)
+    curves = {
+        "r1": curve([record["seconds"] for record in records], [record["reward"] for record in records]),
+        "TRL": curve(theirs["seconds"], theirs["rewards"]),
+    }
+    if given.plot:
+        plot(given.plot, curves)
+    record = {"r1_last": last(curves["r1"]), "trl_last": last(curves["TRL"]), "curves": curves, "settings": vars(given), **facts()}
+    sys.stdout.write(json.dumps(record) + "\n")
+
+
+if __name__ == "__main__":
+    main()
