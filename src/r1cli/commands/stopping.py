@@ -64,7 +64,8 @@ class Stopper:
         signal.signal(number, signal.SIG_DFL)
         self.reason = INTERRUPT if number == signal.SIGINT else TERMINATE
         what, again = ("interrupted", "Ctrl-C again") if number == signal.SIGINT else ("terminated", "a second SIGTERM")
-        os.write(2, f"{what}: saving what is done, then ending; {again} kills\n".encode())
+        with suppress(OSError):  # whoever read stderr may be what went away
+            os.write(2, f"{what}: saving what is done, then ending; {again} kills\n".encode())
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
