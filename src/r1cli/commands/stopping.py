@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -64,7 +65,8 @@ class Stopper:
         signal.signal(number, signal.SIG_DFL)
         self.reason = INTERRUPT if number == signal.SIGINT else TERMINATE
         what, again = ("interrupted", "Ctrl-C again") if number == signal.SIGINT else ("terminated", "a second SIGTERM")
-        os.write(2, f"{what}: saving what is done, then ending; {again} kills\n".encode())
+        with suppress(OSError):  # whoever read stderr may be what went away
+            os.write(2, f"{what}: saving what is done, then ending; {again} kills\n".encode())
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
