@@ -155,6 +155,14 @@ def load_state(optimizer: torch.optim.Optimizer, folder: Path, reference: Any | 
     torch.set_rng_state(state["torch_rng"])
     random.setstate((3, tuple(state["python_rng"]), None))
     if reference is not None and state["reference"] is not None:
-        for name, weight in reference.named_parameters():
-            weight.data.copy_(cut_like(state["reference"][name], weight))
+        _restore_reference(reference, state["reference"])
     return int(state["step"])
+
+
+def _restore_reference(reference: Any, state: dict[str, torch.Tensor]) -> None:
+    """A model takes its weights one by one, cut as they are cut; an adapter, or a model kept elsewhere, knows how it takes its own."""
+    if not isinstance(reference, torch.nn.Module):
+        reference.load_state_dict(state)
+        return
+    for name, weight in reference.named_parameters():
+        weight.data.copy_(cut_like(state[name], weight))

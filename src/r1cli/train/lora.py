@@ -171,7 +171,7 @@ class LoraReference:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         weights = self.lora.weights()
-        self.kept = {name: value.to(weights[name].device) for name, value in state.items()}
+        self.kept = {name: value.to(weights[name].device, copy=True) for name, value in state.items()}  # the file may go
 
 
 @contextmanager
