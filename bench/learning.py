@@ -27,9 +27,10 @@ def right(row):
 """
 
 
-def curve(seconds: list[float], rewards: list[float]) -> list[tuple[float, float]]:
-    """(seconds since the first step began, mean reward) of each step."""
-    return [(round(at, 1), round(reward, 4)) for at, reward in zip(accumulate(seconds), rewards, strict=False)]
+def curve(seconds: list[float], rewards: list[float], minutes: float) -> list[tuple[float, float]]:
+    """(seconds since the first step began, mean reward) of each step that ended within the minutes."""
+    points = zip(accumulate(seconds), rewards, strict=False)
+    return [(round(at, 1), round(reward, 4)) for at, reward in points if at <= 60 * minutes]
 
 
 def last(points: list[tuple[float, float]]) -> float:
@@ -74,8 +75,8 @@ def main() -> None:
         ]  # fmt: skip
         records, _ = run_r1(arguments, work / "r1", work)
     curves = {
-        "r1": curve([record["seconds"] for record in records], [record["reward"] for record in records]),
-        "TRL": curve(theirs["seconds"], theirs["rewards"]),
+        "r1": curve([record["seconds"] for record in records], [record["reward"] for record in records], given.minutes),
+        "TRL": curve(theirs["seconds"], theirs["rewards"], given.minutes),
     }
     if given.plot:
         plot(given.plot, curves)
