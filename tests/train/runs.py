@@ -25,6 +25,8 @@ from r1cli.train.reward_model import load_reward_model
 from r1cli.train.rm import RmConfig, train_rm
 from r1cli.train.rollout import Draw, Hooks
 from r1cli.train.sft import SftConfig, SftHooks, train_sft
+from r1cli.train.strategy import prepare
+from r1cli.train.update import NotFinite
 from tests.train.toy import PAD, grpo_config, tokens
 
 PROMPTS = [Row({"id": f"p{i}", "prompt": f"prompt {i}"}) for i in range(5)]
@@ -76,7 +78,7 @@ def grpo_run(
         policy.load_state_dict(torch.load(resume / "weights.pt"))
         load_state(rule, resume, reference)
         progress = Progress.load(resume, *place)
-    policy, rule = accelerator.prepare(policy, rule)
+    policy, rule = prepare(accelerator, policy, rule, 0.0)
     records: list[dict[str, Any]] = []
 
     def save(progress: Progress) -> None:
@@ -102,9 +104,14 @@ def sft_run(
     resume: Path | None = None,
     checkpoint: Path | None = None,
     checkpoint_at: int = 0,
+    spoil: Callable[[torch.Tensor], None] | None = None,
+    said: list[str] | None = None,
     **changes: Any,
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
-    """The same for SFT, on rows of one or two samples."""
+    """The same for SFT, on rows of one or two samples.
+
+    spoil: called with the token ids of every forward pass of the last process; said: gets the warnings.
+    """
     values: dict[str, Any] = {"epochs": 1.0, "batch_rows": 5, "microbatch_tokens": 40, "seed": 3, "pad_id": PAD, "pack_length": 60}
     values["optimiser"] = OptimiserConfig(lr=1e-2, lr_schedule="cosine", warmup_steps=1)
     config = SftConfig(**{**values, **changes})
@@ -117,7 +124,9 @@ def sft_run(
     if resume is not None:
         policy.load_state_dict(torch.load(resume / "weights.pt"))
         start = load_state(rule, resume)
-    policy, rule = accelerator.prepare(policy, rule)
+    policy, rule = prepare(accelerator, policy, rule, 0.0)
+    if spoil is not None and accelerator.process_index == accelerator.num_processes - 1:
+        policy.register_forward_pre_hook(lambda module, given: spoil(given[0]))
     records: list[dict[str, Any]] = []
 
     def save(done: int) -> None:
@@ -125,7 +134,7 @@ def sft_run(
             torch.save(accelerator.unwrap_model(policy).state_dict(), checkpoint / "weights.pt")
             save_state(accelerator, rule, checkpoint, done)
 
-    hooks = SftHooks(records.append, save)
+    hooks = SftHooks(records.append, save, warn=(said if said is not None else []).append)
     train_sft(accelerator, policy, rule, config, rows=rows, hooks=hooks, start_step=start)
     return {name: value.detach().clone() for name, value in accelerator.unwrap_model(policy).named_parameters()}, records
 
@@ -140,7 +149,7 @@ def rm_run(
     sides = [[tokens(rng, 4, 15) for _ in range(1 + pairs)] for _ in range(9)]
     examples = [Example(tuple(side), 0.2 * number if pairs else float(number % 2)) for number, side in enumerate(sides)]
     model = load_reward_model(folder, pad_id=PAD, seed=4)
-    model, rule = accelerator.prepare(model, optimizer(model.parameters(), lr=1.0))
+    model, rule = prepare(accelerator, model, optimizer(model.parameters(), lr=1.0), 0.0)
     records: list[dict[str, Any]] = []
     train_rm(accelerator, model, rule, config, examples=examples[:7], held_out=examples[7:], log=records.append, save=lambda step: None)
     own = accelerator.unwrap_model(model).named_parameters()
@@ -167,6 +176,31 @@ def one_asks(accelerator: Any) -> Callable[[float], bool]:
     return stopping
 
 
+def full_once() -> Callable[[torch.Tensor], None]:
+    """No memory for the first pass."""
+    passes: list[int] = []
+
+    def spoil(ids: torch.Tensor) -> None:
+        passes.append(ids.numel())
+        if len(passes) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.30 GiB")
+
+    return spoil
+
+
+def broken(accelerator: Any, folder: str) -> str:
+    """What every process says when a pass of the last one gives no number."""
+
+    def no_number(ids: torch.Tensor) -> None:
+        raise NotFinite("the loss is not finite")
+
+    try:
+        sft_run(accelerator, folder, spoil=no_number)
+    except NotFinite as error:
+        return error.message
+    return "nothing"
+
+
 def every_run(accelerator: Any, folder: str) -> dict[str, Any]:
     """What two processes and one must agree on: three objectives and SFT, one step of plain gradient descent each, uneven shares."""
     sgd = torch.optim.SGD
@@ -184,6 +218,12 @@ def every_run(accelerator: Any, folder: str) -> dict[str, Any]:
     found["asked to end"] = grpo_run(accelerator, folder, optimizer=sgd, optimiser=small, steps=6, stopping=one_asks(accelerator))
     found["batch"] = grpo_run(accelerator, folder, optimizer=sgd, advantage="batch", optimiser=rate)
     found["sft"] = sft_run(accelerator, folder, optimizer=sgd, epochs=0.5, batch_rows=7, optimiser=rate)
+    said: list[str] = []
+    found["runs out"] = sft_run(
+        accelerator, folder, optimizer=sgd, epochs=0.5, batch_rows=7, optimiser=rate, spoil=full_once(), said=said, microbatch_tokens=200
+    )
+    found["said"] = said
+    found["broken"] = broken(accelerator, folder)
     gentle = OptimiserConfig(lr=0.05, max_grad_norm=0.0)  # one row alone has a steep gradient; at lr 1 its second step magnifies rounding
     found["one row"] = sft_run(accelerator, folder, optimizer=sgd, epochs=0.1, batch_rows=1, optimiser=gentle)
     found["pairs"] = rm_run(accelerator, folder, optimizer=sgd, pairs=True, optimiser=small)

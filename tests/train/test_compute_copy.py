@@ -85,14 +85,15 @@ def test_layers_equal_those_of_torch(monkeypatch: pytest.MonkeyPatch, dtype: tor
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_gated_layer_equals_that_of_torch(dtype: torch.dtype) -> None:
+def test_a_gated_layer_equals_that_of_torch(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    monkeypatch.setattr(cpu_layers, "PIECE", 7)
     torch.manual_seed(3)
-    gate, up = (torch.randn(5, 24).to(dtype).requires_grad_() for _ in range(2))
-    plain = [part.detach().double().requires_grad_() for part in (gate, up)]
-    slope = torch.randn(5, 24).to(dtype)
-    found, expected = cpu_layers.Swish.apply(gate, up), silu(plain[0]) * plain[1]
+    parts = [torch.randn(*shape).to(dtype).requires_grad_() for shape in ((2, 9, 24), (2, 9, 24), (16, 24), (16,))]
+    plain = [part.detach().double().requires_grad_() for part in parts]
+    found, expected = cpu_layers.GatedLinear.apply(*parts), linear(silu(plain[0]) * plain[1], plain[2], plain[3])
+    slope = torch.randn(found.shape).to(dtype)
     assert distance(found, expected) < ROUGH[dtype]
-    gradients = torch.autograd.grad(found, (gate, up), slope), torch.autograd.grad(expected, plain, slope.double())
+    gradients = torch.autograd.grad(found, parts, slope), torch.autograd.grad(expected, plain, slope.double())
     assert all(distance(one, other) < ROUGH[dtype] for one, other in zip(*gradients, strict=True))
 
 
@@ -175,12 +176,12 @@ def test_gradient_checkpointing_recomputes_with_the_copy(new_policy: Callable[..
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
-def test_several_processes_compute_under_autocast(new_policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hooks of DDP and FSDP are on the float32 weights: these must take part in the backward pass themselves."""
+def test_sharded_weights_compute_under_autocast(new_policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """FSDP's hooks are on the float32 weights: these must take part in the backward pass themselves."""
     batch = collate(group_rows(group_samples(groups=2, size=3)), PAD)
     exact, policy = new_policy(), new_policy()
     forward(exact, batch)[0].sum().backward()
-    monkeypatch.setattr(logprobs, "_alone", lambda: False)
+    monkeypatch.setattr(logprobs, "WHOLE", ())
     touched: list[Tensor] = []
     for weight in policy.parameters():
         weight.register_post_accumulate_grad_hook(touched.append)

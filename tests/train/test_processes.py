@@ -47,7 +47,7 @@ def both(tiny: Path, accelerator: Any, tmp_path_factory: pytest.TempPathFactory)
 
 
 RUNS = ["grpo", "dr_grpo", "dapo", "several updates", "bonus", "dynamic", "asked to end", "batch", "sft", "one row"]
-RUNS += ["pairs", "labels", "one pair"]
+RUNS += ["runs out", "pairs", "labels", "one pair"]
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -66,3 +66,14 @@ def test_every_process_reports_the_figures_of_all(both: Any, run: str) -> None:
         expected = {name: value for name, value in one.items() if name not in timed}
         for record in (first, second):
             assert {name: value for name, value in record.items() if name not in timed} == pytest.approx(expected, abs=2e-5, rel=1e-4)
+
+
+def test_one_process_out_of_memory_halves_the_micro_batches_of_all(both: Any) -> None:
+    for found in (both[0], *both[1]):
+        assert [text.split(":")[0] for text in found["said"]] == ["out of memory with micro-batches of 200 tokens"]
+
+
+def test_a_loss_without_a_number_in_one_process_ends_all(both: Any) -> None:
+    alone, (first, second) = both
+    assert alone["broken"] == second["broken"] == "the loss is not finite"
+    assert first["broken"].startswith("the loss of step 1 is not finite in another process")

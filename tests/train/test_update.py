@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor
 
 from r1cli.errors import R1Error
@@ -113,12 +114,12 @@ def test_a_model_that_does_not_fit_at_all_says_so(accelerator: Any) -> None:
     assert "--gradient-checkpointing" in (error.value.hint or "")
 
 
-def test_several_processes_do_not_retry(accelerator: Any) -> None:
+def test_sharded_weights_do_not_retry() -> None:
     def attempt(tokens: int) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
     with pytest.raises(R1Error) as error:
-        TokenBudget(SimpleNamespace(num_processes=2, device=torch.device("cpu")), 4096).within(attempt)
+        TokenBudget(SimpleNamespace(distributed_type=DistributedType.FSDP, device=torch.device("cpu")), 4096).within(attempt)
     assert "--microbatch-tokens 2048" in (error.value.hint or "")
 
 

@@ -20,13 +20,13 @@ from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.run_dir import RunDir, checkpoint_folder, checkpoints
 from r1cli.row import seed_of
-from r1cli.train.checkpoints import WHOLE, load_state, named_weights, save_model, save_state
+from r1cli.train.checkpoints import load_state, named_weights, save_model, save_state
 from r1cli.train.logprobs import Policy
 from r1cli.train.lora import LoraConfig, LoraReference
 from r1cli.train.model import accelerator_for, load_policy, load_reference, load_tokenizer
 from r1cli.train.offload import OPTIMIZER, REFERENCE, OffloadedReference, OffloadedStates
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
-from r1cli.train.strategy import prepare, shard, uses_deepspeed
+from r1cli.train.strategy import is_whole, prepare, shard, uses_deepspeed
 from r1cli.train.update import NotFinite
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ class Training:
 
     def _load_reference(self, folder: str, temperature: float) -> Policy | OffloadedReference:
         """In the computation type, where the policy computes in a copy of that type too; an average of weights needs float32."""
-        alone = self.accelerator.distributed_type == WHOLE[0]
-        dtype = self.dtype if alone and self.settings.reference_mix == 1.0 else "float32"
+        dtype = self.dtype if is_whole(self.accelerator) and self.settings.reference_mix == 1.0 else "float32"
         found = load_reference(folder, dtype=dtype, temperature=temperature, trust_remote_code=self.settings.trust_remote_code)
         if REFERENCE in offloaded(self.settings):
             return OffloadedReference(found, self.accelerator.device)
@@ -116,7 +115,8 @@ class Training:
             resume=settings.resume,
             force=settings.force,
         )
-        self.context.on_interrupt()
+        if not uses_deepspeed(self.accelerator):  # it could not be resumed (`_resume_from`)
+            self.context.on_interrupt()
         for name, (before, now) in run.changed.items():
             self.context.console.warn(f"--{name.replace('_', '-')} was {before} when the run started, now {now}")
         return run
@@ -167,7 +167,7 @@ class Training:
     def _check_strategy(self) -> None:
         """Refuse (`R1Error`, exit 2) what this device or this way of launching cannot do, before anything is written."""
         accelerator, asked = self.accelerator, offloaded(self.settings)
-        if self.lora and accelerator.distributed_type not in WHOLE:
+        if self.lora and not is_whole(accelerator):
             raise R1Error(
                 f"--lora does not train under {accelerator.distributed_type.value}, which shards the weights",
                 hint="launch with data parallelism (MULTI_GPU or MULTI_CPU): with LoRA there are hardly any gradients to shard",
@@ -179,7 +179,7 @@ class Training:
                 hint="leave it out; --lora and --gradient-checkpointing save memory on a CPU",
                 code=Exit.USAGE,
             )
-        if asked and accelerator.distributed_type not in WHOLE:
+        if asked and not is_whole(accelerator):
             raise R1Error(
                 f"--offload does not work under {accelerator.distributed_type.value}",
                 hint="set its own offload in the accelerate configuration",

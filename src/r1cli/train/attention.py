@@ -1,4 +1,5 @@
-"""Attention of packed segments on a CPU: no mask, no padding between rows, a prefix read once for all sequences behind it.
+"""Attention of packed segments: no mask, no padding between rows, a prefix read once for all sequences behind it. This is how a CPU
+computes it; a GPU does by `varlen.py`.
 
 Shapes: _N packed tokens, _H query heads, _K key heads (H = K x R), _D head size, _E head size and what is appended to it; a bucket has
 _S segments of _L tokens. The structure is described in `segments.py`.
@@ -20,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from r1cli.train import varlen
 from r1cli.train.segments import Segments
 
 NAME = "r1_segments"
@@ -36,15 +38,16 @@ def segment_attention(
     segments: Segments | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """An attention function of transformers: [1, H, N, D] -> [1, N, H, D]. Without `segments` it is torch's."""
+    """An attention function of transformers: [1, H, N, D] -> [1, N, H, D]. Without `segments` it is torch's, under the mask."""
     if segments is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     scale = options.get("scaling") or query.shape[-1] ** -0.5
     kind = query.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
     heads = [part[0].transpose(0, 1).to(dtype) for part in (query, key, value)]
-    out_NHD = SegmentAttention.apply(*heads, segments, scale)
-    return out_NHD[None], None
+    if kind == "cpu":
+        return SegmentAttention.apply(*heads, segments, scale)[None], None
+    return varlen.VarlenAttention.apply(*heads, segments.lengths, scale)[None], None
 
 
 AttentionInterface.register(NAME, segment_attention)
@@ -56,6 +59,16 @@ def supported(config: Any) -> bool:
     odd = ("attn_logit_softcapping", "attention_dropout", "kv_lora_rank", "attention_chunk_size")
     sliding = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     return kinds == {"full_attention"} and not sliding and not any(getattr(config, name, None) for name in odd)
+
+
+def head_size(config: Any) -> int:
+    text = config.get_text_config()
+    return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+
+
+def computes(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
+    """Whether attention by segments is possible: on any CPU, and on a GPU that has the kernels. Else a mask says the same."""
+    return device.type == "cpu" or varlen.usable(device, dtype, head_size)
 
 
 class SegmentAttention(torch.autograd.Function):

@@ -13,19 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
 
 from r1cli.errors import Exit, R1Error
 from r1cli.train.lora import ADAPTER
-from r1cli.train.strategy import cut_like, is_sharded, uses_deepspeed, whole
+from r1cli.train.strategy import cut_like, is_sharded, is_whole, uses_deepspeed, whole
 
 STATE = "training_state.pt"
-WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)  # every process holds all weights
 
 
 def named_weights(accelerator: Any, policy: Any) -> Iterable[tuple[str, torch.Tensor]]:
     """The tensors of a policy under their checkpoint names, whole on every process (gathered when they are sharded); LoRA is merged."""
-    if accelerator.distributed_type in WHOLE:
+    if is_whole(accelerator):
         own = accelerator.unwrap_model(policy)
         named = own.model.named_parameters()
         return named if own.lora is None else own.lora.merged(dict(named))

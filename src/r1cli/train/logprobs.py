@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.state import DistributedType, PartialState
+from accelerate.state import PartialState
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from r1cli.train.attention import NAME, supported
+from r1cli.train.attention import NAME, computes, head_size, supported
 from r1cli.train.batches import dense_mask
 from r1cli.train.compute_copy import ComputeCopy
 from r1cli.train.lora import Lora
 from r1cli.train.segments import Segments
+from r1cli.train.strategy import WHOLE
 
 CHUNK = 1024  # tokens; 1,024 x 152k bfloat16 logits are 0.3 GiB
 CPU_BLOCK = 4096  # tokens of the vocabulary in a block of the backward pass; wider ones are slower per token (bfloat16, AMX)
@@ -77,7 +78,7 @@ class Policy(nn.Module):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.model.get_output_embeddings().weight.dtype
         model = self._computing(dtype)
         with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and not _all_in(model, dtype)):
-            hidden_NH = self._hidden(model, input_ids_BT, position_ids_BT, marks_BT, source_N)
+            hidden_NH = self._hidden(model, dtype, input_ids_BT, position_ids_BT, marks_BT, source_N)
         head, own = model.get_output_embeddings(), self.model.get_output_embeddings()
         cast = None
         if model is not self.model:
@@ -89,17 +90,19 @@ class Policy(nn.Module):
         return [self.model] if self._copy is None else [self.model, self._copy.model]
 
     def _computing(self, dtype: torch.dtype) -> Any:
-        """The model whose forward pass is run: a copy in the computation type, where no strategy of accelerate makes one itself."""
-        if _all_in(self.model, dtype) or not _alone():
+        """The model whose forward pass is run: a copy in the computation type, where the weights are not sharded."""
+        if _all_in(self.model, dtype) or PartialState().distributed_type not in WHOLE:
             return self.model
         if self._copy is None:
             self._copy = ComputeCopy(self.model, dtype)
         return self._copy.fresh()
 
-    def _hidden(self, model: Any, input_ids_BT: Tensor, position_ids_BT: Tensor, marks_BT: Tensor, source_N: Tensor) -> Tensor:
+    def _hidden(
+        self, model: Any, dtype: torch.dtype, input_ids_BT: Tensor, position_ids_BT: Tensor, marks_BT: Tensor, source_N: Tensor
+    ) -> Tensor:
         """The last hidden state at the positions `source_N`, [N, H]."""
         decoder = model.get_decoder()
-        if not (input_ids_BT.device.type == "cpu" and model.config._attn_implementation == NAME):
+        if not (model.config._attn_implementation == NAME and computes(input_ids_BT.device, dtype, head_size(model.config))):
             mask = dense_mask(marks_BT)
             hidden_BTH = decoder(input_ids=input_ids_BT, position_ids=position_ids_BT, attention_mask=mask, use_cache=False)
             return hidden_BTH.last_hidden_state.flatten(0, 1)[source_N]
@@ -113,16 +116,12 @@ def _all_in(model: Any, dtype: torch.dtype) -> bool:
     return all(weight.dtype == dtype for weight in model.parameters())
 
 
-def _alone() -> bool:
-    """Whether no strategy of accelerate wraps or shards the weights. torch.distributed says nothing: vLLM starts it for one process too."""
-    return PartialState().distributed_type == DistributedType.NO
-
-
 class TokenLogprobs(torch.autograd.Function):
     """(hidden [N, H], head weight [V, H], bias [V] or None, target [N]) -> (log-probability [N], entropy [N]), float32.
 
-    dtype: of the matrix products. Softmax, entropy and sums over blocks are float32 in any case. cast: weight and bias in that type,
-    where the caller has them; gradients go to the weight and bias themselves.
+    dtype: of the matrix products. Softmax, entropy and sums over blocks are float32 in any case. cast: weight and bias in that type, where
+    the caller has them; gradients go to the weight and bias themselves, that of the weight straight into its `grad`, which a second
+    micro-batch then need not make another time only to add it.
     """
 
     @staticmethod
@@ -154,7 +153,7 @@ class TokenLogprobs(torch.autograd.Function):
                 logprobs_N[place] = chosen_n - normalisers_N[place]
                 entropies_N[place] = total_n - chance_nV.mul_(logits_nV).sum(-1)
         ctx.save_for_backward(hidden_NH, weight_VH, bias_V, target_N, normalisers_N, entropies_N, *(cast or (None, None)))
-        ctx.shape, ctx.dtype = shape, dtype
+        ctx.shape, ctx.dtype, ctx.own = shape, dtype, None if cast is None else weight_VH
         ctx.set_materialize_grads(False)
         return logprobs_N, entropies_N
 
@@ -166,7 +165,10 @@ class TokenLogprobs(torch.autograd.Function):
         gradient_N = torch.zeros_like(normalisers_N) if gradient_N is None else gradient_N
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         d_hidden_NH = torch.zeros(hidden_NH.shape, dtype=torch.float32, device=hidden_NH.device) if wants_hidden else None
-        d_weight_VH = torch.empty_like(weight_VH, memory_format=torch.contiguous_format) if wants_weight else None
+        d_weight_VH: Tensor | None = None if ctx.own is None else ctx.own.grad
+        adds = d_weight_VH is not None
+        if wants_weight and not adds:
+            d_weight_VH = torch.empty_like(weight_VH, memory_format=torch.contiguous_format)
         d_bias_V = torch.empty_like(bias_V) if bias_V is not None and wants_bias else None
         weight, bias = cast if cast[0] is not None else _head(weight_VH, bias_V, ctx.dtype)
         cast_NH = hidden_NH.to(ctx.dtype)
@@ -183,9 +185,12 @@ class TokenLogprobs(torch.autograd.Function):
             if d_hidden_NH is not None:
                 d_hidden_NH += (d_logits_Nv @ block_vH).float()
             if d_weight_VH is not None:
-                d_weight_VH[block] = d_logits_Nv.T @ cast_NH
+                d_block_vH = (d_logits_Nv.T @ cast_NH).to(d_weight_VH.dtype)  # before adding: two types are four times slower
+                d_weight_VH[block] = d_block_vH.add_(d_weight_VH[block]) if adds else d_block_vH
             if d_bias_V is not None:
                 d_bias_V[block] = d_logits_Nv.sum(0, dtype=torch.float32)
+        if ctx.own is not None:
+            ctx.own.grad, d_weight_VH = d_weight_VH, None
         return None if d_hidden_NH is None else d_hidden_NH.to(hidden_NH.dtype), d_weight_VH, d_bias_V, None, None, None, None
 
 

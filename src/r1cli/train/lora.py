@@ -185,7 +185,7 @@ def without_adapter(policy: Any) -> Iterator[None]:
 
 
 def _switch(policy: Any, *, off: bool) -> None:
-    """peft's `enable_adapters` would take `requires_grad` from A and B, at which the copy, the optimizer and DDP have looked already."""
+    """peft's `enable_adapters` would take `requires_grad` from A and B, at which the copy and the optimizer have looked already."""
     for model in policy.computing():
         for layer in model.modules():
             if _is_adapted(layer):

@@ -92,7 +92,7 @@ def load_reference(folder: str, *, dtype: str, temperature: float = 1.0, trust_r
 
 def _load(folder: str, dtype: str, trust_remote_code: bool) -> Any:
     config = load_config(folder, trust_remote_code=trust_remote_code)
-    attention = NAME if supported(config) and not torch.cuda.is_available() else "sdpa"
+    attention = NAME if supported(config) else "sdpa"
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder, config=config, dtype=dtype, attn_implementation=attention, trust_remote_code=trust_remote_code
     )

@@ -30,7 +30,7 @@ class RewardModel(Policy):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else next(self.model.parameters()).dtype
         model = self._computing(dtype)
         with torch.autocast(kind, enabled=model is self.model and torch.is_autocast_enabled(kind)):
-            hidden_NH = self._hidden(model, input_ids_BT, position_ids_BT, marks_BT, source_N)
+            hidden_NH = self._hidden(model, dtype, input_ids_BT, position_ids_BT, marks_BT, source_N)
         with torch.autocast(kind, enabled=False):  # 8 bits would make many scores equal
             head = self.head
             scores_N1 = linear(hidden_NH.float(), head.weight.float(), None if head.bias is None else head.bias.float())

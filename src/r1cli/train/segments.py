@@ -1,6 +1,7 @@
 """Where the sequences of a micro-batch lie once its padding is gone, and who attends to whom.
 
-Shapes: _N all tokens of the batch, end to end without padding; _S segments of about one length, _L the longest of them.
+Shapes: _N all tokens of the batch, end to end without padding; _S segments of about one length, _L the longest of them; _Q tokens behind a
+prefix, _P tokens of those prefixes.
 
 A segment is a run of tokens that attends to itself, causally: a shared prefix, or a sequence. A sequence behind a prefix attends to all of
 it as well. That is all the structure there is, so attention needs no T x T mask: it is computed a bucket of segments at a time, and then
@@ -10,6 +11,7 @@ _S x _L x _M, and one pass instead of two.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 import torch
@@ -49,19 +51,50 @@ class Joined:
     hidden_SLM: Tensor
 
 
-@dataclass(slots=True)
-class Segments:
-    """keep_N: index of each token in the flattened [B, T] rows. buckets_SL: index into the packed tokens, `count` where there is none.
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where sequences laid end to end begin and end: [sequences + 1] int32, and the longest one."""
 
-    joined: the same tokens as `buckets_SL` and `shared`, in the other form; empty when the masks would be large.
+    offsets: Tensor
+    longest: int
+
+    @classmethod
+    def of(cls, lengths: list[int], device: torch.device) -> "Ends":
+        return cls(torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32), max(lengths))
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """The segments of a micro-batch as the kernels of a GPU take them.
+
+    own: the segments. behind: (tokens behind a prefix [Q], prefix tokens [P], the ends of both).
     """
+
+    own: Ends
+    behind: tuple[Tensor, Tensor, Ends, Ends] | None
+
+    @classmethod
+    def of(cls, runs: list[Run], shared: list[Shared], device: torch.device) -> "Lengths":
+        own = Ends.of([run.length for run in runs], device)
+        if not shared:
+            return cls(own, None)
+        after = [(part.middle, part.end) for part in shared]
+        before = [(part.start, part.middle) for part in shared]
+        rows = [torch.cat([torch.arange(*span, device=device) for span in spans]) for spans in (after, before)]
+        ends = [Ends.of([stop - start for start, stop in spans], device) for spans in (after, before)]
+        return cls(own, (rows[0], rows[1], ends[0], ends[1]))
+
+
+@dataclass
+class Segments:
+    """keep_N: index of each token in the flattened [B, T] rows; packed_BT: the other way round. runs: the segments in the order of the
+    packed tokens; shared: those among them that others see."""
 
     count: int
     keep_N: Tensor
     packed_BT: Tensor
-    buckets_SL: list[Tensor]
+    runs: list[Run]
     shared: list[Shared]
-    joined: list[Joined]
 
     @classmethod
     def of(cls, marks_BT: Tensor) -> "Segments":
@@ -82,12 +115,23 @@ class Segments:
                 at += length
             if parts and parts[0][0] == PREFIX and len(parts) > 1:
                 shared.append(Shared(first, first + parts[0][1], at))
-        count = len(keep_N)
-        buckets = [_indices(bucket, count, flat.device) for bucket in _similar(runs, lambda run: run.length)]
-        near = [part for bucket in _similar(runs, lambda run: run.length) for part in _similar(bucket, lambda run: run.before)]
+        return cls(len(keep_N), keep_N, packed.view_as(marks_BT), runs, shared)
+
+    @cached_property
+    def lengths(self) -> Lengths:
+        return Lengths.of(self.runs, self.shared, self.keep_N.device)
+
+    @cached_property
+    def buckets_SL(self) -> list[Tensor]:
+        """Runs of about one length: indices into the packed tokens, `count` where there is none."""
+        return [_indices(bucket, self.count, self.keep_N.device) for bucket in _similar(self.runs, lambda run: run.length)]
+
+    @cached_property
+    def joined(self) -> list[Joined]:
+        """The same tokens as `buckets_SL` and `shared`, in the other form; empty when the masks would be large."""
+        near = [part for bucket in _similar(self.runs, lambda run: run.length) for part in _similar(bucket, lambda run: run.before)]
         small = sum(len(bucket) * _longest(bucket) * max(run.before + run.length for run in bucket) for bucket in near) <= JOINED
-        joined = [_join(bucket, count, flat.device) for bucket in near] if small else []
-        return cls(count, keep_N, packed.view_as(marks_BT), buckets, shared, joined)
+        return [_join(bucket, self.count, self.keep_N.device) for bucket in near] if small else []
 
 
 def _similar(runs: list[Run], size: Callable[[Run], int]) -> list[list[Run]]:

@@ -1,7 +1,10 @@
-"""How the processes of a launch train together: data parallelism (DDP), or sharded weights (FSDP2) by accelerate's configuration.
+"""How the processes of a launch train together: data parallelism, or sharded weights (FSDP2, ZeRO) by accelerate's configuration.
 
 accelerate decides by environment variables that `accelerate launch` and `r1 --num-processes` set. What is done beside it here:
 
+- data parallelism is not torch's DistributedDataParallel: every process works through its own micro-batches without a word to the others,
+  and gradients are added up once, at the end of a step (`add_up_gradients`). So a process that runs out of memory, or whose loss is not
+  finite, can tell the others before anyone waits for it, and the computation copy serves as in a run of one process;
 - on a CPU it has to be told that there are several processes (gloo), and it would leave out FSDP without a word: its own FSDP2 path is
   switched on for a CPU as well, which is how tests run it;
 - with FSDP2 it casts what a model returns to the computation type, which would round log-probabilities to bfloat16: only weights are cast
@@ -13,6 +16,7 @@ accelerate decides by environment variables that `accelerate launch` and `r1 --n
 
 import importlib.util
 import os
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +28,8 @@ from accelerate.utils import DeepSpeedPlugin, DistributedType, FullyShardedDataP
 from r1cli.errors import Exit, R1Error
 
 MIXED_PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "no"}
+WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+BIG = 2**20  # elements of a gradient that travels by itself; smaller ones share a message
 COLLECTIVE_DEADLINE = timedelta(hours=2)  # rollouts of one process may take much longer than another's; torch's own limit is 10 or 30 min
 
 
@@ -58,6 +64,11 @@ def start(dtype: str) -> Accelerator:
     return accelerator
 
 
+def is_whole(accelerator: Any) -> bool:
+    """Whether every process holds all weights, gradients and moments: a run of one process, or data parallelism."""
+    return getattr(accelerator, "distributed_type", None) in WHOLE
+
+
 def is_sharded(accelerator: Any) -> bool:
     """Whether every process holds a part of each weight (FSDP2)."""
     return bool(getattr(accelerator, "is_fsdp2", False))
@@ -69,7 +80,13 @@ def uses_deepspeed(accelerator: Any) -> bool:
 
 
 def prepare(accelerator: Any, policy: Any, optimizer: Any, max_grad_norm: float) -> tuple[Any, Any]:
-    """Policy and optimizer as the strategy wraps them."""
+    """Policy and optimizer as the strategy wants them, with the weights of the first process everywhere."""
+    if is_whole(accelerator):
+        policy = accelerator.prepare_model(policy, evaluation_mode=True)  # on the device, and not in DistributedDataParallel
+        if accelerator.num_processes > 1:
+            for tensor in (*policy.parameters(), *policy.buffers()):
+                torch.distributed.broadcast(tensor.detach(), 0)
+        return policy, accelerator.prepare(optimizer)
     if uses_deepspeed(accelerator):
         config = accelerator.state.deepspeed_plugin.deepspeed_config
         config["gradient_clipping"], config["train_micro_batch_size_per_gpu"] = max_grad_norm, 1
@@ -109,7 +126,11 @@ def cut_like(value: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 def backward(accelerator: Any, loss: torch.Tensor, *, last: bool) -> None:
-    """Add a micro-batch's gradients; they travel between processes with the last one. Gradients are means over processes: see `update`."""
+    """Add a micro-batch's gradients. Sharded ones travel between processes with the last one, as means over them; the loss is a part of a
+    sum, so it is multiplied by their number."""
+    if is_whole(accelerator):
+        accelerator.backward(loss)
+        return
     scaled = loss * accelerator.num_processes
     if not uses_deepspeed(accelerator):
         accelerator.backward(scaled)
@@ -119,6 +140,31 @@ def backward(accelerator: Any, loss: torch.Tensor, *, last: bool) -> None:
     engine.backward(scaled)
     if not last:
         engine.step()  # counts the micro-batch
+
+
+@torch.no_grad()
+def add_up_gradients(accelerator: Any, parameters: Iterable[torch.Tensor]) -> None:
+    """The sum over processes in every process's gradients, of data parallelism."""
+    if accelerator.num_processes == 1 or not is_whole(accelerator):
+        return
+    small: dict[torch.dtype, list[torch.Tensor]] = {}
+    on_their_way = []
+    for weight in parameters:
+        if not weight.requires_grad:
+            continue
+        if weight.grad is None:  # another process may have used it
+            weight.grad = torch.zeros_like(weight)
+        if weight.grad.numel() < BIG or not weight.grad.is_contiguous():
+            small.setdefault(weight.grad.dtype, []).append(weight.grad)
+        else:
+            on_their_way.append(torch.distributed.all_reduce(weight.grad, async_op=True))
+    for gradients in small.values():
+        together = torch.cat([gradient.flatten() for gradient in gradients])
+        torch.distributed.all_reduce(together)
+        for gradient, total in zip(gradients, together.split([gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(total.view_as(gradient))
+    for sent in on_their_way:
+        sent.wait()
 
 
 def take_step(accelerator: Any) -> float:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from r1cli.errors import R1Error
+from r1cli.train.agreement import failing_together, highest
 from r1cli.train.batches import MicroBatch
 from r1cli.train.logprobs import Policy
 from r1cli.train.optimiser import OptimiserConfig
-from r1cli.train.strategy import backward, reshard, take_step, uses_deepspeed
+from r1cli.train.strategy import add_up_gradients, backward, is_whole, reshard, take_step, uses_deepspeed
 
 LossOf = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 T = TypeVar("T")
@@ -28,7 +29,8 @@ class TokenBudget:
 
     tokens: 0 is as many as is usual for the accelerator's device.
 
-    It tries again only in a run of one process: in the others a pass that fails on one process leaves the rest waiting in a collective.
+    All processes halve when one of them has to. With sharded weights none does: a pass that fails on one process leaves the others waiting
+    in the middle of theirs.
     """
 
     def __init__(self, accelerator: Any, tokens: int, say: Callable[[str], None] = lambda text: None) -> None:
@@ -50,7 +52,7 @@ class TokenBudget:
 
     def _halve(self, error: Exception) -> None:
         half = self.tokens // 2
-        if self._accelerator.num_processes > 1 or half < FEWEST_TOKENS:
+        if not is_whole(self._accelerator) or half < FEWEST_TOKENS:
             hint = "add --gradient-checkpointing, or train on shorter sequences"
             hint = hint if half < FEWEST_TOKENS else f"--microbatch-tokens {half}, or add --gradient-checkpointing"
             raise R1Error(f"out of memory with micro-batches of {self.tokens} tokens", hint=hint) from error
@@ -85,33 +87,15 @@ def update(
     """One optimizer step over this process's micro-batches; returns what `loss_of` measured, summed over all processes.
 
     loss_of(batch, *what `forward` gave) -> (loss, sums): the micro-batch's part of a sum that is already divided by step-wide counts,
-    and figures to add up. Gradients are averaged over processes by DDP and FSDP, so the loss is multiplied by their number.
-    Every process runs the same number of passes (collectives inside them would hang otherwise): the shorter ones repeat a batch at
-    weight 0.
-    Raises `NotFinite` before the optimizer moves when the loss or the gradient is not finite. `where` names the step for that message.
+    and figures to add up.
+    Raises `NotFinite` before the optimizer moves when the loss or the gradient is not finite, in every process. `where` names the step for
+    that message. Out of memory is raised in every process as well, unless the weights are sharded.
     """
     policy.train()
     optimizer.zero_grad(set_to_none=True)
-    passes = _most(accelerator, len(batches))
-    sums: dict[str, Tensor] = {}
-    for number in range(passes):
-        idle = number >= len(batches)
-        batch = batches[min(number, len(batches) - 1)].to(accelerator.device)
-        last = number == passes - 1
-        with _gradients_stay_local(accelerator, policy, not last):
-            with accelerator.autocast():
-                given = forward(policy, batch)
-            loss, figures = loss_of(batch, *given)
-            if idle:
-                loss, figures = loss * 0, {name: value * 0 for name, value in figures.items()}
-            if not torch.isfinite(loss):
-                raise NotFinite(
-                    f"the loss of {where} is not finite ({loss.item()}); the weights were not touched",
-                    hint="lower --lr, or look at samples.jsonl for broken rows",
-                )
-            backward(accelerator, loss, last=last)
-        for name, value in {"loss": loss, **figures}.items():
-            sums[name] = sums.get(name, torch.zeros((), device=accelerator.device)) + value.detach()
+    with _together(accelerator, where):
+        sums = _gradients(accelerator, policy, batches, loss_of, where)
+    add_up_gradients(accelerator, policy.parameters())
     for group in optimizer.param_groups:
         group["lr"] = lr
     if uses_deepspeed(accelerator):
@@ -130,20 +114,41 @@ def update(
     return {**dict(zip(names, totals, strict=True)), "grad_norm": float(norm), "lr": lr}
 
 
+def _gradients(accelerator: Any, policy: Any, batches: Sequence[MicroBatch], loss_of: LossOf, where: str) -> dict[str, Tensor]:
+    """The passes of a step; returns what `loss_of` measured in this process. A repeated batch (`_passes`) weighs nothing."""
+    sums: dict[str, Tensor] = {}
+    passes = _passes(accelerator, len(batches))
+    for number in range(passes):
+        batch = batches[min(number, len(batches) - 1)].to(accelerator.device)
+        last = number == passes - 1
+        with contextlib.nullcontext() if last else accelerator.no_sync(policy):  # sharded gradients travel with the last pass
+            with accelerator.autocast():
+                given = forward(policy, batch)
+            loss, figures = loss_of(batch, *given)
+            if number >= len(batches):
+                loss, figures = loss * 0, {name: value * 0 for name, value in figures.items()}
+            if not torch.isfinite(loss):
+                raise _no_number(where, f" ({loss.item()})")
+            backward(accelerator, loss, last=last)
+        for name, value in {"loss": loss, **figures}.items():
+            sums[name] = sums.get(name, torch.zeros((), device=accelerator.device)) + value.detach()
+    return sums
+
+
 @torch.no_grad()
 def measure(accelerator: Any, policy: Any, batches: Sequence[MicroBatch]) -> dict[int, Tensor]:
     """Log-probabilities of every sample under a policy (a reward model: scores), without gradient: {sample index: [its tokens that
     count] on the CPU}."""
     policy.eval()
     found: dict[int, Tensor] = {}
-    passes = _most(accelerator, len(batches))
-    for number in range(passes):
-        batch = batches[min(number, len(batches) - 1)].to(accelerator.device)
-        with accelerator.autocast():
-            values_N, *_ = forward(policy, batch)
-        lengths = [sample.trained_tokens for sample in batch.samples]
-        for sample, values in zip(batch.samples, values_N.cpu().split(lengths), strict=True):
-            found[sample.index] = values
+    with _together(accelerator, "a measurement"):
+        for number in range(_passes(accelerator, len(batches))):
+            batch = batches[min(number, len(batches) - 1)].to(accelerator.device)
+            with accelerator.autocast():
+                values_N, *_ = forward(policy, batch)
+            lengths = [sample.trained_tokens for sample in batch.samples]
+            for sample, values in zip(batch.samples, values_N.cpu().split(lengths), strict=True):
+                found[sample.index] = values
     reshard(accelerator, policy)
     return found
 
@@ -152,15 +157,23 @@ def unwrap(accelerator: Any, policy: Any) -> Policy:
     return accelerator.unwrap_model(policy)
 
 
-def _most(accelerator: Any, mine: int) -> int:
-    """The largest number of micro-batches any process has."""
-    if accelerator.num_processes == 1:
-        return mine
-    counts = accelerator.gather(torch.tensor([mine], device=accelerator.device))
-    return int(counts.max())
+def _passes(accelerator: Any, mine: int) -> int:
+    """Forward passes of this process for its own micro-batches. With sharded weights as many as any process needs: each is a collective,
+    and a process without a micro-batch left repeats one."""
+    return mine if is_whole(accelerator) else highest(accelerator, mine)
 
 
-def _gradients_stay_local(accelerator: Any, policy: Any, local: bool) -> Any:
-    """Gradients travel between processes with the last micro-batch only."""
+def _together(accelerator: Any, where: str) -> contextlib.AbstractContextManager[None]:
+    """An error that ends or repeats the step in one process does so in all. Sharded weights are gathered inside the passes: too late."""
+    if not is_whole(accelerator):
+        return contextlib.nullcontext()
+    memory = out_of_memory, lambda: torch.OutOfMemoryError("out of memory in another process")
+    number = lambda error: isinstance(error, NotFinite), lambda: _no_number(where, " in another process")
+    return failing_together(accelerator, [memory, number])
 
-    return accelerator.no_sync(policy) if local and accelerator.num_processes > 1 else contextlib.nullcontext()
+
+def _no_number(where: str, more: str) -> NotFinite:
+    return NotFinite(
+        f"the loss of {where} is not finite{more}; the weights were not touched",
+        hint="lower --lr, or look at samples.jsonl for broken rows",
+    )
