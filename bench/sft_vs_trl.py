@@ -1,10 +1,12 @@
 """SFT of r1 and of TRL, packed to the same length, side by side on one machine.
 
-    python bench/sft_vs_trl.py --model MODEL --rows gsm8k_train.jsonl [--steps 4] [--length 1024] [--tokens 4096] [--json]
+    python bench/sft_vs_trl.py --model MODEL --rows gsm8k_train.jsonl [--steps 4] [--length 1024] [--tokens 4096]
+                               [--microbatch-tokens 4096] [--trl-weights bfloat16|float32] [--json]
 
-Both train on the completions of the same rows, about `tokens` positions a step, in bfloat16 with what each does by default for weights
-(TRL: bfloat16 weights; r1: float32 weights and a bfloat16 copy). `speedup` is r1's tokens a second over TRL's, medians over the steps after
-the first; `memory_ratio` is the peak resident memory of r1's process over that of TRL's, model loading included.
+Both train on the completions of the same rows, about `tokens` positions a step, computing in bfloat16. r1's weights and moments are
+float32; TRL's are bfloat16, which is its fastest, or with `--trl-weights float32` as r1's: TRL's default when it loads a model itself.
+`speedup` is r1's tokens a second over TRL's, medians over the steps after the first; `memory_ratio` is the peak resident memory of r1's
+process over that of TRL's, model loading included.
 """
 
 import json
@@ -37,11 +39,19 @@ def main() -> None:
     flags.add_argument("--length", type=int, default=1024, help="positions of a packed row (TRL's max_length)")
     flags.add_argument("--tokens", type=int, default=4096, help="positions of a step")
     flags.add_argument("--microbatch-tokens", type=int, default=4096, help="of r1; TRL takes one packed row at a time")
+    flags.add_argument("--trl-weights", choices=["bfloat16", "float32"], default="bfloat16", help="TRL's; float32 computes under autocast")
     given = flags.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         rows = read(given.rows, given.steps * given.tokens // 190)  # a row of GSM8K is about 190 tokens under SmolLM2's template
-        settings = {"model": given.model, "steps": given.steps, "length": given.length, "tokens": given.tokens, "rows": rows}
+        settings = {
+            "model": given.model,
+            "steps": given.steps,
+            "length": given.length,
+            "tokens": given.tokens,
+            "rows": rows,
+            "weights": given.trl_weights,
+        }
         theirs, their_memory = run_trl("sft", settings, given.environment, work)
         rate, memory = ours(given, rows, work)
     their_rate = middle([tokens / seconds for tokens, seconds in zip(theirs["tokens"], theirs["seconds"], strict=False)])

@@ -79,8 +79,8 @@ def sft(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> SFTTr
         for one, two in settings["rows"]
     ]
     return SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(settings["model"], dtype="bfloat16"), args=config, train_dataset=Dataset.from_list(rows),
-        processing_class=AutoTokenizer.from_pretrained(settings["model"]), callbacks=[timer],
+        model=AutoModelForCausalLM.from_pretrained(settings["model"], dtype=settings["weights"]), args=config, callbacks=[timer],
+        train_dataset=Dataset.from_list(rows), processing_class=AutoTokenizer.from_pretrained(settings["model"]),
     )  # fmt: skip
 
 
