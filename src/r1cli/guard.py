@@ -52,6 +52,11 @@ class Context:
         """Name the command that continues after Ctrl-C; without one it is this call with --resume."""
         self._resume[:] = [resume or again("--resume", without=("--force",))]
 
+    @property
+    def resume(self) -> str | None:
+        """The command that continues, for a command that can be continued."""
+        return self._resume[0] if self._resume else None
+
 
 def again(*extra: str, without: tuple[str, ...] = ()) -> str:
     """This call as a line to paste, with `extra` flags it does not have yet and without others."""

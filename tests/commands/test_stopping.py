@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from r1cli.commands.stopping import INTERRUPT, TERMINATE, TIME, Stopper, seconds_of
+from r1cli.commands.stopping import INTERRUPT, TERMINATE, TIME, Stopper, say_unfinished, seconds_of
 from r1cli.errors import R1Error
-from r1cli.guard import Terminated
+from r1cli.guard import Context, Terminated
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,30 @@ def test_abandoned_work_ends_without_a_reason() -> None:
     stopper = Stopper()
     stopper.abandon()
     assert stopper.wanted() and not stopper.agreed(SimpleNamespace(num_processes=1))
+
+
+@pytest.mark.parametrize("resumable", [True, False])
+def test_the_time_limit_says_how_to_go_on_where_that_is_possible(monkeypatch: pytest.MonkeyPatch, resumable: bool) -> None:
+    monkeypatch.setattr("sys.argv", ["r1", "sft", "rows.jsonl", "--force"])
+    said: list[str] = []
+    context = Context("sft", {}, SimpleNamespace(summary=said.extend))  # type: ignore[arg-type]
+    if resumable:
+        context.on_interrupt()
+    stopper = Stopper()
+    stopper.reason = TIME
+    say_unfinished(stopper, context, 3, 9, "1 min")
+    assert said[0] == "sft: time limit reached after 3 of 9 steps, 1 min"
+    assert said[1] == (
+        "next: r1 sft rows.jsonl --resume" if resumable else "this run cannot be resumed; its last checkpoint is a model like any other"
+    )
+
+
+def test_a_signal_that_comes_while_processes_agree_counts_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopper = Stopper()
+
+    def speak(accelerator: Any, number: int) -> int:
+        stopper.reason = TERMINATE
+        return number
+
+    monkeypatch.setattr("r1cli.train.agreement.highest", speak)
+    assert not stopper.agreed(None) and stopper.agreed(None)

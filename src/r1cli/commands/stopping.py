@@ -19,7 +19,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from r1cli.errors import Exit, R1Error, nearest
-from r1cli.guard import Context, Terminated, again
+from r1cli.guard import Context, Terminated
 
 INTERRUPT, TERMINATE, TIME = "interrupt", "terminate", "time"
 REASONS = (None, TIME, INTERRUPT, TERMINATE)  # the last one wins where processes have different ones
@@ -47,7 +47,8 @@ class Stopper:
 
         self.wanted(seconds)
         number = highest(accelerator, REASONS.index(self.reason))
-        self.reason = REASONS[number]
+        if number:  # else a signal may have come while the processes spoke: it is for the next time
+            self.reason = REASONS[number]
         return number > 0
 
     def abandon(self) -> None:
@@ -113,6 +114,5 @@ def seconds_of(text: str | None) -> float | None:
 def say_unfinished(stopper: Stopper, context: Context, done: int, total: int, cost: str) -> None:
     """After a run that ended early and saved: raise what a signal asks for, or say how to go on after the time limit."""
     stopper.leave()
-    context.console.summary(
-        [f"{context.command}: time limit reached after {done} of {total} steps, {cost}", f"next: {again('--resume', without=('--force',))}"]
-    )
+    following = f"next: {context.resume}" if context.resume else "this run cannot be resumed; its last checkpoint is a model like any other"
+    context.console.summary([f"{context.command}: time limit reached after {done} of {total} steps, {cost}", following])
