@@ -10,7 +10,6 @@ from torch import Tensor
 from r1cli.errors import R1Error
 from r1cli.train.agreement import failing_together, highest
 from r1cli.train.batches import MicroBatch
-from r1cli.train.logprobs import Policy
 from r1cli.train.optimiser import OptimiserConfig
 from r1cli.train.strategy import add_up_gradients, backward, is_whole, reshard, take_step, uses_deepspeed
 
@@ -151,10 +150,6 @@ def measure(accelerator: Any, policy: Any, batches: Sequence[MicroBatch]) -> dic
                 found[sample.index] = values
     reshard(accelerator, policy)
     return found
-
-
-def unwrap(accelerator: Any, policy: Any) -> Policy:
-    return accelerator.unwrap_model(policy)
 
 
 def _passes(accelerator: Any, mine: int) -> int:
