@@ -30,8 +30,8 @@ def adopt(model: nn.Module, weights: Mapping[int, Tensor]) -> None:
             module.forward = _linear_of(module)
         elif type(module).__name__.endswith("RMSNorm") and _is_plain_norm(module):
             module.forward = _norm_of(module)
-        elif type(module).__name__.endswith("MLP") and _is_plain_swish(module):
-            module.forward = _swish_of(module)
+        elif type(module).__name__.endswith("MLP") and _is_plain_gated(module):
+            module.forward = _gated_of(module)
         elif type(module) is nn.Embedding and id(module.weight) in weights and _is_plain_embedding(module):
             module.forward = _lookup_of(module, weights[id(module.weight)])
 
@@ -44,7 +44,7 @@ def _norm_of(module: Any) -> Any:
     return lambda hidden: RootMeanSquareNorm.apply(hidden, module.weight, module.variance_epsilon)
 
 
-def _swish_of(module: Any) -> Any:
+def _gated_of(module: Any) -> Any:
     down = module.down_proj
     return lambda hidden: GatedLinear.apply(module.gate_proj(hidden), module.up_proj(hidden), down.weight, down.bias)
 
@@ -58,12 +58,12 @@ def _is_plain_embedding(module: nn.Embedding) -> bool:
 
 
 @torch.no_grad()
-def _is_plain_swish(module: Any) -> bool:
+def _is_plain_gated(module: Any) -> bool:
     """Does the module compute down(silu(gate(x)) * up(x))?"""
     if not all(type(getattr(module, name, None)) is nn.Linear for name in ("gate_proj", "up_proj", "down_proj")):
         return False
     probe = torch.linspace(-2.0, 3.0, 3 * module.gate_proj.in_features, dtype=module.gate_proj.weight.dtype).view(3, -1)
-    return torch.allclose(module(probe).float(), _swish_of(module)(probe).float(), rtol=1e-2, atol=1e-2)
+    return torch.allclose(module(probe).float(), _gated_of(module)(probe).float(), rtol=1e-2, atol=1e-2)
 
 
 @torch.no_grad()
