@@ -114,12 +114,15 @@ def test_a_model_that_does_not_fit_at_all_says_so(accelerator: Any) -> None:
     assert "--gradient-checkpointing" in (error.value.hint or "")
 
 
-def test_sharded_weights_do_not_retry() -> None:
+@pytest.mark.parametrize("strategy", [DistributedType.FSDP, DistributedType.MULTI_CPU])
+def test_what_only_one_of_several_processes_knows_is_not_tried_again(strategy: DistributedType) -> None:
+    """Sharded weights, or memory that ran out where the processes did not agree: the optimizer's states, say."""
+
     def attempt(tokens: int) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
     with pytest.raises(R1Error) as error:
-        TokenBudget(SimpleNamespace(distributed_type=DistributedType.FSDP, device=torch.device("cpu")), 4096).within(attempt)
+        TokenBudget(SimpleNamespace(distributed_type=strategy, num_processes=2, device=torch.device("cpu")), 4096).within(attempt)
     assert "--microbatch-tokens 2048" in (error.value.hint or "")
 
 

@@ -1,7 +1,6 @@
 """What all processes of a launch agree on."""
 
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,24 +21,21 @@ def of_all(accelerator: Any, things: list[Any]) -> list[Any]:
 
 
 @contextmanager
-def failing_together(accelerator: Any, kinds: Sequence[tuple[Callable[[BaseException], bool], Callable[[], Exception]]]) -> Iterator[None]:
+def failing_together(accelerator: Any, others: Mapping[type[Exception], Callable[[], Exception]]) -> Iterator[None]:
     """Around work without a collective inside: an error of one process is raised in all, before they wait for each other.
 
-    kinds: (is the error of this kind?, the error that the processes raise which have none themselves), the most serious kind last. Errors
-    of other kinds are raised at once.
+    others: the kinds of errors, the most serious one last, and what the processes raise that have none themselves. Errors of other kinds
+    are raised at once.
     """
+    kinds = list(others)
     own: Exception | None = None
-    number = 0
     try:
         yield
-    except Exception as error:
-        number = max((place for place, (is_one, _) in enumerate(kinds, 1) if is_one(error)), default=0)
-        if number == 0:
-            raise
+    except tuple(kinds) as error:
         own = error
-        traceback.clear_frames(error.__traceback__)  # they hold the tensors of the work; what follows needs a little memory
+    number = 0 if own is None else 1 + next(place for place, kind in enumerate(kinds) if isinstance(own, kind))
     worst = highest(accelerator, number)
     if own is not None and number == worst:
         raise own
     if worst:
-        raise kinds[worst - 1][1]()
+        raise others[kinds[worst - 1]]()

@@ -1,7 +1,8 @@
 """One optimizer step from micro-batches: forward, backward, clip, step; the same result however the step is cut or spread."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -23,13 +24,17 @@ class NotFinite(R1Error):
     """A loss or a gradient that is not a number; the weights are as they were."""
 
 
+class OutOfMemory(MemoryError):
+    """A process has no memory left for its micro-batches, and all processes know."""
+
+
 class TokenBudget:
     """Most tokens of a micro-batch. Work that runs out of memory is done again with half of them, and the rest of the run keeps that.
 
     tokens: 0 is as many as is usual for the accelerator's device.
 
-    All processes halve when one of them has to. With sharded weights none does: a pass that fails on one process leaves the others waiting
-    in the middle of theirs.
+    All processes halve when one of them has to, where all of them know (`OutOfMemory`). Else the run ends: with sharded weights, or between
+    the micro-batches, the others wait in a collective for the one that failed.
     """
 
     def __init__(self, accelerator: Any, tokens: int, say: Callable[[str], None] = lambda text: None) -> None:
@@ -51,7 +56,8 @@ class TokenBudget:
 
     def _halve(self, error: Exception) -> None:
         half = self.tokens // 2
-        if not is_whole(self._accelerator) or half < FEWEST_TOKENS:
+        known = self._accelerator.num_processes == 1 or isinstance(error, OutOfMemory)
+        if not known or half < FEWEST_TOKENS:
             hint = "add --gradient-checkpointing, or train on shorter sequences"
             hint = hint if half < FEWEST_TOKENS else f"--microbatch-tokens {half}, or add --gradient-checkpointing"
             raise R1Error(f"out of memory with micro-batches of {self.tokens} tokens", hint=hint) from error
@@ -158,13 +164,24 @@ def _passes(accelerator: Any, mine: int) -> int:
     return mine if is_whole(accelerator) else highest(accelerator, mine)
 
 
-def _together(accelerator: Any, where: str) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def _together(accelerator: Any, where: str) -> Iterator[None]:
     """An error that ends or repeats the step in one process does so in all. Sharded weights are gathered inside the passes: too late."""
     if not is_whole(accelerator):
-        return contextlib.nullcontext()
-    memory = out_of_memory, lambda: torch.OutOfMemoryError("out of memory in another process")
-    number = lambda error: isinstance(error, NotFinite), lambda: _no_number(where, " in another process")
-    return failing_together(accelerator, [memory, number])
+        yield
+        return
+    others = {
+        OutOfMemory: lambda: OutOfMemory("out of memory in another process"),
+        NotFinite: lambda: _no_number(where, " in another process"),
+    }
+    with failing_together(accelerator, others):
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)  # they hold the tensors of the work; what follows needs a little memory
+            raise OutOfMemory(str(error)) from error
 
 
 def _no_number(where: str, more: str) -> NotFinite:
