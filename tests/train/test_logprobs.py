@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from r1cli.train.batches import Sample, collate, group_rows, micro_batches, packed_rows
+from r1cli.train import logprobs
+from r1cli.train.batches import Sample, collate, dense_mask, group_rows, micro_batches, packed_rows
 from r1cli.train.logprobs import HeadShape, Policy, TokenLogprobs
 from r1cli.train.update import forward, measure
 from tests.train.toy import PAD, group_samples, plain_logprobs
@@ -27,6 +28,18 @@ def test_they_equal_the_plain_computation(new_policy: Callable[..., Any], temper
     assert torch.allclose(logprobs.double(), torch.cat([e[0] for e in expected]), atol=1e-5)
     assert torch.allclose(entropies.double(), torch.cat([e[1] for e in expected]), atol=1e-5)
     assert logprobs.requires_grad and entropies.requires_grad
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_under_a_mask_they_are_the_same(new_policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, shared: bool) -> None:
+    """What a GPU does that lacks the kernels for segments, or computes in float32."""
+    policy, samples = new_policy(), group_samples(groups=2, size=3)
+    batch = collate(group_rows(samples) if shared else group_rows(samples, 0), PAD)
+    assert (dense_mask(batch.marks_BT) is None) is not shared
+    expected = forward(policy, batch)
+    monkeypatch.setattr(logprobs, "computes", lambda *_: False)
+    for one, other in zip(forward(policy, batch), expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
