@@ -116,6 +116,12 @@ def test_values_that_change_in_place_or_keep_their_kind(judge: Judge) -> None:
     assert judge(source.replace("(1, [2])", "[1, [2]]"), kinds).passed == 4
 
 
+def test_an_object_without_a_truth_value_fails_the_test_that_asks_for_it(judge: Judge) -> None:
+    source = "class Array:\n    def __bool__(self):\n        raise ValueError('ambiguous')\n\ndef f():\n    return Array()\n"
+    assert judge(source, ["assert f()", "assert not f()", "x = f()\nassert x", "x = f()\nassert not x"]).passed == 0
+    assert judge(source.replace("raise ValueError('ambiguous')", "return True"), ["assert f()", "x = f()\nassert x"]).passed == 2
+
+
 def test_types_may_be_arguments_and_functions_are_refused_aloud(judge: Judge) -> None:
     source = "def only(xs, kind):\n    return [x for x in xs if isinstance(x, kind)]"
     assert judge(source, ["assert only([1, 'a'], str) == ['a']", "assert only([1, 'a'], int) == ['a']"]).passed == 1

@@ -228,7 +228,7 @@ def reply_failure(reply: Any, call: Call) -> str | None:
 class Opaque:
     """Stands for an object of the candidate that is not plain data: equal to nothing but itself."""
 
-    def __init__(self, number: int, truth: bool) -> None:
+    def __init__(self, number: int, truth: bool | None) -> None:
         self.truth = truth
 
 

@@ -27,7 +27,7 @@ class Unsendable(BaseException):
 class Stub:
     """A stand-in for an object of the candidate's process. Equal to itself alone; truth as told when it was sent."""
 
-    def __init__(self, link: "Link", number: int, truth: bool) -> None:
+    def __init__(self, link: "Link", number: int, truth: bool | None) -> None:
         object.__setattr__(self, "_link", link)
         object.__setattr__(self, "_number", number)
         object.__setattr__(self, "_truth", truth)
@@ -56,7 +56,9 @@ class Stub:
         return str(self._link.ask({"do": "text", "on": self._number}))
 
     def __bool__(self) -> bool:
-        return self._truth
+        if self._truth is None:
+            raise RemoteError("the object has no truth value")
+        return bool(self._truth)
 
     __hash__ = object.__hash__
 

@@ -9,7 +9,7 @@ object that equals everything, say) gets through. Anything else stays where it i
     ["d", [key, value], ...]     dict
     ["b", hex] ["c", re, im]     bytes, complex
     ["n", name]                  a built-in type (`int` as an argument)
-    ["o", number, truth]         an object in the candidate's table
+    ["o", number, truth]         an object in the candidate's table; truth is null where asking for it is an error
 """
 
 import numbers
@@ -57,7 +57,7 @@ def encode(value: Any, refer: Callable[[Any], list[Any]], depth: int = 0) -> Any
     return refer(value)
 
 
-def decode(data: Any, resolve: Callable[[int, bool], Any], depth: int = 0) -> Any:
+def decode(data: Any, resolve: Callable[[int, bool | None], Any], depth: int = 0) -> Any:
     """The value of a tagged form; `resolve(number, truth)` gives what stands for a reference. Raises `NotPlain`."""
     if data is None or type(data) in (bool, int, float, str):
         return data
@@ -79,7 +79,7 @@ def decode(data: Any, resolve: Callable[[int, bool], Any], depth: int = 0) -> An
         if tag == "n":
             return TYPES[items[0]]
         if tag == "o":
-            return resolve(int(items[0]), bool(items[1]))
+            return resolve(int(items[0]), None if items[1] is None else bool(items[1]))
     except (TypeError, ValueError, LookupError) as error:
         raise NotPlain(f"bad `{tag}`") from error
     raise NotPlain("unknown tag")

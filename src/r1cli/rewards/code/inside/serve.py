@@ -73,10 +73,11 @@ class Candidate:
 
     def refer(self, value: Any) -> list[Any]:
         self.objects.append(value)
+        truth: bool | None
         try:
             truth = bool(value)
         except Exception:
-            truth = True
+            truth = None  # asking for it is an error (an array of several numbers, say): so it is in the test
         return ["o", len(self.objects) - 1, truth]
 
 
