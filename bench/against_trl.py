@@ -53,17 +53,19 @@ def measured(command: list[str], log: Path) -> tuple[str, float]:
 
 
 def run_trl(kind: str, settings: dict[str, Any], environment: str, work: Path) -> tuple[dict[str, Any], float]:
-    """What `trl_side.py` measured, and its peak memory."""
+    """What `trl_side.py` measured, and its peak memory: the GPU's where it ran on one, else the process's (GiB)."""
     path = work / "trl.json"
     path.write_text(json.dumps({**settings, "out": str(work / "trl")}), encoding="utf-8")
     output, memory = measured([trl_python(environment), str(HERE / "trl_side.py"), kind, str(path)], work / "trl.log")
-    return json.loads(output.strip().splitlines()[-1]), memory
+    record = json.loads(output.strip().splitlines()[-1])
+    return record, record["device_gib"] or memory
 
 
 def run_r1(arguments: list[str], run: Path, work: Path) -> tuple[list[dict[str, Any]], float]:
-    """The metrics of every step of an `r1` command, and its peak memory."""
+    """The metrics of every step of an `r1` command, and its peak memory, as in `run_trl`."""
     _, memory = measured([sys.executable, "-m", "r1cli", *arguments, "-o", str(run)], work / f"{run.name}.log")
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()], memory
+    device_gib = json.loads((run / "manifest.json").read_text(encoding="utf-8")).get("peak_gpu_memory_gib")
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()], device_gib or memory
 
 
 def middle(values: list[float]) -> float:

@@ -1,10 +1,12 @@
 """SFT of r1 and of TRL, packed to the same length, side by side on one machine.
 
     python bench/sft_vs_trl.py --model MODEL --rows gsm8k_train.jsonl [--steps 4] [--length 1024] [--tokens 4096]
-                               [--microbatch-tokens 4096] [--trl-weights bfloat16|float32] [--json]
+                               [--microbatch-tokens 4096] [--gradient-checkpointing] [--trl-weights float32|bfloat16]
+                               [--trl-gradient-checkpointing] [--json]
 
 Both train on the completions of the same rows, about `tokens` positions a step, computing in bfloat16. r1's weights and moments are
-float32; TRL's are bfloat16, which is its fastest, or with `--trl-weights float32` as r1's: TRL's default when it loads a model itself.
+float32. So are TRL's when it loads a model itself, and here; `--trl-weights bfloat16` has all of TRL's in bfloat16, where small updates are
+lost. `--gradient-checkpointing` is r1's, `--trl-gradient-checkpointing` TRL's (its default, and slower).
 `speedup` is r1's tokens a second over TRL's, medians over the steps after the first; `memory_ratio` is the peak resident memory of r1's
 process over that of TRL's, model loading included.
 """
@@ -30,7 +32,10 @@ def ours(flags: Any, rows: list[tuple[str, str]], work: Path) -> tuple[float, fl
     made = [{"prompt": [{"role": "user", "content": one}], "completion": two} for one, two in rows]
     path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
     arguments = ["sft", str(path), "--model", flags.model, "--epochs", "1", "--batch-rows", str(max(1, len(rows) // flags.steps))]
-    records, memory = run_r1([*arguments, "--microbatch-tokens", str(flags.microbatch_tokens), "--lr", "1e-6"], work / "r1", work)
+    arguments += ["--microbatch-tokens", str(flags.microbatch_tokens), "--lr", "1e-6"]
+    if flags.gradient_checkpointing:
+        arguments.append("--gradient-checkpointing")
+    records, memory = run_r1(arguments, work / "r1", work)
     return middle([record["tokens_per_second"] for record in records]), memory
 
 
@@ -39,19 +44,17 @@ def main() -> None:
     flags.add_argument("--length", type=int, default=1024, help="positions of a packed row (TRL's max_length)")
     flags.add_argument("--tokens", type=int, default=4096, help="positions of a step")
     flags.add_argument("--microbatch-tokens", type=int, default=4096, help="of r1; TRL takes one packed row at a time")
-    flags.add_argument("--trl-weights", choices=["bfloat16", "float32"], default="bfloat16", help="TRL's; float32 computes under autocast")
+    flags.add_argument("--gradient-checkpointing", action="store_true", help="of r1")
+    flags.add_argument("--trl-weights", choices=["bfloat16", "float32"], default="float32", help="TRL's; float32 computes under autocast")
+    flags.add_argument("--trl-gradient-checkpointing", action="store_true", help="of TRL")
     given = flags.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         rows = read(given.rows, given.steps * given.tokens // 190)  # a row of GSM8K is about 190 tokens under SmolLM2's template
         settings = {
-            "model": given.model,
-            "steps": given.steps,
-            "length": given.length,
-            "tokens": given.tokens,
-            "rows": rows,
-            "weights": given.trl_weights,
-        }
+            "model": given.model, "steps": given.steps, "length": given.length, "tokens": given.tokens, "rows": rows,
+            "weights": given.trl_weights, "gradient_checkpointing": given.trl_gradient_checkpointing,
+        }  # fmt: skip
         theirs, their_memory = run_trl("sft", settings, given.environment, work)
         rate, memory = ours(given, rows, work)
     their_rate = middle([tokens / seconds for tokens, seconds in zip(theirs["tokens"], theirs["seconds"], strict=False)])

@@ -1,10 +1,14 @@
-"""Speed of one training step against what the matrix products alone must take.
+"""Speed of one training step against what its matrix products alone must take.
 
-    python bench/train_step.py MODEL [--groups 16] [--microbatch-tokens 4096] [--dtype bfloat16]
+    python bench/train_step.py MODEL [--shape grpo|sft] [--dtype bfloat16] [--microbatch-tokens 4096]
+    python bench/train_step.py qwen2.5-0.5b --shape sft --length 8192 --rows 4 --dtype bfloat16 --peak-tflops 989
 
-The batch is that of a GRPO step: groups of one prompt and 8 completions, random tokens, each prompt computed once. The floor is 6 floating
-point operations a weight and token (forward 2, backward 4; the head only for completion tokens) at the speed of a large matrix product
-measured in the same process, in the same type. One JSON line on stdout; `tokens` are the positions computed. It leaves out sampling.
+MODEL is a Hugging Face folder, or the name of an architecture, which gets random weights. Tokens are random. `grpo`: groups of one prompt
+and 8 completions, each prompt computed once. `sft`: `--rows` sequences of `--length` tokens, all trained on. The floor is 6 floating point
+operations a weight and token (forward 2, backward 4; the head only for trained tokens) and 12 a head dimension and pair of a query and a
+key it may see, in every layer, at the speed of a large matrix product measured in the same process, in the same type. Of what is computed
+anew, gradient checkpointing included, nothing counts. `floor_share` is the floor over the time of the step; `mfu`, with `--peak-tflops`,
+the same operations over what the maker of the device states (an H100 SXM: 989 for dense bfloat16). One JSON line on stdout.
 """
 
 import argparse
@@ -12,17 +16,31 @@ import json
 import random
 import resource
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from r1cli.train.batches import MicroBatch, Sample, group_rows, micro_batches
+from r1cli.train.batches import MicroBatch, RowLayout, Sample, group_rows, micro_batches, packed_rows
 from r1cli.train.model import accelerator_for, load_policy
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
+from r1cli.train.strategy import prepare
 from r1cli.train.update import update
 
 GROUP = 8
 PROMPT, COMPLETION = 50, 55
+# The sizes in the config.json of Qwen2.5-0.5B and Qwen2.5-1.5B; both tie the head to the embeddings.
+QWEN = {"model_type": "qwen2", "vocab_size": 151936, "max_position_embeddings": 32768, "rope_theta": 1e6, "tie_word_embeddings": True}
+ARCHITECTURES = {
+    "qwen2.5-0.5b": QWEN | {
+        "hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2, "intermediate_size": 4864,
+    },
+    "qwen2.5-1.5b": QWEN | {
+        "hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2, "intermediate_size": 8960,
+    },
+}  # fmt: skip
 
 
 def grpo_samples(groups: int, vocabulary: int) -> list[Sample]:
@@ -40,6 +58,43 @@ def grpo_samples(groups: int, vocabulary: int) -> list[Sample]:
     ]
 
 
+def sft_samples(rows: int, length: int, vocabulary: int) -> list[Sample]:
+    """Sequences of `length` random tokens, all but the first trained on."""
+    rng = random.Random(0)
+    return [Sample(number, [0], [rng.randrange(vocabulary) for _ in range(length - 1)]) for number in range(rows)]
+
+
+def folder_of(model: str, work: str) -> str:
+    """A folder with the model: the one given, or an architecture with random weights written to `work`."""
+    if model not in ARCHITECTURES:
+        return model
+    sizes = dict(ARCHITECTURES[model])
+    made = AutoModelForCausalLM.from_config(AutoConfig.for_model(sizes.pop("model_type"), **sizes), dtype=torch.bfloat16)
+    made.save_pretrained(work)
+    return work
+
+
+def pairs(rows: Sequence[RowLayout]) -> int:
+    """Pairs of a query and a key that it may attend to."""
+    total = 0
+    for row in rows:
+        prefix = len(row.prefix_ids)
+        total += prefix * (prefix + 1) // 2
+        for sample in row.samples:
+            own = row.own_length(sample)
+            total += own * prefix + own * (own + 1) // 2
+    return total
+
+
+def operations(model: torch.nn.Module, rows: Sequence[RowLayout], trained: int) -> int:
+    """Floating point operations of a forward and a backward pass over the rows; see the module's docstring."""
+    config = model.config
+    head = model.get_output_embeddings().weight.numel()
+    body = sum(p.numel() for p in model.get_decoder().parameters()) - model.get_input_embeddings().weight.numel()
+    width = config.num_attention_heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    return 6 * (body * sum(row.length for row in rows) + head * trained) + 12 * config.num_hidden_layers * width * pairs(rows)
+
+
 def synchronised() -> float:
     """The time when everything asked of the device is done."""
     if torch.cuda.is_available():
@@ -48,35 +103,46 @@ def synchronised() -> float:
 
 
 def product_rate(hidden: int, wide: int, dtype: torch.dtype, device: torch.device) -> float:
-    """Floating point operations a second of [1024, hidden] x [hidden, wide], best of 20."""
-    left, right = torch.randn(1024, hidden, dtype=dtype, device=device), torch.randn(hidden, wide, dtype=dtype, device=device)
+    """Floating point operations a second of [1024, hidden] x [hidden, wide], on a GPU of three times 8192; best of 20."""
+    many, hidden, wide = (8192, 8192, 8192) if device.type == "cuda" else (1024, hidden, wide)
+    left, right = torch.randn(many, hidden, dtype=dtype, device=device), torch.randn(hidden, wide, dtype=dtype, device=device)
     best = float("inf")
     for _ in range(20):
         started = synchronised()
         left @ right
         best = min(best, synchronised() - started)
-    return 2 * 1024 * hidden * wide / best
+    return 2 * many * hidden * wide / best
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", help="Hugging Face folder")
-    parser.add_argument("--groups", type=int, default=16)
+    parser.add_argument("model", help=f"Hugging Face folder, or one of {', '.join(ARCHITECTURES)}")
+    parser.add_argument("--shape", choices=["grpo", "sft"], default="grpo")
+    parser.add_argument("--groups", type=int, default=16, help="of a GRPO step")
+    parser.add_argument("--rows", type=int, default=4, help="sequences of an SFT step")
+    parser.add_argument("--length", type=int, default=1024, help="tokens of each")
     parser.add_argument("--microbatch-tokens", type=int, default=4096)
     parser.add_argument("--pack-length", type=int, default=2048)
+    parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--peak-tflops", type=float, help="of the device, as its maker states it")
     parser.add_argument("--steps", type=int, default=2, help="steps timed, after one that is not; the fastest counts")
     flags = parser.parse_args()
 
     accelerator = accelerator_for(flags.dtype)
-    policy = load_policy(flags.model)
+    with tempfile.TemporaryDirectory() as work:
+        policy = load_policy(folder_of(flags.model, work), gradient_checkpointing=flags.gradient_checkpointing)
     config = OptimiserConfig(lr=1e-6)
-    policy, optimizer = accelerator.prepare(policy, build_optimiser(policy.parameters(), config))
-    model = accelerator.unwrap_model(policy).model
-    samples = grpo_samples(flags.groups, model.config.vocab_size)
-    batches = micro_batches(group_rows(samples, flags.pack_length), flags.microbatch_tokens, pad_id=0)
-    trained = sum(len(sample.completion_ids) for sample in samples)
-    tokens = trained + sum(len(row.prefix_ids) for row in group_rows(samples, flags.pack_length))
+    policy, optimizer = prepare(accelerator, policy, build_optimiser(policy.parameters(), config), config.max_grad_norm)
+    model = policy.model
+    if flags.shape == "grpo":
+        samples = grpo_samples(flags.groups, model.config.vocab_size)
+        rows = group_rows(samples, flags.pack_length)
+    else:
+        samples = sft_samples(flags.rows, flags.length, model.config.vocab_size)
+        rows = packed_rows(samples, flags.pack_length)
+    batches = micro_batches(rows, flags.microbatch_tokens, pad_id=0)
+    trained, tokens = sum(len(sample.completion_ids) for sample in samples), sum(row.length for row in rows)
 
     def loss_of(batch: MicroBatch, logprobs_N: torch.Tensor, entropies_N: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         return -logprobs_N.sum() / trained, {"entropy": entropies_N.sum() / trained}
@@ -87,17 +153,15 @@ def main() -> None:
         update(accelerator, policy, optimizer, batches, loss_of, lr=config.lr, config=config, where="the benchmark")
         timings.append((synchronised() - started, time.process_time() - processor))
     seconds, processor_seconds = min(timings[1:])
-    head = model.get_output_embeddings().weight.numel()
-    body = sum(p.numel() for p in model.get_decoder().parameters()) - model.get_input_embeddings().weight.numel()
     rate = product_rate(model.config.hidden_size, model.config.intermediate_size, getattr(torch, flags.dtype), accelerator.device)
-    floor = 6 * (body * tokens + head * trained) / rate
-    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    needed = operations(model, rows, trained)
+    peak = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     record = {
         "model": flags.model, "device": accelerator.device.type, "dtype": flags.dtype, "threads": torch.get_num_threads(), "tokens": tokens,
         "micro_batches": [list(batch.input_ids_BT.shape) for batch in batches], "seconds": round(seconds, 3),
         "processor_seconds": round(processor_seconds, 3), "tokens_per_second": round(tokens / seconds, 1),
-        "gflop_per_second": round(rate / 1e9, 1), "floor_seconds": round(floor, 3), "floor_tokens_per_second": round(tokens / floor, 1),
-        "peak_gib": round(peak / 2**30, 2),
+        "gflop_per_second": round(rate / 1e9, 1), "floor_seconds": round(needed / rate, 3),
+        "floor_share": round(needed / rate / seconds, 3), "mfu": None if flags.peak_tflops is None else round(needed / seconds / flags.peak_tflops / 1e12, 3), "peak_gib": round(peak / 2**30, 2),
     }  # fmt: skip
     sys.stdout.write(json.dumps(record) + "\n")
 

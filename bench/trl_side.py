@@ -1,6 +1,7 @@
 """TRL's side of `grpo_vs_trl.py` and `sft_vs_trl.py`: runs in TRL's own environment and imports nothing of r1.
 
-python trl_side.py grpo|sft SETTINGS.json      one JSON line on stdout: {"seconds": [of each step], "tokens": [...], "rewards": [...]}
+python trl_side.py grpo|sft SETTINGS.json      one JSON line on stdout: {"seconds": [of each step], "tokens": [...], "rewards": [...],
+                                               "device_gib": most memory of the GPU, or null}
 """
 
 import json
@@ -11,6 +12,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset  # type: ignore[import-not-found, unused-ignore]
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer  # type: ignore[import-not-found, unused-ignore]
@@ -88,16 +90,18 @@ def main() -> None:
     settings = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
     timer = Timer(settings.get("minutes"))
     common = {
-        "output_dir": settings["out"], "max_steps": settings["steps"], "use_cpu": True, "bf16": True, "report_to": [],
-        "save_strategy": "no", "logging_steps": 1, "learning_rate": settings.get("lr", 1e-6), "lr_scheduler_type": "constant",
-        "gradient_checkpointing": False, "disable_tqdm": True,
+        "output_dir": settings["out"], "max_steps": settings["steps"], "use_cpu": not torch.cuda.is_available(), "bf16": True,
+        "report_to": [], "save_strategy": "no", "logging_steps": 1, "learning_rate": settings.get("lr", 1e-6), "lr_scheduler_type": "constant",
+        "gradient_checkpointing": settings.get("gradient_checkpointing", False), "disable_tqdm": True,
     }  # fmt: skip
     trainer = {"grpo": grpo, "sft": sft}[sys.argv[1]](settings, timer, common)
     trainer.train()
     counts = [record["num_tokens"] for record in trainer.state.log_history if "num_tokens" in record]
     tokens = [b - a for a, b in zip([0, *counts], counts, strict=False)]
     rewards = [record["reward"] for record in trainer.state.log_history if "reward" in record]
-    sys.stdout.write("\n" + json.dumps({"seconds": timer.seconds, "tokens": tokens, "rewards": rewards}) + "\n")
+    device_gib = torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else None
+    record = {"seconds": timer.seconds, "tokens": tokens, "rewards": rewards, "device_gib": device_gib}
+    sys.stdout.write("\n" + json.dumps(record) + "\n")
 
 
 if __name__ == "__main__":

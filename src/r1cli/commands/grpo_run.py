@@ -13,7 +13,7 @@ from r1cli.commands.preference import model_specs, open_models, rule_rewards
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.staged_scoring import StagedScorer
 from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, seconds_of
-from r1cli.commands.training import Training, optimiser_config, peak_memory_gib, spent
+from r1cli.commands.training import Training, optimiser_config, spent
 from r1cli.errors import R1Error
 from r1cli.guard import Context
 from r1cli.io.stream import RowReader
@@ -92,7 +92,7 @@ def _finish(training: Training, readers: Sequence[RowReader], facts: dict[str, i
     settings = training.settings
     counts = {**facts, "bad": sum(reader.bad for reader in readers), "steps": settings.steps}
     inputs = [finish.describe_source(source) for reader in readers for source in reader.sources]
-    training.finish(started=started, inputs=inputs, counts=counts, peak_memory_gib=round(peak_memory_gib(), 2))
+    training.finish(started=started, inputs=inputs, counts=counts)
     reward = f", last reward {last['reward']:.3f}, {spent(started)}" if last else " were done"
     words = [f"grpo: {settings.steps} steps{reward}", f"written: {settings.out}/final", following(settings)]
     training.context.console.summary(words)

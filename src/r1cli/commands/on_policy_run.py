@@ -6,7 +6,7 @@ from typing import Any
 from r1cli.commands import finish
 from r1cli.commands.lora_flags import following
 from r1cli.commands.sampling import Sampler, open_sampler
-from r1cli.commands.training import Training, optimiser_config, peak_memory_gib, spent
+from r1cli.commands.training import Training, optimiser_config, spent
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
@@ -47,7 +47,7 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
         )
     counts = {"prompts": len(fitting), "too_long": len(prompts) - len(fitting), "bad": reader.bad, "steps": settings.steps}
     inputs = [finish.describe_source(source) for source in reader.sources]
-    training.finish(started=started, inputs=inputs, counts=counts, peak_memory_gib=round(peak_memory_gib(), 2))
+    training.finish(started=started, inputs=inputs, counts=counts)
     figures = f", last reverse KL {last['reverse_kl']:.4f} nats a token" if last else ""
     context.console.summary(
         [

@@ -7,7 +7,7 @@ from typing import Any
 from r1cli.commands import finish
 from r1cli.commands.rm_rows import Prepared, prepared, say_left_out, scoring_tokenizer
 from r1cli.commands.stopping import Stopper, say_unfinished, seconds_of
-from r1cli.commands.training import Training, optimiser_config, peak_memory_gib, spent
+from r1cli.commands.training import Training, optimiser_config, spent
 from r1cli.guard import Context
 from r1cli.io.manifest import write_json
 from r1cli.io.stream import RowReader
@@ -57,7 +57,7 @@ def train(
         found = _quality(training, final, learnt, measured)
     counts = {"rows": len(rows), "trained_on": len(learnt.examples), "left_out": dict(learnt.left_out), "bad": reader.bad, "steps": total}
     inputs = [finish.describe_source(source) for source in reader.sources]
-    training.finish(started=started, inputs=inputs, counts=counts, peak_memory_gib=round(peak_memory_gib(), 2))
+    training.finish(started=started, inputs=inputs, counts=counts)
     if found:
         context.console.info(quality_table(found))
     figures = f", last loss {last['loss']:.4f}" if last else ""

@@ -9,7 +9,7 @@ from r1cli.commands import finish
 from r1cli.commands.lora_flags import following
 from r1cli.commands.sft_lessons import checked
 from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, seconds_of
-from r1cli.commands.training import Training, optimiser_config, peak_memory_gib, spent
+from r1cli.commands.training import Training, optimiser_config, spent
 from r1cli.errors import R1Error
 from r1cli.guard import Context
 from r1cli.io.run_dir import RunDir
@@ -63,7 +63,7 @@ def train(
         return
     counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": len(rows) - len(lessons), "bad": reader.bad, "steps": total}
     inputs = [finish.describe_source(source) for source in reader.sources]
-    training.finish(started=started, inputs=inputs, counts=counts, peak_memory_gib=round(peak_memory_gib(), 2))
+    training.finish(started=started, inputs=inputs, counts=counts)
     console.summary(
         [
             f"{context.command}: {len(lessons)} rows, {total} steps{wiring.figures()}, {spent(started)}",

@@ -203,9 +203,9 @@ class Training:
         tracking.log(self.accelerator, record)
 
     def finish(self, **facts: Any) -> None:
-        """Declare the run done."""
+        """Declare the run done. `facts`, and the most memory it held, go into its manifest."""
         if self.run is not None:
-            self.run.finish({"command": self.context.command, "settings": self.settings, **facts})
+            self.run.finish({"command": self.context.command, "settings": self.settings, **facts, **peak_memory()})
             self.run.close()
         self.accelerator.end_training()
 
@@ -248,12 +248,17 @@ def end_of_turn(folder: str, tokenizer: Any) -> int:
     return next((token for token in wanted if token in stops), min(stops))
 
 
-def peak_memory_gib() -> float:
-    """Most memory this process has held (resident, GiB)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+def peak_memory() -> dict[str, float]:
+    """Most memory this process has held, in GiB: resident, and of its GPU by torch's allocator if it used one."""
+    import torch
+
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    on_gpu = {"peak_gpu_memory_gib": round(torch.cuda.max_memory_reserved() / 2**30, 2)} if torch.cuda.is_initialized() else {}
+    return {"peak_memory_gib": round(resident, 2), **on_gpu}
 
 
 def spent(started: float) -> str:
     """Time and memory for a summary line."""
-    return f"{time.time() - started:,.0f} s, {peak_memory_gib():.1f} GiB at most"
+    peaks = peak_memory()
+    on_gpu = f" and {peaks['peak_gpu_memory_gib']:.1f} GiB of the GPU" if "peak_gpu_memory_gib" in peaks else ""
+    return f"{time.time() - started:,.0f} s, {peaks['peak_memory_gib']:.1f} GiB{on_gpu} at most"
