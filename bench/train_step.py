@@ -154,14 +154,15 @@ def main() -> None:
         timings.append((synchronised() - started, time.process_time() - processor))
     seconds, processor_seconds = min(timings[1:])
     rate = product_rate(model.config.hidden_size, model.config.intermediate_size, getattr(torch, flags.dtype), accelerator.device)
-    needed = operations(model, rows, trained)
+    needed, tflops = operations(model, rows, trained), flags.peak_tflops
     peak = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     record = {
         "model": flags.model, "device": accelerator.device.type, "dtype": flags.dtype, "threads": torch.get_num_threads(), "tokens": tokens,
         "micro_batches": [list(batch.input_ids_BT.shape) for batch in batches], "seconds": round(seconds, 3),
         "processor_seconds": round(processor_seconds, 3), "tokens_per_second": round(tokens / seconds, 1),
         "gflop_per_second": round(rate / 1e9, 1), "floor_seconds": round(needed / rate, 3),
-        "floor_share": round(needed / rate / seconds, 3), "mfu": None if flags.peak_tflops is None else round(needed / seconds / flags.peak_tflops / 1e12, 3), "peak_gib": round(peak / 2**30, 2),
+        "floor_share": round(needed / rate / seconds, 3), "mfu": tflops and round(needed / seconds / tflops / 1e12, 3),
+        "peak_gib": round(peak / 2**30, 2),
     }  # fmt: skip
     sys.stdout.write(json.dumps(record) + "\n")
 

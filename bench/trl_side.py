@@ -91,8 +91,8 @@ def main() -> None:
     timer = Timer(settings.get("minutes"))
     common = {
         "output_dir": settings["out"], "max_steps": settings["steps"], "use_cpu": not torch.cuda.is_available(), "bf16": True,
-        "report_to": [], "save_strategy": "no", "logging_steps": 1, "learning_rate": settings.get("lr", 1e-6), "lr_scheduler_type": "constant",
-        "gradient_checkpointing": settings.get("gradient_checkpointing", False), "disable_tqdm": True,
+        "report_to": [], "save_strategy": "no", "logging_steps": 1, "learning_rate": settings.get("lr", 1e-6),
+        "lr_scheduler_type": "constant", "gradient_checkpointing": settings.get("gradient_checkpointing", False), "disable_tqdm": True,
     }  # fmt: skip
     trainer = {"grpo": grpo, "sft": sft}[sys.argv[1]](settings, timer, common)
     trainer.train()
