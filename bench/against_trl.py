@@ -24,13 +24,15 @@ def parser(description: str) -> argparse.ArgumentParser:
     flags.add_argument("--rows", required=True, help="JSONL with `prompt` and `solution` (GSM8K)")
     flags.add_argument("--steps", type=int, default=4, help="steps of each side; the first is not counted")
     place = Path(tempfile.gettempdir()) / "r1-bench-trl"
-    flags.add_argument("--environment", default=str(place), help="folder of TRL's environment, made if missing")
+    flags.add_argument("--environment", default=str(place), help="folder of TRL's environment, made if missing; or a Python that has TRL")
     flags.add_argument("--json", action="store_true", help="the JSON line only")
     return flags
 
 
 def trl_python(folder: str) -> str:
-    """The interpreter of TRL's environment; the environment is made when it is not there."""
+    """The interpreter of TRL's environment; the environment is made when it is not there. `folder` may be an interpreter itself."""
+    if Path(folder).is_file():
+        return folder
     python = Path(folder) / "bin" / "python"
     if not (Path(folder) / "ready").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, stdout=sys.stderr)
@@ -64,7 +66,8 @@ def run_trl(kind: str, settings: dict[str, Any], environment: str, work: Path) -
 def run_r1(arguments: list[str], run: Path, work: Path) -> tuple[list[dict[str, Any]], float]:
     """The metrics of every step of an `r1` command, and its peak memory, as in `run_trl`."""
     _, memory = measured([sys.executable, "-m", "r1cli", *arguments, "-o", str(run)], work / f"{run.name}.log")
-    device_gib = json.loads((run / "manifest.json").read_text(encoding="utf-8")).get("peak_gpu_memory_gib")
+    manifest = run / "manifest.json"  # a run that its time limit ended has none
+    device_gib = json.loads(manifest.read_text(encoding="utf-8")).get("peak_gpu_memory_gib") if manifest.exists() else None
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()], device_gib or memory
 
 

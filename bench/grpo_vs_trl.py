@@ -38,7 +38,8 @@ def main() -> None:
     flags.add_argument("--engine", choices=["vllm", "transformers"], default="vllm", help="r1's sampler")
     flags.add_argument("--signal", type=float, default=1.0, help="share of each step's prompts whose completions get different rewards")
     flags.add_argument("--microbatch-tokens", type=int, default=2048, help="r1's")
-    flags.add_argument("--kv-cache-gib", type=float, default=0.25, help="r1's")
+    flags.add_argument("--kv-cache-gib", type=float, default=0.25, help="r1's, on a CPU")
+    flags.add_argument("--gpu-memory", type=float, default=0.3, help="share of it that r1's vLLM takes at once, on a GPU")
     flags.add_argument("--trl-batch", type=int, help="completions in a pass of TRL's (default: all of a step)")
     given = flags.parse_args()
     with Path(given.rows).open(encoding="utf-8") as lines:
@@ -60,6 +61,7 @@ def main() -> None:
             "--prompts-per-step", str(given.prompts), "--group-size", str(given.group), "--max-completion-length",
             str(given.max_completion_length), "--steps", str(given.steps), "--beta", "0", "--no-mask-truncated", "--lr", "1e-6",
             "--microbatch-tokens", str(given.microbatch_tokens), "--kv-cache-gib", str(given.kv_cache_gib),
+            "--gpu-memory", str(given.gpu_memory),
             "--batch-size", str(given.group * given.prompts),
         ]  # fmt: skip
         records, memory = run_r1(arguments, work / "r1", work)

@@ -26,10 +26,16 @@ class Timer(TrainerCallback):
         self.minutes = minutes
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.started = time.perf_counter()
+        self.started = self._now()
+
+    def _now(self) -> float:
+        """The time when everything asked of the device is done."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
 
     def on_step_end(self, _arguments: Any, _state: Any, control: Any, **_: Any) -> None:
-        self.seconds.append(time.perf_counter() - self.started)
+        self.seconds.append(self._now() - self.started)
         control.should_training_stop = self.minutes is not None and sum(self.seconds) > 60 * self.minutes
 
 
@@ -88,6 +94,7 @@ def sft(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> SFTTr
 
 def main() -> None:
     settings = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
+    torch.backends.cuda.enable_cudnn_sdp(False)  # a plan for each new length; r1 does without it too
     timer = Timer(settings.get("minutes"))
     common = {
         "output_dir": settings["out"], "max_steps": settings["steps"], "use_cpu": not torch.cuda.is_available(), "bf16": True,

@@ -49,6 +49,7 @@ class GrpoSettings(
 ):
     """r1 grpo"""
 
+    gpu_memory: Annotated[float, Flag("share of GPU memory vLLM may take; the trainer needs the rest", MODEL, min=0.05, max=1.0)] = 0.3
     lr: Annotated[float, Flag("peak learning rate (R1-Zero: 3e-6)", TRAINING, min=0.0)] = 3e-6
     steps: Annotated[int, Flag("optimizer updates in all, each on prompts-per-step x group-size completions", TRAINING, min=1)] = 100
     prompts_per_step: Annotated[int, Flag("prompts an update (R1-Zero: 32)", TRAINING, min=1)] = 32

@@ -123,7 +123,12 @@ class EngineSettings:
     ] = None
     gpu_memory: Annotated[float, Flag("share of GPU memory vLLM may take", MODEL, min=0.05, max=1.0)] = 0.9
     kv_cache_gib: Annotated[float, Flag("KV cache of vLLM on a CPU, in GiB", MODEL, min=0.1)] = 1.0
-    batch_size: Annotated[int, Flag("most sequences that are generated at the same time by an engine or a server", MODEL, min=1)] = 64
+    batch_size: Annotated[
+        int,
+        Flag(
+            "most sequences that are generated at the same time by an engine or a server; 0: 256 with vLLM on a GPU, else 64", MODEL, min=0
+        ),
+    ] = 0
     url: Annotated[
         list[str],
         Flag("OpenAI-compatible server to draw from, such as `vllm serve` (repeatable); --model is its name there, or a folder", MODEL),

@@ -59,3 +59,7 @@ def test_grpo_draws_from_the_weights_it_trains(r1, tiny, url, tmp_path):
     assert metrics[0]["loss"] != 0, "nothing was learnt, so nothing is shown"
     for record in metrics:  # sampler and trainer agree: at step 2 only if the server has the weights of step 1
         assert record["sampler_mismatch"] == pytest.approx(0, abs=1e-6)
+    again = r1("grpo", "--model", str(tiny), "--url", url, *GRPO, "-o", "again", "in.jsonl")
+    assert again.returncode == 0, again.stderr
+    first = json.loads((tmp_path / "again" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["sampler_mismatch"] == pytest.approx(0, abs=1e-6), "the server still had the weights of the run before"

@@ -123,6 +123,18 @@ def test_a_closed_iterator_leaves_the_engine_usable(engine):
     assert len(draw(engine, params)) == len(PROMPTS)
 
 
+def test_a_run_that_ends_does_not_wait_for_a_long_completion(engine):
+    """Asked before every step; no completion has ended by then."""
+    asked = itertools.count()
+    engine.stopping = lambda: next(asked) >= 3
+    try:
+        assert draw(engine, SamplingParams(max_tokens=MAX_LEN - 30), requests(PROMPTS[:3])) == {}
+    finally:
+        engine.stopping = lambda: False
+    assert 3 < next(asked) < 20
+    assert sorted(draw(engine, SamplingParams(max_tokens=2))) == list(range(len(PROMPTS)))
+
+
 def test_an_error_of_the_source_comes_after_what_was_begun(engine):
     def source():
         yield from requests()[:3]

@@ -66,7 +66,7 @@ def grpo_run(
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     """(weights, metrics) after a run; `checkpoint` keeps its state after `checkpoint_at` steps (None: at every save).
 
-    resume: start from such a state.
+    resume: start from such a state. more: hooks instead of the toy ones.
     """
     config = grpo_config(**changes)
     policy = load_policy(folder)
@@ -91,7 +91,8 @@ def grpo_run(
         look(record, memory, 2)
         records.append(record)
 
-    hooks = Hooks(toy_sample, toy_score, lambda: None, log, save, stopping=stopping, **(more or {}))
+    own = {"sample": toy_sample, "score": toy_score, "sync": lambda: None, "log": log, "save": save, "stopping": stopping}
+    hooks = Hooks(**{**own, **(more or {})})
     train_grpo(accelerator, policy, reference, rule, config, prompts=Prompts([(0, PROMPTS)]), hooks=hooks, progress=progress)
     return {name: value.detach().clone() for name, value in accelerator.unwrap_model(policy).named_parameters()}, records
 

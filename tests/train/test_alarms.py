@@ -93,6 +93,14 @@ def test_what_is_remembered_survives_a_checkpoint() -> None:
     assert raised([sign], copied) == [(0, "zero-gradient")]
 
 
+def test_an_alarm_that_was_only_said_ends_a_run_that_is_asked_to_stop_on_it() -> None:
+    sign, memory = {**HEALTHY, "grad_norm": 0.0}, {}  # type: dict[str, Any], Memory
+    assert [alarm.name for alarm in look(sign, memory, 1)] == ["zero-gradient"]
+    assert look(sign, memory, 1) == look(sign, memory, 1, stop_on="entropy") == []
+    assert [alarm.name for alarm in look(sign, memory, 1, stop_on="entropy,zero-gradient")] == ["zero-gradient"]
+    assert look(sign, memory, 1, stop_on="entropy,zero-gradient") == []  # it was stopped for once, and went on knowing
+
+
 def test_every_alarm_has_a_name_that_stop_on_takes_and_a_fix() -> None:
     assert tuple(SIGNS) == ALARMS
     alarms = look({**HEALTHY, "grad_norm": 0.0}, {}, 1)

@@ -1,5 +1,6 @@
 """A run that stops and goes on ends where the straight run ends, to the last digit."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from r1cli.train.batches import Sample
 from r1cli.train.checkpoints import load_state, save_model
 from r1cli.train.model import load_policy
 from r1cli.train.optimiser import OptimiserConfig
-from r1cli.train.progress import Progress, RolloutBatch
-from tests.train.runs import grpo_run, sft_run
+from r1cli.train.progress import Progress, Rollout, RolloutBatch
+from r1cli.train.rollout import Draw, Interrupted, TooFewPrompts
+from r1cli.train.update import NotFinite
+from tests.train.runs import grpo_run, sft_run, toy_sample
 from tests.train.toy import largest_difference, weights
 
 RATE = OptimiserConfig(lr=1e-2, lr_schedule="cosine", warmup_steps=1)
@@ -109,6 +112,84 @@ def test_a_rollout_that_was_being_drawn_ahead_is_drawn_again(accelerator: Any, t
     assert progress.step == 1 and progress.ahead is None and progress.taken == {0: 6}
     _, later = grpo_run(accelerator, str(tiny), resume=tmp_path, **lagging)
     assert [record["step"] for record in later] == [2, 3]
+
+
+def test_a_rollout_ahead_that_the_end_cut_short_is_drawn_again(accelerator: Any, tiny: Path, tmp_path: Path) -> None:
+    """The sampler gives up as soon as the run is asked to end; what it has then is no rollout."""
+    lagging: dict[str, Any] = {"steps": 4, "rollout_lag": 1, "optimiser": RATE}
+    straight, records = grpo_run(accelerator, str(tiny), **lagging)
+    asked: list[int] = []
+
+    def sample(rows: list[Row], draw: Draw) -> list[Rollout]:
+        drawn = toy_sample(rows, draw)
+        if draw.step == 2:
+            asked.append(draw.step)
+            return drawn[:5]  # a group and a half
+        return drawn
+
+    more = {"sample": sample, "stopping": lambda seconds: bool(asked)}
+    grpo_run(accelerator, str(tiny), checkpoint=tmp_path, checkpoint_at=None, **lagging, more=more)
+    progress = Progress.load(tmp_path, 0, 1)
+    assert asked == [2] and progress is not None
+    assert progress.ahead is None and progress.taken[0] == 3 * (progress.step + (progress.batch is not None))
+    resumed, later = grpo_run(accelerator, str(tiny), resume=tmp_path, **lagging)
+    assert same_figures(records[progress.step :], later) and largest_difference(straight, resumed) == 0.0
+
+
+@pytest.mark.parametrize("steps", [6, 4])
+def test_a_record_that_was_not_written_is_written_by_the_run_that_goes_on(accelerator: Any, tiny: Path, tmp_path: Path, steps: int) -> None:
+    """The run is asked to end while it measures what it is about to log: after step 4, which may be its last."""
+    several: dict[str, Any] = {**SEVERAL, "steps": steps, "epochs_per_rollout": 1, "reference_every": 2}
+    straight, records = grpo_run(accelerator, str(tiny), **several)
+    logged: list[dict[str, Any]] = []
+
+    def log(record: dict[str, Any], rows: list[Row], memory: Any) -> None:
+        if record["step"] == 4:
+            raise Interrupted
+        logged.append(record)
+
+    grpo_run(accelerator, str(tiny), checkpoint=tmp_path, checkpoint_at=None, **several, more={"log": log})
+    progress = Progress.load(tmp_path, 0, 1)
+    assert progress is not None and progress.step == 4 and progress.batch is not None and progress.batch.done == 2
+    resumed, later = grpo_run(accelerator, str(tiny), resume=tmp_path, **several)
+    assert same_figures([*logged, *later], records)
+    assert largest_difference(straight, resumed) == 0.0
+
+
+@pytest.mark.parametrize(
+    "error", [R1Error("the server went away"), TooFewPrompts("nothing is mixed"), NotFinite("broken"), ValueError("a bug")], ids=repr
+)
+def test_an_error_between_two_updates_saves_what_was_learnt(accelerator: Any, tiny: Path, tmp_path: Path, error: Exception) -> None:
+    def sample(rows: list[Row], draw: Draw) -> list[Rollout]:
+        if draw.step == 2:
+            raise error
+        return toy_sample(rows, draw)
+
+    lone: dict[str, Any] = {"steps": 4, "optimiser": RATE}
+    with pytest.raises(type(error), match=str(error)):
+        grpo_run(accelerator, str(tiny), checkpoint=tmp_path, checkpoint_at=None, **lone, more={"sample": sample})
+    if isinstance(error, (NotFinite, ValueError)):  # the weights may be what is broken
+        assert not (tmp_path / "weights.pt").exists()
+        return
+    progress = Progress.load(tmp_path, 0, 1)
+    assert progress is not None and progress.step == 2 and progress.taken == {0: 6}
+    straight, records = grpo_run(accelerator, str(tiny), **lone)
+    resumed, later = grpo_run(accelerator, str(tiny), resume=tmp_path, **lone)
+    assert same_figures(records[2:], later) and largest_difference(straight, resumed) == 0.0
+
+
+def test_the_time_for_a_checkpoint_counts_when_it_asks_whether_to_end(accelerator: Any, tiny: Path) -> None:
+    asked: list[float] = []
+
+    def stopping(seconds: float) -> bool:
+        asked.append(seconds)
+        return False
+
+    more = {"save": lambda progress: time.sleep(0.3), "log": lambda *_: time.sleep(0.2)}
+    grpo_run(accelerator, str(tiny), steps=2, save_every=1, optimiser=RATE, stopping=stopping, more=more)
+    before_sampling, _, before_the_update, *later = asked
+    assert before_sampling == before_the_update == 0.0
+    assert later[0] >= 0.5 and min(later) >= 0.3  # before the second step; then at every look
 
 
 def test_another_number_of_processes_starts_a_new_rollout(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from r1cli.grpo_settings import ALARMS, GrpoSettings
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
 from r1cli.row import Row
-from r1cli.shared_settings import Changing
 
 
 def run(settings: GrpoSettings, context: Context) -> None:
@@ -46,15 +45,17 @@ def run(settings: GrpoSettings, context: Context) -> None:
         stop_or_warn(check_golds(golds, settings.reward_timeout), context)
     problems = held_out_problems(settings, everything)
     check_unused(settings.out, resume=settings.resume, force=settings.force)
-    from r1cli.commands.grpo_preflight import usable_prompts  # brings torch: not before all that a user can get wrong is checked
+    from r1cli.commands.grpo_preflight import (  # brings torch: not before all that a user can get wrong is checked
+        longest_completion,
+        usable_prompts,
+    )
     from r1cli.commands.grpo_run import Prompts, train
 
     prompts, longest = usable_prompts(stages, settings, context, folder)
     if problems:
         [(_, problems)], needed = usable_prompts([(0, problems)], settings, context, folder)
         longest = max(longest, needed)
-    largest = max(value for _, value in Changing(settings.max_completion_length).switches())
-    settings = dataclasses.replace(settings, max_model_len=settings.max_model_len or longest + largest)
+    settings = dataclasses.replace(settings, max_model_len=settings.max_model_len or longest + longest_completion(settings))
     if settings.dry_run:
         console.summary([*plan(settings, folder, prompts, shares, longest), f"would write {settings.out}"])
         return

@@ -1,6 +1,6 @@
 """The prompts of `r1 grpo` that can be trained on, and the rest of its preflight: what needs a tokenizer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from r1cli.commands.gold_reward import check_gold_reward
@@ -19,26 +19,19 @@ from r1cli.train.model import load_config, load_tokenizer
 
 
 def usable_prompts(stages: Stages, settings: GrpoSettings, context: Context, folder: str) -> tuple[Stages, int]:
-    """(the stages with the prompt rows that fit `max_prompt_length`, tokens of the longest). Those that do not are counted and named.
+    """(the stages with the prompt rows that fit `max_prompt_length`, and leave room for a completion in `max_model_len`; tokens of the
+    longest). Those that do not are counted and named.
 
     What else the preflight finds is said; a failure stops the run here, before weights are loaded.
     """
     tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
     end_id = end_of_turn(folder, tokenizer)
     renderer = PromptRenderer(tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
-    fitting, longest, left_out = [], 0, 0
-    for start, rows in stages:
-        lengths = [len(renderer.ids(require(row, "prompt", str, list))) for row in rows]
-        kept = [(row, length) for row, length in zip(rows, lengths, strict=True) if length <= settings.max_prompt_length]
-        if not kept:
-            place = f" at step {start}" if start else ""
-            why = f"{len(rows)} read, all longer than --max-prompt-length {settings.max_prompt_length}" if rows else "the input is empty"
-            raise R1Error(f"no prompts to train on{place}: {why}", hint='give prompt rows: {"prompt": ..., "answer": ...}', code=Exit.USAGE)
-        fitting.append((start, [row for row, _ in kept]))
-        longest = max(longest, *(length for _, length in kept))
-        left_out += len(rows) - len(kept)
-    if left_out:
-        context.console.warn(f"{left_out} prompts left out: longer than --max-prompt-length {settings.max_prompt_length} tokens")
+    most, because = settings.max_prompt_length, f"--max-prompt-length {settings.max_prompt_length}"
+    room = settings.max_model_len - longest_completion(settings) if settings.max_model_len else most
+    if room < most:
+        most, because = room, f"what --max-model-len {settings.max_model_len} leaves beside --max-completion-length: {room}"
+    fitting, longest = keep_fitting(stages, renderer, most, because, context.console.warn)
     stop_or_warn(_findings([row for _, rows in fitting for row in rows], longest, settings, folder, renderer, tokenizer, end_id), context)
     return fitting, longest
 
@@ -49,10 +42,35 @@ def _findings(
     """What the preflight has to say about template, lengths and rewards."""
     found = check_model(tokenizer, renderer, end_id, end_ids(folder, tokenizer), several_turns=any(map(_has_history, rows)))
     config = load_config(folder, trust_remote_code=settings.trust_remote_code)
-    most = max(value for _, value in Changing(settings.max_completion_length).switches())
+    most = longest_completion(settings)
     found += check_lengths([longest], settings.max_prompt_length, most, context_of(config))
     rules = rule_rewards(settings)
     return found + check_gold_reward(rows, rules, settings.template, renderer.think_prefix, settings.reward_timeout) if rules else found
+
+
+def longest_completion(settings: GrpoSettings) -> int:
+    """The largest of the length limits that are in force at one step or another."""
+    return max(value for _, value in Changing(settings.max_completion_length).switches())
+
+
+def keep_fitting(
+    stages: Stages, renderer: PromptRenderer, most: int, because: str, warn: Callable[[str], None]
+) -> tuple[list[tuple[int, list[Row]]], int]:
+    """(the stages with the prompts of at most `most` tokens, tokens of the longest); `because` says in words what `most` is."""
+    fitting, longest, left_out = [], 0, 0
+    for start, rows in stages:
+        lengths = [len(renderer.ids(require(row, "prompt", str, list))) for row in rows]
+        kept = [(row, length) for row, length in zip(rows, lengths, strict=True) if length <= most]
+        if not kept:
+            place = f" at step {start}" if start else ""
+            why = f"{len(rows)} read, all longer than {because}" if rows else "the input is empty"
+            raise R1Error(f"no prompts to train on{place}: {why}", hint='give prompt rows: {"prompt": ..., "answer": ...}', code=Exit.USAGE)
+        fitting.append((start, [row for row, _ in kept]))
+        longest = max(longest, *(length for _, length in kept))
+        left_out += len(rows) - len(kept)
+    if left_out:
+        warn(f"{left_out} prompts left out: longer than {because} tokens")
+    return fitting, longest
 
 
 def _has_history(row: Row) -> bool:

@@ -1,12 +1,13 @@
 """The part of `r1 grpo` that needs torch: it wires sampler, scorer and trainer together; the algorithm is `train/grpo.py`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from r1cli.commands import finish
+from r1cli.commands.grpo_preflight import keep_fitting, longest_completion
 from r1cli.commands.held_out_accuracy import ACCURACY, PROBLEMS, HeldOutAccuracy
 from r1cli.commands.lora_flags import following
 from r1cli.commands.preference import model_specs, open_models, rule_rewards
@@ -21,6 +22,7 @@ from r1cli.report.console import Progress as Bar
 from r1cli.row import Row, seed_of
 from r1cli.settings import GrpoSettings
 from r1cli.shared_settings import Changing
+from r1cli.text.prompts import PromptRenderer
 from r1cli.train.agreement import of_all
 from r1cli.train.alarms import Memory, look
 from r1cli.train.batches import PACK_LENGTH
@@ -29,7 +31,7 @@ from r1cli.train.grpo_config import GrpoConfig, Prompts
 from r1cli.train.model import give_back_freed_memory
 from r1cli.train.progress import Progress, Rollout
 from r1cli.train.reference import due
-from r1cli.train.rollout import Draw, Hooks
+from r1cli.train.rollout import Draw, Hooks, Interrupted
 
 
 def train(
@@ -59,13 +61,13 @@ def train(
         console.progress(settings.steps, "steps", "grpo") as bar,
         Stopper(seconds_of(settings.time_limit), started) as stopper,
     ):
-        bar.advance(training.start_step)
-        bar.restart()
+        sampler.engine.stopping = stopper.wanted
+        prompts, problems = _fitting(prompts, problems, sampler, settings, console.warn)
         held_out = HeldOutAccuracy(settings, problems, sampler, training.accelerator, stopper.wanted)
-        wiring = Wiring(training, sampler, scorer, stopper, bar, held_out)
         progress = resumed(training, config)
         scorer.remember(progress.memory)
-        wiring.measure_first(progress)
+        wiring = Wiring(training, sampler, scorer, stopper, bar, held_out, progress)
+        wiring.begin(progress)
         with training.naming_the_checkpoint():
             progress = train_grpo(
                 training.accelerator,
@@ -80,11 +82,26 @@ def train(
         for warning in of_all(training.accelerator, scorer.warnings()):  # the other processes are silent
             console.warn(warning)
         timeouts = sum(of_all(training.accelerator, [scorer.timeouts]))
-    if progress.step < config.steps:
+    if progress.step < config.steps or progress.batch is not None:
         say_unfinished(stopper, context, progress.step, config.steps, spent(started))
         return
     facts = {"prompts": sum(len(rows) for _, rows in prompts.stages), "reward_timeouts": timeouts}
     _finish(training, readers, facts, wiring.last, started)
+
+
+def _fitting(
+    prompts: Prompts, problems: Sequence[Row], sampler: Sampler, settings: GrpoSettings, warn: Callable[[str], None]
+) -> tuple[Prompts, Sequence[Row]]:
+    """The prompts, and problems of --held-out, that fit the engine as well: a server may have been started with a shorter context."""
+    room = sampler.engine.max_model_len - longest_completion(settings)
+    if settings.max_model_len is not None and room >= settings.max_model_len - longest_completion(settings):
+        return prompts, problems  # all were measured already
+    because = f"what the engine's {sampler.engine.max_model_len} leave beside --max-completion-length: {room}"
+    assert isinstance(sampler.renderer, PromptRenderer)  # the trainer needs the tokens that the engine sees
+    stages, _ = keep_fitting(prompts.stages, sampler.renderer, room, because, warn)
+    if problems:
+        [(_, problems)], _ = keep_fitting([(0, problems)], sampler.renderer, room, because, warn)
+    return Prompts(stages, prompts.shares), problems
 
 
 def _finish(training: Training, readers: Sequence[RowReader], facts: dict[str, int], last: dict[str, Any], started: float) -> None:
@@ -102,13 +119,23 @@ class Wiring:
     """What `train_grpo` calls, made of a sampler, a scorer, a run directory and a progress bar. last: the newest metrics."""
 
     def __init__(
-        self, training: Training, sampler: Sampler, scorer: StagedScorer, stopper: Stopper, bar: Bar, held_out: HeldOutAccuracy
+        self,
+        training: Training,
+        sampler: Sampler,
+        scorer: StagedScorer,
+        stopper: Stopper,
+        bar: Bar,
+        held_out: HeldOutAccuracy,
+        progress: Progress,
     ) -> None:
         self.training, self.sampler, self.scorer, self.stopper, self.bar = training, sampler, scorer, stopper, bar
         self.held_out = held_out
         self.settings: GrpoSettings = training.settings
         self.last: dict[str, Any] = {}
-        self._done = training.start_step
+        self._done = progress.step if progress.batch is None else progress.batch.start  # what was logged so far
+        self._settled = scorer.memory()  # after the last rollout that is done with
+        bar.advance(self._done)
+        bar.restart()
 
     def _sync(self) -> None:
         """The trainer's scratch memory goes back before the sampler asks for its own; a machine must have what both hold at once."""
@@ -147,11 +174,16 @@ class Wiring:
         drawn.sort(key=lambda d: (d.number, d.row["sample"]))
         return [Rollout(d.row, d.prompt_ids, d.token_ids, d.logprobs or []) for d in drawn]
 
-    def measure_first(self, progress: Progress) -> None:
-        """What the held-out problems say before the first step, for the alarms to compare with."""
+    def begin(self, progress: Progress) -> None:
+        """Before the first step: what the held-out problems say, for the alarms to compare with."""
         if progress.step or progress.batch is not None or "held-out accuracy" in progress.memory:
             return
-        found = self.held_out.measured()
+        if self.sampler.engine.name == "server":  # it may hold the weights of another run
+            self._sync()
+        try:
+            found = self.held_out.measured(0)
+        except Interrupted:
+            return  # the loop ends at its first question
         if found:
             progress.memory["held-out accuracy"] = [found[ACCURACY]]
             self.training.context.console.info(f"held out: accuracy {found[ACCURACY]:.3f} on {found[PROBLEMS]:.0f} problems before step 1")
@@ -160,7 +192,7 @@ class Wiring:
         """Metrics, samples, the bar and alarms; the error to end with when --stop-on names an alarm that was raised."""
         settings, console, step = self.settings, self.training.context.console, record["step"]
         if self.held_out.due(self._done, step):
-            record |= self.held_out.measured()
+            record |= self.held_out.measured(step)
         self.training.log(record)
         shown = rows[: settings.group_size]
         if self.training.run is not None and (self._done == 0 or due(settings.samples_every, self._done, step)):
@@ -172,14 +204,16 @@ class Wiring:
         parts = [f"reward {record['reward']:.3f}", *(f"{name.removeprefix('reward/')} {record[name]:.2f}" for name in names)]
         self.bar.set(", ".join([*parts, f"{record['completion_length']:.0f} tokens"]))
         self.bar.advance(step - self._done)
-        self._done = step
-        return raised_alarm(look(record, memory, settings.alarm_steps), settings.stop_on, step, console.warn)
+        self._done, self._settled = step, self.scorer.memory()
+        return raised_alarm(look(record, memory, settings.alarm_steps, stop_on=settings.stop_on), settings.stop_on, step, console.warn)
 
     def save(self, progress: Progress) -> None:
-        training = self.training
-        progress.memory.update(self.scorer.memory())
+        """A rollout that is given up half drawn is drawn and scored again: what its rows taught a running normalisation is not kept."""
+        training, settings = self.training, self.settings
+        progress.memory.update(self._settled if progress.batch is None else self.scorer.memory())
         process = training.accelerator.process_index
-        training.save(progress.step, self.settings.steps, lambda folder: progress.save(folder, process, training.accelerator.num_processes))
+        last = settings.steps if progress.batch is None else settings.steps + 1  # else its last line is still to be logged
+        training.save(progress.step, last, lambda folder: progress.save(folder, process, training.accelerator.num_processes))
 
 
 def readable(row: Row, step: int) -> str:

@@ -17,9 +17,12 @@ from r1cli.grpo_settings import GrpoSettings
 from r1cli.rewards.reward import RewardSpec
 from r1cli.rewards.scorer import Scorer
 from r1cli.row import Row, seed_of
+from r1cli.shared_settings import Changing
 from r1cli.steps.keep import RULES
 from r1cli.train.agreement import of_all
+from r1cli.train.grpo_config import value_at
 from r1cli.train.reference import due
+from r1cli.train.rollout import Interrupted
 
 ACCURACY, PROBLEMS = "held_out/accuracy", "held_out/problems"
 
@@ -27,7 +30,7 @@ ACCURACY, PROBLEMS = "held_out/accuracy", "held_out/problems"
 class HeldOutAccuracy:
     """Measures it; every process draws its share of the problems and must call `measured` at the same places.
 
-    stopping: whether the run is asked to end: a measurement that is not whole gives nothing.
+    stopping: whether the run is asked to end.
     """
 
     def __init__(
@@ -42,11 +45,18 @@ class HeldOutAccuracy:
         settings = self._settings
         return self._rule is not None and (due(settings.held_out_every, before, after) or after >= settings.steps)
 
-    def measured(self) -> dict[str, float]:
-        """The mean of the rule over the problems that it applies to, and how many these are; empty when there is nothing to say."""
+    def measured(self, step: int) -> dict[str, float]:
+        """The mean of the rule over the problems that it applies to, and how many these are; empty when there is nothing to say.
+
+        step: steps done, for the length limit in force.
+
+        Raises `Interrupted`, in every process, when the run is asked to end before it is whole.
+        """
         if self._rule is None:
             return {}
         settings = self._settings
+        limit = value_at(Changing(settings.max_completion_length).switches(), step)
+        self._sampler.params = dataclasses.replace(self._sampler.params, max_tokens=limit)
         rows = [drawn.row for drawn in self._sampler.draw(self._rows, samples=1, seed=seed_of(settings.seed, "held out", 0))]
         rule = dataclasses.replace(self._rule, start=0, sets=())
         with Scorer([rule], settings.reward_workers, settings.reward_timeout) as scorer:
@@ -54,6 +64,6 @@ class HeldOutAccuracy:
         known = [score for score in scores if score is not None]
         gather = partial(of_all, self._accelerator)
         if any(gather([float(self._stopping())])):
-            return {}
+            raise Interrupted
         total, count = sum(gather([sum(known)])), sum(gather([float(len(known))]))
         return {ACCURACY: total / count, PROBLEMS: count} if count else {}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from r1cli.engines.protocol import SEQUENCES
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
@@ -138,7 +139,7 @@ def _server(spec: ModelSpec, settings: Any) -> Any:
         name=spec.name,
         model=spec.options.model,
         key=os.environ.get(spec.options.key) if spec.options.key else None,
-        at_once=settings.batch_size,
+        at_once=settings.batch_size or SEQUENCES,
         timeout=settings.request_timeout,
         retries=settings.retries,
         patience=settings.server_wait,

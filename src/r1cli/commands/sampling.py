@@ -139,14 +139,14 @@ def open_sampler(settings: Any, context: Context, *, model: str, logprobs: bool 
 
 
 def _engine(settings: Any, context: Context, folder: str, *, logprobs: bool) -> Engine:
-    from r1cli.engines.load import Remote, load_engine
+    from r1cli.engines.load import Remote, load_engine, usual_batch_size
 
     context.console.detail(f"loading `{folder}`")
     options: dict[str, Any] = {
         "engine": settings.engine,
         "dtype": settings.dtype,
         "max_model_len": settings.max_model_len,
-        "batch_size": settings.batch_size,
+        "batch_size": settings.batch_size or usual_batch_size("server" if uses_server(settings) else settings.engine),
         "gpu_memory": settings.gpu_memory,
         "kv_cache_gib": settings.kv_cache_gib,
         "seed": settings.seed,

@@ -24,7 +24,7 @@ from r1cli.train.checkpoints import load_state, named_weights, save_model, save_
 from r1cli.train.logprobs import Policy
 from r1cli.train.lora import LoraConfig, LoraReference
 from r1cli.train.model import accelerator_for, load_policy, load_reference, load_tokenizer
-from r1cli.train.offload import OPTIMIZER, REFERENCE, OffloadedReference, OffloadedStates
+from r1cli.train.offload import OPTIMIZER, REFERENCE, OffloadedReference, OffloadedStates, peak_device_memory
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.strategy import is_whole, prepare, shard, uses_deepspeed
 from r1cli.train.update import NotFinite
@@ -250,11 +250,9 @@ def end_of_turn(folder: str, tokenizer: Any) -> int:
 
 def peak_memory() -> dict[str, float]:
     """Most memory this process has held, in GiB: resident, and of its GPU by torch's allocator if it used one."""
-    import torch
-
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-    on_gpu = {"peak_gpu_memory_gib": round(torch.cuda.max_memory_reserved() / 2**30, 2)} if torch.cuda.is_initialized() else {}
-    return {"peak_memory_gib": round(resident, 2), **on_gpu}
+    on_gpu = peak_device_memory()
+    return {"peak_memory_gib": round(resident, 2), **({} if on_gpu is None else {"peak_gpu_memory_gib": round(on_gpu / 2**30, 2)})}
 
 
 def spent(started: float) -> str:

@@ -12,10 +12,11 @@ from typing import Any
 
 from r1cli.engines.model_files import refuse_classifier
 from r1cli.engines.precision import resolve_dtype
-from r1cli.engines.protocol import Engine
+from r1cli.engines.protocol import SEQUENCES, Engine
 from r1cli.errors import Exit, R1Error
 
 ENGINES = ("auto", "vllm", "transformers", "server")
+GPU_SEQUENCES = 256  # at the same time, with vLLM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ def load_engine(
     engine: str = "auto",
     dtype: str = "auto",
     max_model_len: int | None = None,
-    batch_size: int = 64,
+    batch_size: int = 0,
     gpu_memory: float = 0.9,
     kv_cache_gib: float = 1.0,
     seed: int = 0,
@@ -53,7 +54,7 @@ def load_engine(
     """Load `model` (a local folder or a hub name) for sampling.
 
     max_model_len: most tokens of prompt and completion together; None is the model's own limit, or what the KV cache holds if that is less
-    batch_size:    most sequences generated at the same time
+    batch_size:    most sequences generated at the same time; 0: `usual_batch_size`
     gpu_memory:    share of a GPU's memory vLLM may take;  kv_cache_gib: size of its KV cache on a CPU
     logprobs:      whether `sample` may be asked for log-probabilities (False spares vLLM a softmax a step)
     say:           receives the one thing a user should hear: that an installed vLLM cannot be used, and why
@@ -65,6 +66,7 @@ def load_engine(
     if engine not in ENGINES:
         raise R1Error(f"no engine named `{engine}`", hint="known: " + ", ".join(f"`{name}`" for name in ENGINES), code=Exit.USAGE)
     _check_sleep(sleep, engine)
+    batch_size = batch_size or usual_batch_size(engine)
     if engine == "server" or (engine == "auto" and remote is not None and remote.urls):
         return _server(
             model,
@@ -92,6 +94,13 @@ def load_engine(
     from r1cli.engines.transformers import TransformersEngine
 
     return TransformersEngine(folder, **options)
+
+
+def usual_batch_size(engine: str) -> int:
+    """Sequences generated at the same time where nobody says: vLLM's cache on a GPU holds many, and its tokens come cheaper together."""
+    import torch
+
+    return GPU_SEQUENCES if engine in ("auto", "vllm") and torch.cuda.is_available() else SEQUENCES
 
 
 def _check_sleep(sleep: bool, engine: str) -> None:

@@ -12,7 +12,7 @@ Left out: new weights (`r1 grpo` has one engine a trainer), and going on after a
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -25,7 +25,7 @@ from transformers import AutoTokenizer
 
 from r1cli.engines.feed import Feed
 from r1cli.engines.load import load_engine
-from r1cli.engines.protocol import Completion, Request, SamplingParams
+from r1cli.engines.protocol import Completion, Request, SamplingParams, never
 from r1cli.engines.watchdog import LOAD_DEADLINE
 from r1cli.errors import Exit, R1Error
 
@@ -37,6 +37,7 @@ class ParallelEngine:
     """See `protocol.Engine`. folder: the model; count: processes; options: what `load.load_engine` gets in each of them."""
 
     def __init__(self, folder: str, count: int, options: dict[str, Any]) -> None:
+        self.stopping: Callable[[], bool] = never
         self.model = folder
         self._batch_size = options["batch_size"]
         self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=options["trust_remote_code"])
@@ -70,6 +71,8 @@ class ParallelEngine:
             self._send(index, ("sample", params))
         try:
             while True:
+                if self.stopping():
+                    return
                 free = sum(most - len(running) for running in self._running)
                 for request in feed.take(free, wait=not any(self._running)):
                     number += 1

@@ -1,4 +1,4 @@
-"""The computation type a machine is fast in."""
+"""The computation type and the kernels a machine is fast in."""
 
 import torch
 
@@ -20,6 +20,11 @@ def resolve_dtype(name: str) -> str:
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     return "bfloat16" if _cpu_multiplies_bfloat16() else "float32"
+
+
+def leave_out_cudnn_attention() -> None:
+    """Tell torch's attention not to take cuDNN's kernel, which makes a plan (half a second) for each new length; here most are new."""
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def _cpu_multiplies_bfloat16() -> bool:

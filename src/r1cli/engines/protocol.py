@@ -4,7 +4,7 @@ An engine knows nothing of rows: the command renders prompts to token ids (so th
 and turns completions into rows.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,16 +56,29 @@ class Completion:
     num_tokens: int | None = None
 
 
+SEQUENCES = 64  # at the same time, where nobody says how many
+
+
+def never() -> bool:
+    """Nobody asks to end."""
+    return False
+
+
 class Engine(Protocol):
-    """A sampler over one set of weights."""
+    """A sampler over one set of weights.
+
+    stopping: asked before every step, or about once a second: once it is true, `sample` ends early, without the completions that still run
+    """
 
     name: str  # "vllm", "transformers" or "server"
     model: str  # what was loaded: the path or the hub name
     tokenizer: Any
     max_model_len: int
+    stopping: Callable[[], bool]
 
     def sample(self, requests: Iterable[Request], params: SamplingParams) -> Generator[Completion, None, None]:
-        """Completions in the order in which they end; each request gives exactly one. Closing the iterator aborts what is running.
+        """Completions in the order in which they end; each request gives exactly one, unless `stopping`. Closing the iterator aborts what
+        is running.
 
         A prompt that leaves no room for `max_tokens` is the caller's error: it is refused with an `R1Error`, never cut.
         """

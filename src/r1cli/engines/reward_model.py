@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from r1cli.engines.precision import resolve_dtype
+from r1cli.engines.precision import leave_out_cudnn_attention, resolve_dtype
 from r1cli.errors import Exit, R1Error
 from r1cli.text.reply import Conversation, ReplyRenderer
 
@@ -83,6 +83,7 @@ def load_reward_model(
 
     Raises `R1Error` (exit 2) for a model with more than one label, without its last layer, or without a chat template to render with.
     """
+    leave_out_cudnn_attention()
     where = torch.device(device) if device is not None else _device()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     renderer = ReplyRenderer(tokenizer, template=template, name=f"reward model `{name}`")

@@ -30,7 +30,7 @@ from r1cli.engines.fleet import Fleet, Refusal, Server
 from r1cli.engines.model_files import end_ids, is_tied, tensor_names, whole_weights
 from r1cli.engines.nccl import NcclTransfer
 from r1cli.engines.openai_api import REFUSED, Dialect, completion_of, is_too_long, request_body
-from r1cli.engines.protocol import Completion, Request, SamplingParams
+from r1cli.engines.protocol import Completion, Request, SamplingParams, never
 from r1cli.errors import Exit, R1Error, nearest
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class ServerEngine:
             self._fleet.close()
             raise
         self._dialect = served
+        self.stopping: Callable[[], bool] = never
         self.model = model or served.model
         self._wants_logprobs = logprobs
         self.max_model_len = min([*lengths, max_model_len or UNKNOWN_LENGTH])
@@ -177,6 +178,8 @@ class ServerEngine:
         feed = Feed(requests, ahead=max(1, self._fleet.room()))
         try:
             while True:
+                if self.stopping():
+                    return
                 for request in feed.take(self._fleet.room() - len(self._running), wait=not self._running):
                     self._submit(request, params)
                 if not self._running:

@@ -12,7 +12,7 @@ Left out: models whose cache is not a list of keys and values (state-space model
 """
 
 import gc
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,8 @@ from r1cli.engines.choice import choose, sampling_logprobs
 from r1cli.engines.detokenize import completes_stop, completion_text
 from r1cli.engines.feed import Feed
 from r1cli.engines.model_files import end_ids, is_tied, whole_weights
-from r1cli.engines.protocol import Completion, Request, SamplingParams
+from r1cli.engines.precision import leave_out_cudnn_attention
+from r1cli.engines.protocol import Completion, Request, SamplingParams, never
 from r1cli.errors import Exit, R1Error
 
 # Legend: B sequences, T positions of the cache, V vocabulary.
@@ -52,9 +53,11 @@ class TransformersEngine:
     name = "transformers"
 
     def __init__(self, model: str, *, dtype: str, max_model_len: int | None, batch_size: int, trust_remote_code: bool) -> None:
+        self.stopping: Callable[[], bool] = never
         self.model = model
         self._batch_size = batch_size
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        self._device = usual_device()
+        leave_out_cudnn_attention()
         self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
         # a second one: callers render prompts on another thread, and a fast tokenizer that is used twice at a time raises
         self._decoder = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
@@ -79,6 +82,8 @@ class TransformersEngine:
         pool: list[Request] = []
         try:
             while True:
+                if self.stopping():
+                    return
                 pool += feed.take(2 * self._batch_size - len(pool), wait=not pool and not batch.slots)
                 pool.sort(key=lambda request: len(request.prompt_ids))
                 if not pool and not batch.slots:
@@ -155,6 +160,13 @@ class TransformersEngine:
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def usual_device() -> torch.device:
+    """The GPU of this process, by its number: another thread's current one is the first."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 class _Batch:

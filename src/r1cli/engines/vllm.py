@@ -17,7 +17,7 @@ Left out: tensor parallelism.
 
 import gc
 import random
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
@@ -28,7 +28,7 @@ from transformers import AutoTokenizer
 from r1cli.engines.detokenize import completion_text
 from r1cli.engines.feed import Feed
 from r1cli.engines.model_files import end_ids, is_tied, tensor_names, whole_weights
-from r1cli.engines.protocol import Completion, Request, SamplingParams
+from r1cli.engines.protocol import Completion, Request, SamplingParams, never
 from r1cli.engines.watchdog import LOAD_DEADLINE, Watchdog
 from r1cli.errors import Exit, R1Error
 
@@ -72,6 +72,7 @@ class VllmEngine:
         verbose: bool,
         sleep: bool = False,
     ) -> None:
+        self.stopping: Callable[[], bool] = never
         self.model = model
         self._sleep, self._resting = sleep, False
         self._batch_size = batch_size
@@ -127,6 +128,8 @@ class VllmEngine:
         moved, signature = monotonic(), None
         try:
             while True:
+                if self.stopping():
+                    return
                 for request in feed.take(self._batch_size - len(self._running), wait=not self._running):
                     self._add(request, params)
                 if not self._running:
@@ -213,6 +216,8 @@ class VllmEngine:
             if self._resting:  # the cache only now: while weights came in, the trainer's copy of them was there too
                 self._llm.wake_up(tags=["kv_cache"])
                 self._resting = False
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # the next completions may be drawn in another thread, whose stream does not wait for this one's
         if not self._llm.reset_prefix_cache():
             raise R1Error("vLLM kept prefixes that the old weights computed", hint="end the run and start it again with --resume")
 

@@ -31,16 +31,20 @@ class Alarm:
 Sign = Callable[[Mapping[str, float], Memory, int], tuple[str, str] | None]
 
 
-def look(record: Mapping[str, float], memory: Memory, steps: int, signs: Mapping[str, Sign] | None = None) -> list[Alarm]:
+def look(
+    record: Mapping[str, float], memory: Memory, steps: int, signs: Mapping[str, Sign] | None = None, stop_on: str | None = None
+) -> list[Alarm]:
     """The alarms that a step raises for the first time. steps: how many steps in a row must show a sign (or are averaged).
 
-    signs: those to look for, by name; None: those of reinforcement learning.
+    signs: those to look for, by name; None: those of reinforcement learning. stop_on: those that end the run, with commas between; one that
+    was only said by an earlier start of the run is raised again.
     """
     raised = []
     for name, sign in (SIGNS if signs is None else signs).items():
         alarm = sign(record, memory, steps)
-        if alarm is not None and not memory.get(f"said {name}"):
-            memory[f"said {name}"] = [1.0]
+        done = ["said", "stopped"] if name in (stop_on or "").split(",") else ["said"]
+        if alarm is not None and not memory.get(f"{done[-1]} {name}"):
+            memory.update({f"{what} {name}": [1.0] for what in done})
             raised.append(Alarm(name, *alarm))
     return raised
 

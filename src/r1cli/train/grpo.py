@@ -14,6 +14,7 @@ Where this differs from the paper's text:
 - a length limit or a reward that starts at a step does so with the first rollout that begins there or later.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,7 @@ from r1cli.train.progress import Progress, RolloutBatch
 from r1cli.train.reference import due, renew_reference
 from r1cli.train.rollout import Hooks, Interrupted, draw_batch
 from r1cli.train.rollout_metrics import rollout_metrics
+from r1cli.train.saving import Saving
 from r1cli.train.update import TokenBudget, measure, update
 
 
@@ -56,45 +58,45 @@ def train_grpo(
     _check_processes(accelerator, config)
     progress = progress or Progress()
     budget = TokenBudget(accelerator, config.microbatch_tokens, hooks.warn)
-    saved, seconds = progress.step, 0.0
+    saving = Saving(hooks, progress)
+    seconds = 0.0
     if progress.step:
         hooks.sync()
     with Overlap(config, hooks, progress) as overlap:
         try:
-            while progress.step < config.steps:
-                if hooks.stopping(seconds):
+            while progress.step < config.steps or progress.batch is not None:
+                if saving.stopping(seconds):
                     raise Interrupted
                 clock = Clock()
                 if progress.batch is None:
-                    progress.batch = draw_batch(accelerator, prompts, hooks, config, progress, clock, overlap.ready())
+                    progress.batch = draw_batch(accelerator, prompts, saving.hooks, config, progress, clock, overlap.ready())
                     progress.ahead = None
                 batch = progress.batch
                 overlap.begin(accelerator, prompts, batch.start + batch.updates(config))
                 hooks.rest()
-                figures = train_on(accelerator, policy, reference, optimizer, batch, config, budget=budget, stopping=hooks.stopping)
+                figures = train_on(accelerator, policy, reference, optimizer, batch, config, budget=budget, stopping=saving.stopping)
                 clock.lap("train")
-                progress.step, progress.batch = batch.start + batch.done, None
-                if reference is not None and due(config.reference_every, batch.start, progress.step):
-                    renew_reference(accelerator, reference, policy, config.reference_mix)
-                overlap.finish()
+                progress.step = batch.start + batch.done
+                overlap.finish(accelerator)
                 hooks.sync()
                 clock.lap("sync")
                 lengths = [len(s.completion_ids) for s in batch.samples]
                 metrics = {**rollout_metrics(accelerator, batch.rows, lengths, config.group_size, config.preferences), **batch.figures}
                 record = {"step": progress.step, "steps": config.steps, **metrics, **figures, **clock.record(metrics["tokens"])}
-                seconds = clock.total()
                 halt = hooks.log(record, batch.rows, progress.memory)
+                if reference is not None and due(config.reference_every, batch.start, progress.step):
+                    renew_reference(accelerator, reference, policy, config.reference_mix)
+                progress.batch = None
+                seconds = clock.total()
                 if halt or progress.step == config.steps or due(config.save_every, batch.start, progress.step):
-                    hooks.save(progress)
-                    saved = progress.step
+                    saving.save()
                 if halt:
                     raise halt
-        except Interrupted:
+        except (Interrupted, R1Error) as error:
             overlap.drop()
             if progress.batch is not None:
                 progress.step = progress.batch.start + progress.batch.done
-            if progress.step > saved:
-                hooks.save(progress)
+            saving.before_the_end(error, accelerator)
     return progress
 
 
@@ -125,15 +127,18 @@ def train_on(
     if batch.reference is None:
         with visiting(reference):
             batch.reference = logprobs_of(reference) if reference is not None and config.beta > 0 else {}
+    longest = 0.0
     while batch.done < batch.updates(config):
-        if stopping(0.0):
+        if stopping(longest):
             raise Interrupted
+        started = time.perf_counter()
         epoch, part = divmod(batch.done, batch.parts)
         parts = split(accelerator, [s.key for s in samples], batch.parts, f"{config.seed}/{batch.start}/{epoch}", batch.sources)
         figures = one_update(accelerator, policy, optimizer, batch, [samples[i] for i in parts[part]], some, config, budget)
         if figures is not None:
             batch.records.append(token_means(figures))
         batch.done += 1
+        longest = max(longest, time.perf_counter() - started)
     records = batch.records
     means = {name: sum(r[name] for r in records) / len(records) for name in (records[0] if records else {})}
     return {**mismatch_record(means), "updates": float(len(records))}

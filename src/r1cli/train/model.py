@@ -24,6 +24,7 @@ def accelerator_for(dtype: str, seed: int = 0) -> Accelerator:
     seed: of torch's random numbers (dropout), which are other ones in every process.
     """
     keep_freed_memory()
+    torch.backends.cuda.enable_cudnn_sdp(False)  # cuDNN's attention makes a plan (half a second) for each new length
     accelerator = start(dtype)
     torch.manual_seed(seed + accelerator.process_index)
     return accelerator

@@ -105,3 +105,8 @@ def give_back_device_memory() -> None:
     """What torch has kept of freed blocks is the engine's room."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def peak_device_memory() -> int | None:
+    """Most bytes of its GPU that torch has held in this process; None where it uses none."""
+    return torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else None

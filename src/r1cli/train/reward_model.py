@@ -62,7 +62,7 @@ def load_reward_model(
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     _check(folder, config)
     config.num_labels, config.pad_token_id = 1, pad_id
-    attention = NAME if supported(config) and not torch.cuda.is_available() else "sdpa"
+    attention = NAME if supported(config) else "sdpa"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: Any = AutoModelForSequenceClassification.from_pretrained(

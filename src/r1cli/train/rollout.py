@@ -29,6 +29,10 @@ class Interrupted(Exception):
     """The run was asked to end: what is finished is to be saved."""
 
 
+class TooFewPrompts(R1Error):
+    """Dynamic sampling gave up, in every process; the weights are as they were."""
+
+
 @dataclass(frozen=True)
 class Draw:
     """One call of the sampler: steps done before it, which refill of the rollout it is (0: none), most new tokens a completion."""
@@ -47,7 +51,8 @@ class Hooks:
     score:    (rows, steps done) -> rows with `rewards` and `reward`, same order
     sync:     give the policy's weights to the sampler
     log:      (metrics record, scored rows with their advantages, what alarms remember) after every rollout, the record the same on every
-              process; what it returns is raised once a checkpoint is saved
+              process; what it returns is raised once a checkpoint is saved. It may raise `Interrupted` in every process, before it has
+              written anything: the run that goes on logs it then
     save:     (progress) when a checkpoint is due; after the last step it is the final model
     warn:     (text) something the user must know
     stopping: (seconds that the next piece of work may take) -> whether to end now; the same answer on every process
@@ -107,9 +112,26 @@ def draw_batch(
 ) -> RolloutBatch:
     """The batch of the rollout that begins at `progress.step`; `ahead` are the completions of its first draw when they are there already.
 
-    Raises `Interrupted` when the run is asked to end meanwhile; its prompts count as not taken then.
+    Raises `Interrupted` when the run is asked to end meanwhile. After any error its prompts count as not taken.
     """
-    step, taken = progress.step, dict(progress.taken)
+    taken = dict(progress.taken)
+    try:
+        return _drawn(accelerator, prompts, hooks, config, progress, clock, ahead)
+    except BaseException:
+        progress.taken = taken
+        raise
+
+
+def _drawn(
+    accelerator: Any,
+    prompts: Prompts,
+    hooks: Hooks,
+    config: GrpoConfig,
+    progress: Progress,
+    clock: Clock,
+    ahead: tuple[Draw, list[Rollout]] | None,
+) -> RolloutBatch:
+    step = progress.step
     parts = config.parts(step)
     wanted = config.prompts_per_step * parts
     draw = Draw(step, 0, value_at(config.max_completion_length, step))
@@ -122,7 +144,6 @@ def draw_batch(
             completions = hooks.sample(take_prompts(accelerator, prompts, progress, step, number, config), draw)
         clock.lap("sample")
         if hooks.stopping(0.0):
-            progress.taken = taken
             raise Interrupted
         rows = hooks.score([completion.row for completion in completions], step)
         clock.lap("score")
@@ -138,8 +159,8 @@ def draw_batch(
     return RolloutBatch(step, parts, draw.limit, samples, scored, figures, sources=sources)
 
 
-def _too_few(step: int, wanted: int, found: _Kept, config: GrpoConfig) -> R1Error:
-    return R1Error(
+def _too_few(step: int, wanted: int, found: _Kept, config: GrpoConfig) -> TooFewPrompts:
+    return TooFewPrompts(
         f"step {step + 1}: after {config.max_refills} refills only {found.kept} of {wanted} prompts "
         f"have right and wrong completions by `{config.dynamic_sampling}` ({found.drawn} were drawn)",
         hint="the prompts are too easy or too hard for this model: give others, raise --group-size or --max-refills, "

@@ -1,0 +1,73 @@
+"""The wiring of `r1 grpo`: what is saved of a rollout that is given up, and which prompts an engine has room for."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from r1cli.commands.grpo_run import Wiring, _fitting
+from r1cli.errors import R1Error
+from r1cli.row import Row
+from r1cli.settings import GrpoSettings
+from r1cli.text.prompts import PromptRenderer
+from r1cli.train.grpo_config import Prompts
+from r1cli.train.progress import Progress, RolloutBatch
+
+SHORT, LONG = Row({"id": "short", "prompt": "1 + 1?"}), Row({"id": "long", "prompt": "1 + 1? " * 30})
+
+
+class Saved:
+    """A run directory that remembers up to which step it was told to save, and whether that was the last."""
+
+    def __init__(self) -> None:
+        self.accelerator = SimpleNamespace(process_index=0, num_processes=1)
+        self.settings = GrpoSettings(inputs=[], model="m", out="o", steps=4)
+        self.calls: list[tuple[int, bool]] = []
+
+    def save(self, step: int, total: int, extra: Any) -> None:
+        self.calls.append((step, step == total))
+
+
+def wiring(memory: dict[str, list[float]], progress: Progress) -> tuple[Wiring, Saved]:
+    training, bar = Saved(), SimpleNamespace(advance=lambda steps: None, restart=lambda: None)
+    scorer = SimpleNamespace(memory=lambda: {name: list(values) for name, values in memory.items()})
+    return Wiring(training, None, scorer, None, bar, None, progress), training  # type: ignore[arg-type]
+
+
+def test_what_half_a_rollout_taught_a_running_normalisation_is_not_saved() -> None:
+    memory, progress = {"running helpful": [4.0, 1.0, 2.0]}, Progress()
+    wired, _ = wiring(memory, progress)
+    memory["running helpful"] = [8.0, 1.5, 2.5]  # of a rollout that is given up before it is whole
+    wired.save(progress)
+    assert progress.memory == {"running helpful": [4.0, 1.0, 2.0]}
+    progress.batch = RolloutBatch(0, 1, 8, [])  # it is whole, and in the checkpoint
+    wired.save(progress)
+    assert progress.memory == {"running helpful": [8.0, 1.5, 2.5]}
+
+
+def test_a_run_whose_last_line_is_still_to_be_written_is_not_done() -> None:
+    progress = Progress(step=4, batch=RolloutBatch(2, 2, 8, [], done=2))
+    wired, training = wiring({}, progress)
+    wired.save(progress)
+    progress.batch = None
+    wired.save(progress)
+    assert training.calls == [(4, False), (4, True)]
+
+
+def test_prompts_that_the_engine_has_no_room_for_are_left_out_and_counted(tiny: Path) -> None:
+    renderer = PromptRenderer(AutoTokenizer.from_pretrained(tiny))
+    settings = GrpoSettings(inputs=[], model="m", out="o", max_completion_length="8,16@4", max_model_len=512)
+    prompts, said = Prompts([(0, [SHORT, LONG]), (3, [SHORT])], [0.5, 0.5]), list[str]()
+
+    def fitting(context: int) -> tuple[Prompts, Any]:
+        sampler: Any = SimpleNamespace(renderer=renderer, engine=SimpleNamespace(max_model_len=context))
+        return _fitting(prompts, [LONG, SHORT], sampler, settings, said.append)
+
+    assert fitting(512) == (prompts, [LONG, SHORT]) and said == []
+    kept, problems = fitting(100)
+    assert list(kept.stages) == [(0, [SHORT]), (3, [SHORT])] and kept.shares == [0.5, 0.5] and problems == [SHORT]
+    assert said == ["1 prompts left out: longer than what the engine's 100 leave beside --max-completion-length: 84 tokens"] * 2
+    with pytest.raises(R1Error, match="2 read, all longer than what the engine's 20 leave"):
+        fitting(20)
