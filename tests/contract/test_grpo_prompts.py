@@ -14,11 +14,11 @@ def test_prompts_without_room_are_left_out_and_counted(r1: Run, tiny: Path, tmp_
     (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "mine.py").write_text("def brief(row):\n    return -len(row['completion']) / 100\n")
     words = ["grpo", "--model", str(tiny), *FLAGS.split(), "-o", "run", "problems.jsonl"]
-    asked = r1(*words, "--max-prompt-length", "100", "--dry-run")
-    assert asked.returncode == 0 and "1 prompts left out: longer than --max-prompt-length 100 tokens" in asked.stderr
-    done = r1(*words, "--max-model-len", "100")
+    asked = r1(*words, "--max-prompt-length", "60", "--dry-run")
+    assert asked.returncode == 0 and "1 prompts left out: longer than --max-prompt-length 60 tokens" in asked.stderr
+    done = r1(*words, "--max-model-len", "68")
     assert done.returncode == 0, done.stderr
-    assert "1 prompts left out: longer than what --max-model-len 100 leaves beside --max-completion-length: 92 tokens" in done.stderr
+    assert "1 prompts left out: longer than what --max-model-len 68 leaves beside --max-completion-length: 60 tokens" in done.stderr
     assert json.loads((tmp_path / "run/manifest.json").read_text())["counts"]["prompts"] == 3
     assert {json.loads(line)["id"] for line in (tmp_path / "run/samples.jsonl").read_text().splitlines()} <= {0, 2, 3}
     assert_error(
