@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, BloomConfig, FalconConfig, GPT2Config, OPTConfig
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from r1cli.row import Row
 from r1cli.train.batches import Sample, collate, group_rows
@@ -71,13 +72,20 @@ def test_training_computes_what_evaluation_computes(made: Callable[[str], str], 
     assert all(weight.grad is not None for weight in policy.parameters())
 
 
-def test_the_copy_in_bfloat16_has_none_either(made: Callable[[str], str]) -> None:
-    policy = load_policy(made("GPT-2, modules"), gradient_checkpointing=True)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_copy_in_bfloat16_has_none_either(made: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, checkpointing: bool) -> None:
+    passes: list[str] = []
+    plain = GPT2Block.forward
+    monkeypatch.setattr(GPT2Block, "forward", lambda *given, **named: passes.append("") or plain(*given, **named))
+    policy = load_policy(made("GPT-2, modules"), gradient_checkpointing=checkpointing)
     batch = collate(group_rows(group_samples(groups=2, size=3), policy.row_length(2048)), PAD)
     policy.without_dropout()
     with torch.autocast("cpu", torch.bfloat16):
-        expected, found = forward(policy.eval(), batch)[0], forward(policy.train(), batch)[0]
-    assert policy._copy is not None
+        expected = forward(policy.eval(), batch)[0]
+        passes.clear()
+        found = forward(policy.train(), batch)[0]
+    found.sum().backward()
+    assert policy._copy is not None and len(passes) == 2 * (1 + checkpointing)
     assert torch.equal(found, expected)
 
 

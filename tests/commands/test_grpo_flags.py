@@ -1,4 +1,5 @@
-"""A loss named after a method takes the method's clip and advantage where nobody gives others, and the run says so."""
+"""What `r1 grpo` makes of its flags before it trains: the clip and the advantage of the method that a loss is named after, and a reference
+where there is a KL."""
 
 import io
 from pathlib import Path
@@ -6,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from r1cli.commands import grpo, grpo_run
+from r1cli.commands import grpo, grpo_run, training
 from r1cli.errors import R1Error
 from r1cli.grpo_settings import LOSSES, GrpoSettings, of_loss
 from r1cli.guard import Context
 from r1cli.report.console import Console
+from r1cli.train.grpo_config import Prompts
 
 NAMES = ("clip_low", "clip_high", "advantage")
 
@@ -47,3 +49,23 @@ def test_a_run_is_made_with_them_and_says_so(tiny: Path, tmp_path: Path, monkeyp
     assert "--loss gspo takes --clip-low 0.0003 --clip-high 0.0004, as its paper does" in heard.getvalue()
     with pytest.raises(R1Error, match=r"--clip-cap 1.0001 is not above 1 \+ --clip-high 0.0004"):
         grpo.run(GrpoSettings(**values, clip_cap=1.0001), Context("grpo", {"clip_cap": "flag"}, Console(stream=heard)))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.01])
+def test_a_reference_is_loaded_only_for_a_kl(tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, beta: float) -> None:
+    """The real `Training`, up to the sampler."""
+
+    class Sampled(Exception):
+        pass
+
+    def stop(*given: Any, **named: Any) -> None:
+        raise Sampled
+
+    loaded: list[str] = []
+    plain = training.load_reference
+    monkeypatch.setattr(training, "load_reference", lambda folder, **named: loaded.append(folder) or plain(folder, **named))
+    monkeypatch.setattr(grpo_run, "open_sampler", stop)
+    settings = GrpoSettings(model=str(tiny), out=str(tmp_path / "run"), inputs=[], beta=beta, dtype="float32", rewards="language")
+    with pytest.raises(Sampled):
+        grpo_run.train(settings, Context("grpo", {}, Console(quiet=2)), str(tiny), Prompts([(0, [])]), [], [], 0.0)
+    assert loaded == ([str(tiny)] if beta else [])
