@@ -63,7 +63,12 @@ def test_a_reference_is_loaded_only_for_a_kl(tiny: Path, monkeypatch: pytest.Mon
 
     loaded: list[str] = []
     plain = training.load_reference
-    monkeypatch.setattr(training, "load_reference", lambda folder, **named: loaded.append(folder) or plain(folder, **named))
+
+    def load(folder: str, **named: Any) -> Any:
+        loaded.append(folder)
+        return plain(folder, **named)
+
+    monkeypatch.setattr(training, "load_reference", load)
     monkeypatch.setattr(grpo_run, "open_sampler", stop)
     settings = GrpoSettings(model=str(tiny), out=str(tmp_path / "run"), inputs=[], beta=beta, dtype="float32", rewards="language")
     with pytest.raises(Sampled):

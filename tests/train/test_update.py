@@ -161,7 +161,8 @@ def test_a_gradient_that_memory_ran_out_for_is_not_added_to_the_next(
     monkeypatch.setattr(compute_copy, "_hand_over", hand_over)
     rows = group_rows(group_samples(groups=1, size=3))
     ends = []
-    for said in ([], []):  # type: list[str]
+    for _ in range(2):
+        said: list[str] = []
         policy = new_policy()
         rule = torch.optim.SGD(policy.parameters(), lr=1.0)
         budget = TokenBudget(accelerator, 4096, said.append)

@@ -85,9 +85,7 @@ def train_grpo(
                 metrics = {**rollout_metrics(accelerator, batch.rows, lengths, config.group_size, config.preferences), **batch.figures}
                 record = {"step": progress.step, "steps": config.steps, **metrics, **figures, **clock.record(metrics["tokens"])}
                 halt = hooks.log(record, batch.rows, progress.memory)
-                if reference is not None and due(config.reference_every, batch.start, progress.step):
-                    mix = share_of_policy(config.reference_mix, config.reference_every, batch.start, progress.step)
-                    renew_reference(accelerator, reference, policy, mix)
+                _follow(accelerator, policy, reference, config, batch.start, progress.step)
                 progress.batch = None
                 seconds = clock.total()
                 if halt or progress.step == config.steps or due(config.save_every, batch.start, progress.step):
@@ -100,6 +98,12 @@ def train_grpo(
                 progress.step = progress.batch.start + progress.batch.done
             saving.before_the_end(error, accelerator)
     return progress
+
+
+def _follow(accelerator: Any, policy: Any, reference: Any | None, config: GrpoConfig, before: int, after: int) -> None:
+    """Let the reference follow the policy as often as that is due between two counts of steps."""
+    if reference is not None and due(config.reference_every, before, after):
+        renew_reference(accelerator, reference, policy, share_of_policy(config.reference_mix, config.reference_every, before, after))
 
 
 def train_on(
