@@ -133,3 +133,17 @@ def test_what_no_configuration_says_is_found_by_asking(tiny: Path, monkeypatch: 
     monkeypatch.setattr(modeling_llama, "LlamaAttention", Mixing)
     policy = load(str(tiny))
     assert policy.row_length(2048) == 0 and policy.model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_a_model_whose_kernels_need_a_gpu_is_taken_as_it_says(tiny: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
+    def kernel(*given: Any, **named: Any) -> None:
+        raise ValueError("Pointer argument (at 0) cannot be accessed from Triton (cpu tensor?)")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(modeling_llama.LlamaForCausalLM, "forward", kernel)
+    if gpu:
+        assert load_policy(str(tiny)).model.config._attn_implementation == NAME
+    else:
+        with pytest.raises(ValueError, match="Triton"):
+            load_policy(str(tiny))

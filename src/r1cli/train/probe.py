@@ -35,15 +35,19 @@ def own_shapes(config: Any) -> list[tuple[float, float]]:
 def settle(policy: Any, temperature: float) -> None:
     """Choose whether sequences share rows and how the head is scaled, so that the log-probabilities are the model's own.
 
-    Raises `R1Error` (exit 2) naming the architecture where no choice gives them. The weights must be whole and all of one type.
+    Raises `R1Error` (exit 2) naming the architecture where no choice gives them. The weights must be whole and all of one type. Beside a
+    GPU a model may have kernels for it alone; one that does not run on the CPU, where it is loaded, is taken as its configuration says.
     """
-    ids_ST = _sequences(policy.model)
-    chosen_ST1 = ids_ST[:, PREFIX:, None]
-    logits_STV = policy.model(input_ids=ids_ST, use_cache=False).logits[:, PREFIX - 1 : -1].float() / temperature
-    expected_N = logits_STV.log_softmax(-1).gather(-1, chosen_ST1).flatten()
+    ids_ST, ways = _sequences(policy.model), _ways(policy)
+    logits_STV = _asked(policy.model, ids_ST)
+    if logits_STV is None:
+        next(ways)
+        return
+    logprobs_STV = (logits_STV[:, PREFIX - 1 : -1].float() / temperature).log_softmax(-1)
+    expected_N = logprobs_STV.gather(-1, ids_ST[:, PREFIX:, None]).flatten()
     samples = [Sample(number, ids[:PREFIX], ids[PREFIX:]) for number, ids in enumerate(ids_ST.tolist())]
     shape = policy.shape
-    for together in _ways(policy):
+    for together in ways:
         batch = _laid_out(samples, together=together)
         found = []
         for scale, softcap in own_shapes(policy.model.config):
@@ -58,12 +62,13 @@ def settle(policy: Any, temperature: float) -> None:
 @torch.no_grad()
 def settle_scores(policy: Any, pad_id: int) -> None:
     """The same for a reward model, whose head is one number: whether sequences share rows."""
-    ways = _ways(policy)
-    if next(policy.model.parameters()).dtype != torch.float32:  # rounding may be all that two scores differ by
+    ids_ST, ways = _sequences(policy.model, avoid=pad_id), _ways(policy)
+    exact = next(policy.model.parameters()).dtype == torch.float32  # else rounding may be all that two scores differ by
+    scores_S1 = _asked(policy.model, ids_ST) if exact else None
+    if scores_S1 is None:
         next(ways)
         return
-    ids_ST = _sequences(policy.model, avoid=pad_id)
-    expected_N = policy.model(input_ids=ids_ST, use_cache=False).logits.flatten()
+    expected_N = scores_S1.flatten()
     last = [False] * OWN + [True]  # the place that would predict one more token
     samples = [Sample(number, ids[:PREFIX], [*ids[PREFIX:], pad_id], trained=last) for number, ids in enumerate(ids_ST.tolist())]
     for together in ways:
@@ -88,6 +93,17 @@ def _sequences(model: Any, avoid: int = -1) -> Tensor:
     most = max(2 * OWN + PREFIX + 1, model.get_input_embeddings().num_embeddings // 2)  # tokens for images are at the end
     ids = [token for token in range(most // 9, most, max(1, most // 16)) if token != avoid][: PREFIX + 2 * OWN]
     return torch.tensor([ids[: PREFIX + OWN], [*ids[:PREFIX], *ids[PREFIX + OWN :]]])
+
+
+def _asked(model: Any, ids_ST: Tensor) -> Tensor | None:
+    """The model's own logits; None where it needs a GPU for them."""
+    try:
+        logits: Tensor = model(input_ids=ids_ST, use_cache=False).logits
+    except Exception:  # of whatever kind a kernel raises that is given the CPU's memory
+        if not torch.cuda.is_available():
+            raise
+        return None
+    return logits
 
 
 def _laid_out(samples: list[Sample], *, together: bool) -> MicroBatch:
