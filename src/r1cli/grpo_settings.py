@@ -1,7 +1,9 @@
 """The flags of `r1 grpo`; see `settings.py`."""
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from r1cli.shared_settings import (
     INPUT,
@@ -28,6 +30,10 @@ from r1cli.shared_settings import (
 )
 
 LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo")
+OF_LOSS: dict[str, dict[str, Any]] = {  # defaults of the method that a loss is named after, where they are not those of the flags
+    "gspo": {"clip_low": 3e-4, "clip_high": 4e-4},  # arXiv 2507.18071, section 5.1: the ratio is a mean over a sequence
+    "dr_grpo": {"advantage": "mean"},  # arXiv 2503.20783: no division by the standard deviation
+}
 ALARMS = ("constant-reward", "zero-gradient", "clipped", "entropy", "language", "truncated", "reward-length", "reward-hacking")
 
 
@@ -59,9 +65,10 @@ class GrpoSettings(
     ] = 1
     epochs_per_rollout: Annotated[int, Flag("passes over each rollout", TRAINING, min=1)] = 1
     loss: Annotated[str, Flag("objective and its divisor", TRAINING, choices=LOSSES)] = "grpo"
-    clip_low: Annotated[float, Flag("lower clip: the ratio is held above 1 - this", TRAINING, min=0.0)] = 0.2
+    clip_low: Annotated[float, Flag("lower clip: the ratio is held above 1 - this (--loss gspo: 3e-4)", TRAINING, min=0.0)] = 0.2
     clip_high: Annotated[
-        float | None, Flag("upper clip: the ratio is held below 1 + this (default: as clip-low; R1 stage 2: 10)", TRAINING, min=0.0)
+        float | None,
+        Flag("upper clip: the ratio is held below 1 + this (default: as clip-low; gspo: 4e-4; R1 stage 2: 10)", TRAINING, min=0.0),
     ] = None
     clip_cap: Annotated[
         float | None, Flag("dual clip: the ratio is held below this for negative advantages too (usual: 3; default: off)", TRAINING, min=1)
@@ -75,7 +82,9 @@ class GrpoSettings(
         float,
         Flag("share of the policy in the new reference: 1 is a copy; 0.01 with --reference-every 1 an average", TRAINING, min=0, max=1),
     ] = 1.0
-    advantage: Annotated[str, Flag("how rewards become advantages", TRAINING, choices=("group", "batch", "mean", "loo"))] = "group"
+    advantage: Annotated[
+        str, Flag("how rewards become advantages (--loss dr_grpo: mean)", TRAINING, choices=("group", "batch", "mean", "loo"))
+    ] = "group"
     mask_truncated: Annotated[bool, Flag("completions cut at the length limit give no gradient", TRAINING)] = True
     importance: Annotated[
         str,
@@ -130,3 +139,14 @@ class GrpoSettings(
     samples_every: Annotated[int, Flag("steps between readable samples in samples.jsonl", RUN, min=1)] = 1
     alarm_steps: Annotated[int, Flag("rollouts that must show a sign of trouble before it is said", RUN, min=1)] = 10
     stop_on: Annotated[str | None, Flag("alarms that end the run with exit code 1: " + ", ".join(ALARMS), RUN, metavar="NAME,...")] = None
+
+
+def of_loss(settings: GrpoSettings, sources: Mapping[str, str]) -> tuple[GrpoSettings, list[str]]:
+    """(the settings with the defaults of their loss's method in place of those that nobody gave, what was set as words of a command line).
+
+    sources: setting -> the layer that set it. A lower clip that was given is the upper one too, as with any loss.
+    """
+    own = {name: value for name, value in OF_LOSS.get(settings.loss, {}).items() if sources.get(name, "default") == "default"}
+    if "clip_low" not in own:
+        own.pop("clip_high", None)
+    return dataclasses.replace(settings, **own), [f"--{name.replace('_', '-')} {value}" for name, value in own.items()]

@@ -79,8 +79,12 @@ def test_without_golds_or_rules_that_compare_nothing_is_said() -> None:
     assert found("accuracy:set=hard") == []
 
 
-def test_a_reward_that_begins_late_is_tried_as_well_and_few_rows_are_enough() -> None:
+def test_a_reward_that_begins_late_is_tried_as_well_and_few_rows_are_enough(tmp_path: Path) -> None:
     many = [Row({"id": n, "prompt": "?", "answer": "1"}) for n in range(1000)]
-    (finding,) = found("accuracy,format:style=r1@50", "r1-zero", many)
+    counting = tmp_path / "counting.py"
+    counting.write_text(f"def tried(row):\n    open({str(tmp_path / 'rows')!r}, 'a').write(str(row['id']) + '\\n')\n    return 0.0\n")
+    (finding,) = found(f"accuracy,format:style=r1@50,{counting}:tried", "r1-zero", many)
     assert finding.level == OK and "format 1.00" in finding.text
-    assert MOST < 1000
+    rows = (tmp_path / "rows").read_text().split()
+    assert len(set(rows)) == MOST and len(rows) == 2 * MOST  # with the gold, and without an answer
+    assert max(map(int, rows)) > 900  # from all of the file

@@ -46,14 +46,20 @@ CLIP = {"epsilon": 0.05, "epsilon_high": 0.08}
 OUR_CLIP = {"clip_low": 0.05, "clip_high": 0.08}
 
 
-def _importance(mode: str, rule: str, **bounds: float) -> Case:
-    trl = {f"vllm_importance_sampling_clip_{end}": bounds.get(end) for end in ("min", "max")}
-    ours = {"importance_cap": bounds.get("max", 0.0), "importance_floor": bounds.get("min", 0.0)}
-    name = "-".join([mode, rule, *bounds])
+GSPO, OUR_GSPO = {"importance_sampling_level": "sequence", **CLIP}, {"loss": "gspo", **OUR_CLIP}
+CISPO, OUR_CISPO = {"loss_type": "cispo", "epsilon_high": 1.08}, {"loss": "cispo", "clip_high": 0.08}
+
+
+def _importance(
+    mode: str, rule: str, objective: str = "", trl: dict[str, Any] | None = None, ours: dict[str, Any] | None = None, **bounds: float
+) -> Case:
+    clips = {f"vllm_importance_sampling_clip_{end}": bounds.get(end) for end in ("min", "max")}
+    limits = {"importance_cap": bounds.get("max", 0.0), "importance_floor": bounds.get("min", 0.0)}
+    name = "-".join([*([objective] if objective else []), mode, rule, *bounds])
     return _case(
         name,
-        {**CLIP, **trl, "vllm_importance_sampling_mode": f"{mode}_{rule}"},
-        {**OUR_CLIP, **ours, "importance": mode, "importance_rule": rule},
+        {**(trl or CLIP), **clips, "vllm_importance_sampling_mode": f"{mode}_{rule}"},
+        {**(ours or OUR_CLIP), **limits, "importance": mode, "importance_rule": rule},
         importance=True,
     )
 
@@ -62,12 +68,13 @@ CASES = [
     *[_case(loss, {"loss_type": loss, **CLIP}, {"loss": loss, **OUR_CLIP}) for loss in ("grpo", "dr_grpo", "dapo", "bnpo")],
     *[
         _case(f"{loss}-kl", {"loss_type": loss, **CLIP, **KL}, {"loss": loss, **OUR_CLIP, "beta": 0.2})
-        for loss in ("grpo", "dr_grpo", "dapo")
+        for loss in ("grpo", "dr_grpo", "dapo", "bnpo")
     ],
     _case("first-update", {**CLIP, **KL}, {**OUR_CLIP, "beta": 0.2}, same_policy=True),
-    _case("gspo", {"importance_sampling_level": "sequence", **CLIP}, {"loss": "gspo", **OUR_CLIP}),
-    _case("gspo-kl", {"importance_sampling_level": "sequence", **CLIP, **KL}, {"loss": "gspo", **OUR_CLIP, "beta": 0.2}),
-    _case("cispo", {"loss_type": "cispo", "epsilon_high": 1.08}, {"loss": "cispo", "clip_high": 0.08}),
+    _case("gspo", GSPO, OUR_GSPO),
+    _case("gspo-kl", {**GSPO, **KL}, {**OUR_GSPO, "beta": 0.2}),
+    _case("cispo", CISPO, OUR_CISPO),
+    _case("cispo-kl", {**CISPO, **KL}, {**OUR_CISPO, "beta": 0.2}),
     _case("delta", {"epsilon": 0.05, "epsilon_high": 0.08, "delta": 1.15}, {**OUR_CLIP, "clip_cap": 1.15}),
     _case("kl-correction", {**CLIP, "beta": 0.2, "use_bias_correction_kl": True}, {**OUR_CLIP, "beta": 0.2, "kl_correction": True}),
     _case("entropy", {**CLIP, "entropy_coef": 0.3}, {**OUR_CLIP, "entropy_coef": 0.3}),
@@ -79,7 +86,30 @@ CASES = [
     _importance("token", "mask", min=0.85, max=1.15),
     _importance("sequence", "truncate", max=1.1),
     _importance("sequence", "mask", min=0.8, max=1.2),
+    _importance("token", "truncate", "gspo", GSPO, OUR_GSPO, max=1.1),
+    _importance("sequence", "truncate", "gspo", GSPO, OUR_GSPO, max=1.1),
+    _importance("sequence", "mask", "gspo", GSPO, OUR_GSPO, min=0.8, max=1.2),
+    _importance("token", "truncate", "cispo", CISPO, OUR_CISPO, max=1.1),
 ]
+
+SFT_CASES: dict[str, dict[str, Any]] = {  # fields of TRL's SFTConfig; the rows are the prompts with their completions
+    "padded": {"max_length": 64},
+    "padding-free": {"max_length": None, "padding_free": True},
+    "packed": {"max_length": 24, "packing": True},
+}
+
+
+def statement() -> dict[str, Any]:
+    """All of the problem but the weights, which are a formula, as JSON has it: what was recorded was recorded for this."""
+    rows: dict[str, Any] = {"prompts": PROMPTS, "completions": COMPLETIONS, "rewards": REWARDS}
+    limits: dict[str, Any] = {"group_size": GROUP_SIZE, "temperature": TEMPERATURE, "limit": LIMIT, "end": END}
+    weights = fingerprint(dict(small_model().named_parameters()))
+    return {**rows, **limits, "weights": weights}
+
+
+def question(case: Case) -> dict[str, Any]:
+    """What TRL was asked for a case."""
+    return {"trl": case.trl, "importance": case.importance, "same_policy": case.same_policy}
 
 
 def wave(shape: torch.Size, number: int, scale: float) -> Tensor:

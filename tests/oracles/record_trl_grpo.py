@@ -1,6 +1,6 @@
 """Records TRL's advantages, loss and gradient for the problem of `problem.py` into tests/data/trl_grpo.json.
 
-    python -m venv trl-env && trl-env/bin/pip install torch==2.13.0 trl==1.16.0 transformers==5.23.0
+    python -m venv trl-env && trl-env/bin/pip install torch==2.13.0 trl==1.16.0 transformers==5.19.0
     PYTHONPATH=. trl-env/bin/python tests/oracles/record_trl_grpo.py
 
 TRL's own GRPOTrainer does all of the arithmetic: `_generate_and_score_completions` (old, reference and importance weights, advantages) and
@@ -28,8 +28,10 @@ from tests.oracles.problem import (
     Case,
     fingerprint,
     move,
+    question,
     sampler_error,
     small_model,
+    statement,
 )
 from tests.tiny import tiny_tokenizer
 
@@ -73,7 +75,7 @@ def record(case: Case, folder: Path) -> dict[str, Any]:
     loss = trainer._compute_loss(model, batch)
     loss.backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    found = {"loss": loss.item(), "advantages": batch["advantages"].tolist(), "gradient": fingerprint(gradients)}
+    found = {"asked": question(case), "loss": loss.item(), "advantages": batch["advantages"].tolist(), "gradient": fingerprint(gradients)}
     return {**found, "sampler_logprobs": sampler} if case.importance else found
 
 
@@ -95,7 +97,9 @@ def main() -> None:
         cases = {case.name: record(case, folder) for case in CASES}
     made_with = {package: version(package) for package in ("trl", "transformers", "torch")}
     lines = ",\n".join(f"{json.dumps(case)}: {json.dumps(found)}" for case, found in cases.items())
-    OUT.write_text(f'{{"made_with": {json.dumps(made_with)},\n"cases": {{\n{lines}\n}}}}\n', encoding="utf-8")
+    OUT.write_text(
+        f'{{"made_with": {json.dumps(made_with)},\n"problem": {json.dumps(statement())},\n"cases": {{\n{lines}\n}}}}\n', encoding="utf-8"
+    )
     sys.stderr.write(f"wrote {len(cases)} cases to {OUT}\n")
 
 

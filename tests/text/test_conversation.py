@@ -50,3 +50,12 @@ def test_a_row_without_anything_to_learn_is_named() -> None:
     tokenizer = tiny_tokenizer()
     with pytest.raises(R1Error, match=r"rows.jsonl:3: row `a` has no assistant message to learn from"):
         turns(Row({"id": "a", "messages": CHAT[:1]}, where="rows.jsonl:3"), PromptRenderer(tokenizer), tokenizer, tokenizer.eos_token_id)
+
+
+def test_without_a_prompt_the_first_token_is_what_the_rest_is_predicted_from() -> None:
+    tokenizer = tiny_tokenizer()
+    renderer, end = PromptRenderer(tokenizer, template="raw"), tokenizer.eos_token_id
+    ids = tokenizer("What is 2 + 2?")["input_ids"]
+    assert turns(Row({"id": "a", "prompt": "", "completion": "What is 2 + 2?"}), renderer, tokenizer, end) == [(ids[:1], [*ids[1:], end])]
+    with pytest.raises(R1Error, match=r"rows.jsonl:9: row `a` is empty: prompt and answer have no token"):
+        turns(Row({"id": "a", "prompt": "", "completion": ""}, where="rows.jsonl:9"), renderer, tokenizer, end)

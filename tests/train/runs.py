@@ -106,12 +106,14 @@ def sft_run(
     checkpoint: Path | None = None,
     checkpoint_at: int = 0,
     spoil: Callable[[torch.Tensor], None] | None = None,
+    broken: bool = False,
     said: list[str] | None = None,
     **changes: Any,
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     """The same for SFT, on rows of one or two samples.
 
-    spoil: called with the token ids of every forward pass of the last process; said: gets the warnings.
+    spoil: called with the token ids of every forward pass of the last process. broken: that process's log-probabilities are no numbers.
+    said: gets the warnings.
     """
     values: dict[str, Any] = {"epochs": 1.0, "batch_rows": 5, "microbatch_tokens": 40, "seed": 3, "pad_id": PAD, "pack_length": 60}
     values["optimiser"] = OptimiserConfig(lr=1e-2, lr_schedule="cosine", warmup_steps=1)
@@ -126,8 +128,11 @@ def sft_run(
         policy.load_state_dict(torch.load(resume / "weights.pt"))
         start = load_state(rule, resume)
     policy, rule = prepare(accelerator, policy, rule, 0.0)
-    if spoil is not None and accelerator.process_index == accelerator.num_processes - 1:
+    last = accelerator.process_index == accelerator.num_processes - 1
+    if spoil is not None and last:
         policy.register_forward_pre_hook(lambda module, given: spoil(given[0]))
+    if broken and last:
+        policy.register_forward_hook(lambda module, given, found: (found[0] * float("nan"), found[1]))
     records: list[dict[str, Any]] = []
 
     def save(done: int) -> None:
@@ -192,11 +197,8 @@ def full_once() -> Callable[[torch.Tensor], None]:
 def broken(accelerator: Any, folder: str) -> str:
     """What every process says when a pass of the last one gives no number."""
 
-    def no_number(ids: torch.Tensor) -> None:
-        raise NotFinite("the loss is not finite")
-
     try:
-        sft_run(accelerator, folder, spoil=no_number)
+        sft_run(accelerator, folder, broken=True)
     except NotFinite as error:
         return error.message
     return "nothing"

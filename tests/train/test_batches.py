@@ -67,3 +67,11 @@ def test_padding_of_plain_rows_keeps_the_causal_path() -> None:
     batch = collate(group_rows([Sample(0, [11, 12], [21, 22]), Sample(1, [13], [31])]), PAD)
     assert batch.input_ids_BT.tolist() == [[11, 12, 21, 22], [13, 31, PAD, PAD]] and batch.attention_mask is None
     assert batch.position_ids_BT.diff().eq(1).all()
+
+
+def test_a_token_that_nothing_predicts_cannot_count() -> None:
+    """Its place would be the one before the row: the end of another row."""
+    with pytest.raises(AssertionError, match="without a prompt"):
+        collate(packed_rows([Sample(0, [], [21, 22]), Sample(1, [11], [31])], 0), PAD)
+    batch = collate(packed_rows([Sample(0, [], [21, 22], trained=[False, True]), Sample(1, [11], [31])], 16), PAD)
+    assert batch.source_N.tolist() == [0, 2] and batch.target_N.tolist() == [22, 31]

@@ -19,7 +19,7 @@ from r1cli.train.cpu_layers import PiecewiseLinear, RootMeanSquareNorm
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.segments import PADDING, PREFIX, Segments
 from r1cli.train.update import forward
-from tests.train.toy import PAD, group_samples, largest_difference, weights
+from tests.train.toy import PAD, group_samples, largest_difference, layer_passes, weights
 
 ROUGH = {torch.float32: 2e-6, torch.bfloat16: 1e-2}
 
@@ -169,9 +169,11 @@ def test_gradient_checkpointing_recomputes_with_the_copy(new_policy: Callable[..
     found = []
     for checkpointing in (False, True):
         policy = new_policy(gradient_checkpointing=checkpointing).train()
-        with torch.autocast("cpu", torch.bfloat16):
-            logprobs, _ = forward(policy, batch)
-        logprobs.sum().backward()
+        with layer_passes() as passes:
+            with torch.autocast("cpu", torch.bfloat16):
+                logprobs, _ = forward(policy, batch)
+            logprobs.sum().backward()
+        assert len(passes) == 2 * (1 + checkpointing)
         found.append([p.grad for p in policy.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 

@@ -10,7 +10,7 @@ import torch
 
 from r1cli.errors import R1Error
 from r1cli.train import grpo
-from r1cli.train.batches import Sample, group_rows
+from r1cli.train.batches import PADDING, Sample
 from r1cli.train.grpo import train_on
 from r1cli.train.grpo_config import GrpoConfig, Prompts
 from r1cli.train.optimiser import OptimiserConfig
@@ -43,15 +43,20 @@ OPTIONS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: " ".join(f"{name}={value}" for name, value in options.items()))
 def test_micro_batches_and_rows_do_not_change_the_gradient(
-    accelerator: Any, new_policy: Callable[..., Any], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    accelerator: Any, new_policy: Callable[..., Any], options: dict[str, Any]
 ) -> None:
     samples = group_samples(groups=3, size=4)
+    assert len(grpo.cut(samples, 4096, grpo_config(**options))) == 1
     whole = one_step(accelerator, new_policy, grpo_config(**options), samples)
     moved = largest_difference(whole, weights(new_policy()))
     assert moved > 1e-3  # something was learnt at all
-    for tokens, pack_length in ((40, 10_000), (1, 10_000), (4096, 1), (60, 20)):
-        monkeypatch.setattr(grpo, "group_rows", lambda chosen, length=pack_length: group_rows(chosen, length))
-        cut = one_step(accelerator, new_policy, grpo_config(microbatch_tokens=tokens, **options), samples)
+    for tokens, pack_length, rows in ((40, 10_000, 3), (1, 10_000, 3), (4096, 1, 12), (60, 30, None)):
+        config = grpo_config(microbatch_tokens=tokens, pack_length=pack_length, **options)
+        batches = grpo.cut(samples, tokens, config)
+        made = sum(len(batch.input_ids_BT) for batch in batches)
+        assert made == rows if rows else 3 < made < 12  # some completions share a row, not all of a prompt
+        assert len(batches) > 1 or tokens == 4096
+        cut = one_step(accelerator, new_policy, config, samples)
         assert largest_difference(whole, cut) < 2e-6 * max(1.0, moved), (tokens, pack_length)
 
 
@@ -105,6 +110,21 @@ def test_nothing_to_learn_moves_nothing(accelerator: Any, new_policy: Callable[.
     optimizer = torch.optim.AdamW(policy.parameters(), lr=0.1, weight_decay=0.1)
     figures = train_on(accelerator, policy, None, optimizer, rollout_batch(samples, config), config)
     assert figures == {"updates": 0.0} and largest_difference(before, weights(policy)) == 0.0
+
+
+def test_what_gives_no_gradient_takes_no_training_pass(accelerator: Any, new_policy: Callable[..., Any]) -> None:
+    """Groups with equal rewards, and truncated completions, are left out of the passes; with a KL the former are needed."""
+    silent = [dataclasses.replace(s, advantage=0.0) for s in group_samples(groups=3, size=4)]
+    loud = [dataclasses.replace(s, advantage=1.0, truncated=s.index == 1) for s in silent[:4]]
+    samples, positions = [*loud, *silent[4:]], []
+    for beta in (0.0, 0.1):
+        policy, config = new_policy(), grpo_config(beta=beta)
+        policy.register_forward_pre_hook(lambda module, given: positions.append(int((given[2] != PADDING).sum())))
+        rule = torch.optim.SGD(policy.parameters(), lr=0.1)
+        train_on(accelerator, policy, new_policy() if beta else None, rule, rollout_batch(samples, config), config)
+    assert len(positions) == 2
+    assert positions[0] == len(samples[0].prompt_ids) + sum(len(s.completion_ids) for s in (samples[0], *samples[2:4]))
+    assert positions[1] > 2 * positions[0]
 
 
 @pytest.mark.parametrize("updates", [1, 3])

@@ -1,19 +1,24 @@
 """Log-probabilities and entropies of packed rows against one sequence at a time with all its logits."""
 
 import dataclasses
+import random
 from collections.abc import Callable
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.profiler import ProfilerActivity, profile
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from r1cli.train import logprobs
 from r1cli.train.batches import Sample, collate, dense_mask, group_rows, micro_batches, packed_rows
-from r1cli.train.logprobs import HeadShape, Policy, TokenLogprobs
+from r1cli.train.logprobs import Policy, TokenLogprobs
+from r1cli.train.model import load_policy
 from r1cli.train.update import forward, measure
-from tests.train.toy import PAD, group_samples, plain_logprobs
+from tests.train.toy import PAD, group_samples, layer_passes, plain_logprobs, tokens
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
@@ -104,7 +109,9 @@ def test_gradient_checkpointing_changes_nothing(new_policy: Callable[..., Any]) 
     found = []
     for checkpointing in (False, True):
         policy = new_policy(gradient_checkpointing=checkpointing).train()
-        forward(policy, batch)[0].sum().backward()
+        with layer_passes() as passes:
+            forward(policy, batch)[0].sum().backward()
+        assert len(passes) == 2 * (1 + checkpointing)
         found.append([p.grad for p in policy.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
@@ -139,25 +146,32 @@ def test_autocast_computes_in_bfloat16_and_gives_float32(new_policy: Callable[..
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in policy.parameters())
 
 
-class Largest(TorchDispatchMode):
-    """The most elements of any tensor that an operation returns."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for part in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(part, torch.Tensor):
-                self.count = max(self.count, part.numel())
-        return result
+def most_held(work: Callable[[], Any]) -> int:
+    """Most bytes that torch held at a time of what it asked for during the work, by its allocator's own account."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        work()
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_no_tensor_is_larger_than_a_chunk_of_logits(dtype: torch.dtype) -> None:
-    tokens, hidden, vocabulary, chunk = 600, 16, 2000, 50
-    hidden_NH, weight_VH = torch.randn(tokens, hidden, requires_grad=True), torch.randn(vocabulary, hidden, requires_grad=True)
-    target_N = torch.arange(tokens) % vocabulary
-    with Largest() as largest:
-        logprobs_N, _ = TokenLogprobs.apply(hidden_NH, weight_VH, None, target_N, HeadShape(chunk=chunk), dtype)
-        logprobs_N.sum().backward()
-    assert largest.count == chunk * vocabulary < tokens * vocabulary
+@pytest.mark.parametrize("chunk", [32, 600])
+def test_the_logits_of_all_tokens_never_exist(tmp_path: Path, dtype: torch.dtype, chunk: int) -> None:
+    """Of the model's forward pass and of the head, forwards and backwards; with a chunk of all tokens they do, and it is seen."""
+    vocabulary = 6000
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=vocabulary, tie_word_embeddings=True, **sizes)).save_pretrained(tmp_path)
+    policy = load_policy(str(tmp_path))
+    policy.shape = dataclasses.replace(policy.shape, chunk=chunk)
+    rng = random.Random(0)
+    samples = [Sample(n, tokens(rng, 5, 5), tokens(rng, 60, 60)) for n in range(10)]
+    batch = collate(group_rows(samples, 2048), PAD)
+    logits = batch.input_ids_BT.numel() * vocabulary * dtype.itemsize
+
+    def work() -> None:
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            logprobs_N, entropies_N = forward(policy, batch)
+        (logprobs_N.sum() + entropies_N.sum()).backward()
+
+    work()  # the copy in bfloat16, and gradients, are there before
+    assert (most_held(work) < logits / 2) is (chunk == 32)

@@ -17,7 +17,7 @@ from r1cli.train.model import load_policy, load_tokenizer
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.reference import renew_reference
 from r1cli.train.update import forward, measure
-from tests.train.toy import PAD, group_samples, largest_difference, plain_logprobs, weights
+from tests.train.toy import PAD, group_samples, largest_difference, layer_passes, plain_logprobs, weights
 
 peft = pytest.importorskip("peft")
 CONFIG = LoraConfig(rank=4, alpha=8.0)
@@ -130,7 +130,9 @@ def test_gradient_checkpointing_changes_nothing(adapted: Callable[..., Any]) -> 
     found = []
     for checkpointing in (False, True):
         policy = adapted(gradient_checkpointing=checkpointing).train()
-        logprobs_of(policy).sum().backward()
+        with layer_passes() as passes:
+            logprobs_of(policy).sum().backward()
+        assert len(passes) == 2 * (1 + checkpointing)
         found.append([weight.grad for weight in policy.lora.weights().values()])
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1cli.train.order import random_parts, step_rows
+from r1cli.train.order import random_parts, rows_a_step, step_rows, steps_of
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 3))
@@ -54,3 +54,13 @@ def test_every_part_holds_the_shares_of_the_whole(sources: list[int], parts: int
 @pytest.mark.parametrize("parts", [1, 16])
 def test_the_papers_split(parts: int) -> None:
     assert {len(part) for part in random_parts(range(8192), parts, "0/0/0")} == {8192 // parts}
+
+
+@pytest.mark.parametrize(
+    ("count", "epochs", "batch_rows", "steps"),
+    [(12, 6, 128, 6), (128, 2, 128, 2), (300, 2, 128, 5), (12, 0.5, 128, 1), (12, 2.5, 128, 3), (5, 0.1, 2, 1), (0, 2, 128, 1)],
+)
+def test_epochs_are_passes_over_the_rows_also_when_they_do_not_fill_a_step(count: int, epochs: float, batch_rows: int, steps: int) -> None:
+    assert steps_of(count, epochs, batch_rows) == steps
+    taken = Counter(row for step in range(steps) for row in step_rows(count, step, rows_a_step(count, batch_rows), 0)) if count else {}
+    assert all(times >= int(epochs) for times in taken.values()) and len(taken) >= min(count, int(count * epochs))

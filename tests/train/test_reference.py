@@ -7,11 +7,16 @@ from typing import Any
 import pytest
 import torch
 
+from r1cli.train import grpo
 from r1cli.train.batches import group_rows, micro_batches
 from r1cli.train.model import frozen, load_reference
-from r1cli.train.reference import due, renew_reference
+from r1cli.train.optimiser import OptimiserConfig
+from r1cli.train.reference import due, renew_reference, share_of_policy
 from r1cli.train.update import measure
-from tests.train.toy import PAD, group_samples, largest_difference, weights
+from tests.train.runs import grpo_run
+from tests.train.toy import PAD, group_samples, grpo_config, largest_difference, rollout_batch, weights
+
+GENTLE = OptimiserConfig(lr=1e-3)
 
 
 @pytest.mark.parametrize("mix", [1.0, 0.25])
@@ -56,3 +61,43 @@ def test_a_reference_in_bfloat16_is_the_float32_one_bit_by_bit(accelerator: Any,
 )
 def test_what_happens_every_so_many_steps_happens_when_they_are_passed(every: int, before: int, after: int, expected: bool) -> None:
     assert due(every, before, after) is expected
+
+
+@pytest.mark.parametrize(
+    ("every", "before", "after", "renewals"), [(1, 0, 16, 16), (1, 5, 6, 1), (4, 3, 9, 2), (400, 384, 400, 1), (5, 0, 4, 0)]
+)
+def test_renewals_that_fall_together_mix_as_often_as_they_are_due(every: int, before: int, after: int, renewals: int) -> None:
+    """Of the old reference stays what one mixture after the other would leave of it."""
+    left = 1.0
+    for _ in range(renewals):
+        left *= 1 - 0.01
+    assert share_of_policy(0.01, every, before, after) == pytest.approx(1 - left)
+    assert share_of_policy(1.0, every, before, after) == (1.0 if renewals else 0.0)
+
+
+@pytest.mark.parametrize(("updates", "mixes"), [(1, [0.25] * 4), (2, [1 - 0.75**2] * 2), (4, [1 - 0.75**4])])
+def test_an_average_does_not_depend_on_the_steps_of_a_rollout(
+    accelerator: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch, updates: int, mixes: list[float]
+) -> None:
+    seen: list[float] = []
+    monkeypatch.setattr(grpo, "renew_reference", lambda accelerator, reference, policy, mix: seen.append(mix))
+    grpo_run(accelerator, str(tiny), steps=4, updates_per_rollout=updates, reference_every=1, reference_mix=0.25, optimiser=GENTLE)
+    assert seen == pytest.approx(mixes)
+
+
+def test_a_copy_inside_of_the_loop_begins_the_divergence_anew(accelerator: Any, tiny: Path) -> None:
+    _, records = grpo_run(accelerator, str(tiny), steps=4, reference_every=2, optimiser=GENTLE)
+    kl = [record["kl"] for record in records]
+    assert abs(kl[0]) < 1e-6 and kl[1] > 1e-4 and abs(kl[2]) < 1e-6 and kl[3] > 1e-4
+
+
+def test_without_a_weight_of_the_kl_no_reference_is_measured(accelerator: Any, new_policy: Callable[..., Any]) -> None:
+    reference, asked = frozen(new_policy()), []
+    reference.register_forward_pre_hook(lambda module, given: asked.append(len(given[0])))
+    samples = group_samples(groups=2, size=3)
+    for beta in (0.0, 0.1):
+        config, policy = grpo_config(beta=beta), new_policy()
+        figures = grpo.train_on(
+            accelerator, policy, reference, torch.optim.SGD(policy.parameters()), rollout_batch(samples, config), config
+        )
+        assert bool(asked) is ("kl" in figures) is (beta > 0)

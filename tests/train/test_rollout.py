@@ -1,5 +1,6 @@
 """What a rollout draws: prompts in order, refills until enough groups are mixed, limits and stages by step."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1cli.errors import R1Error
+from r1cli.rewards.registry import parse_specs
+from r1cli.rewards.scorer import Scorer
 from r1cli.row import Row
 from r1cli.train.clock import Clock
 from r1cli.train.grpo_config import Prompts, value_at
 from r1cli.train.progress import Progress, Rollout
-from r1cli.train.rollout import Draw, Hooks, Interrupted, draw_batch, is_mixed, take_prompts
+from r1cli.train.rollout import Draw, Hooks, Interrupted, draw_batch, groups_of, is_mixed, take_prompts, with_advantages
 from tests.train.toy import grpo_config
 
 ROWS = [Row({"id": f"p{i}", "prompt": f"prompt {i}"}) for i in range(10)]
@@ -164,3 +167,26 @@ def test_a_run_that_is_asked_to_end_scores_nothing_more(accelerator: Any) -> Non
     hooks.score = lambda rows, step: pytest.fail("scored")
     with pytest.raises(Interrupted):
         draw_batch(accelerator, Prompts([(0, ROWS)]), hooks, grpo_config(group_size=2), Progress(), Clock())
+
+
+def test_an_advantage_of_several_rewards_by_hand(accelerator: Any, tmp_path: Path) -> None:
+    """Rewards a (weight 2) and b (weight 0.5) of four completions: 2 a + 0.5 b = 2.5, 0.5, 2, 0, with mean 1.25.
+
+    The deviations 1.25, -0.75, 0.75, -1.25 have the squares 1.5625, 0.5625, 0.5625, 1.5625: sum 4.25, and std sqrt(4.25 / 3) = 1.190238.
+    A row that b has nothing to say about gets a's share alone.
+    """
+    file = tmp_path / "mine.py"
+    file.write_text("def a(row):\n    return row['given'][0]\n\n\ndef b(row):\n    return row['given'][1]\n")
+    given = [(1.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0), (1.0, None), (0.0, None), (0.0, 1.0), (0.0, 1.0)]
+    rows = [
+        Row({"id": n // 4, "prompt": "?", "completion": "!", "finish_reason": "stop", "given": list(pair)}) for n, pair in enumerate(given)
+    ]
+    with Scorer(parse_specs(f"{file}:a=2,{file}:b=0.5"), workers=1) as scorer:
+        scored = list(scorer.score(rows))
+    assert [row["reward"] for row in scored] == [2.5, 0.5, 2.0, 0.0, 2.0, 0.0, 0.5, 0.5]
+    rollouts = [Rollout(row, [5], [7], [-1.0]) for row in scored]
+    samples, said = with_advantages(accelerator, groups_of(rollouts, scored, 4), grpo_config())
+    expected = [value / (1.190238 + 1e-4) for value in (1.25, -0.75, 0.75, -1.25)]
+    expected += [value / (0.866025 + 1e-4) for value in (1.25, -0.75, -0.25, -0.25)]  # 2, 0, 0.5, 0.5: mean 0.75, std sqrt(2.25 / 3)
+    assert [sample.advantage for sample in samples] == pytest.approx(expected, rel=1e-5)
+    assert [row["advantage"] for row in said] == [sample.advantage for sample in samples]

@@ -7,10 +7,15 @@ import pytest
 import torch
 
 from r1cli.errors import R1Error
+from r1cli.row import Row
+from r1cli.text.conversation import turns
+from r1cli.text.prompts import PromptRenderer
 from r1cli.train import update as updates
+from r1cli.train.batches import Sample
 from r1cli.train.optimiser import OptimiserConfig
-from r1cli.train.sft import SftConfig, SftHooks, train_sft
-from tests.train.toy import PAD, group_samples, largest_difference, weights
+from r1cli.train.sft import SftConfig, SftHooks, mean_loss, train_sft
+from tests.tiny import tiny_tokenizer
+from tests.train.toy import PAD, group_samples, largest_difference, plain_logprobs, weights
 
 
 def run(accelerator: Any, policy: Any, hooks: SftHooks, **changes: Any) -> tuple[int, dict[str, torch.Tensor]]:
@@ -75,3 +80,29 @@ def test_what_an_alarm_returns_is_raised_after_saving(accelerator: Any, new_poli
     with pytest.raises(R1Error, match="it diverges"):
         run(accelerator, new_policy(), SftHooks(log, saved.append))
     assert saved == [3]
+
+
+def test_fewer_rows_than_a_step_takes_are_passed_over_as_often_as_asked(accelerator: Any, new_policy: Callable[..., Any]) -> None:
+    records: list[dict[str, Any]] = []
+    done, _ = run(accelerator, new_policy(), SftHooks(records.append, lambda step: None), epochs=3.0, batch_rows=128)
+    assert done == 3 and [one["epoch"] for one in records] == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("pack_length", [0, 64])
+def test_a_row_without_a_prompt_is_learnt_from_its_second_token_on(
+    accelerator: Any, new_policy: Callable[..., Any], pack_length: int
+) -> None:
+    """The tokenizer of the tests writes no BOS, so that the first token of such a row has nothing before it."""
+    tokenizer, policy = tiny_tokenizer(), new_policy()
+    renderer = PromptRenderer(tokenizer, template="raw")
+    rows = [Row({"id": n, "prompt": "", "completion": text}) for n, text in enumerate(["What is 12 + 30?", "step", "a b c d e f"])]
+    rows.append(Row({"id": 3, "prompt": "one", "completion": " two"}))
+    samples = [Sample(n, *pair) for n, row in enumerate(rows) for pair in turns(row, renderer, tokenizer, tokenizer.eos_token_id)]
+    config = SftConfig(
+        epochs=1, batch_rows=1, microbatch_tokens=100, seed=0, pad_id=PAD, optimiser=OptimiserConfig(lr=0.0), pack_length=pack_length
+    )
+    ids = [tokenizer(f"{row['prompt']}{row['completion']}")["input_ids"] + [tokenizer.eos_token_id] for row in rows]
+    assert [sample.prompt_ids + sample.completion_ids for sample in samples] == ids
+    losses = torch.cat([-plain_logprobs(policy.model, sample)[0].detach() for sample in samples])
+    assert len(losses) == sum(map(len, ids)) - 3 - len(samples[3].prompt_ids)
+    assert mean_loss(accelerator, policy, samples, config) == pytest.approx(float(losses.mean()), rel=1e-5)

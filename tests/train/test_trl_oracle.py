@@ -30,7 +30,9 @@ from tests.oracles.problem import (
     Case,
     fingerprint,
     move,
+    question,
     small_model,
+    statement,
 )
 
 RECORDED = json.loads((Path(__file__).parents[1] / "data" / "trl_grpo.json").read_text("utf-8"))
@@ -113,7 +115,18 @@ def test_a_different_objective_is_not_trls(accelerator: Any, change: dict[str, A
     assert agree(loss_and_gradient(accelerator, other, recorded, 4096)[1], recorded["gradient"]) > 100 * TOLERANCE
 
 
+def same_problem(recorded: dict[str, Any]) -> None:
+    """What was recorded was recorded for the problem as it is: rows and numbers to the digit, weights (a formula) to rounding."""
+    own = statement()
+    assert {**recorded, "weights": None} == {**own, "weights": None}
+    assert agree(own["weights"], recorded["weights"]) < 1e-6
+
+
 def test_what_was_recorded_is_what_the_script_would_record() -> None:
-    assert set(RECORDED["cases"]) == {case.name for case in CASES}
+    """The script itself needs TRL; that nothing it asks was changed since can be said without."""
     assert RECORDED["made_with"]["trl"] == "1.16.0"
+    same_problem(RECORDED["problem"])
+    assert {name: found["asked"] for name, found in RECORDED["cases"].items()} == {case.name: question(case) for case in CASES}
     assert torch.tensor(RECORDED["cases"]["grpo"]["advantages"]).abs().min() > 0.01  # no completion is silent
+    losses = [found["loss"] for found in RECORDED["cases"].values()]
+    assert len(set(losses)) > 0.9 * len(losses)  # and the cases differ

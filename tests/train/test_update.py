@@ -11,6 +11,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 
 from r1cli.errors import R1Error
+from r1cli.train import compute_copy
 from r1cli.train.batches import MicroBatch, collate, group_rows, micro_batches
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.update import NotFinite, TokenBudget, update
@@ -138,3 +139,48 @@ def test_other_errors_are_not_taken_for_memory(accelerator: Any) -> None:
 def test_an_automatic_budget_is_that_of_the_device(device: str, tokens: int) -> None:
     assert TokenBudget(SimpleNamespace(num_processes=1, device=torch.device(device)), 0).tokens == tokens
     assert TokenBudget(SimpleNamespace(num_processes=1, device=torch.device(device)), 77).tokens == 77
+
+
+def test_a_gradient_that_memory_ran_out_for_is_not_added_to_the_next(
+    accelerator: Any, new_policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bfloat16 a gradient is cast on its way to the float32 weight; there the memory ends, once, and the gradient is left behind."""
+    plain, full = compute_copy._hand_over, [True]
+
+    def hand_over(weight: Tensor) -> Callable[[Tensor], None]:
+        move = plain(weight)
+
+        def hook(cast: Tensor) -> None:
+            if full:
+                full.pop()
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.30 GiB")
+            move(cast)
+
+        return hook
+
+    monkeypatch.setattr(compute_copy, "_hand_over", hand_over)
+    rows = group_rows(group_samples(groups=1, size=3))
+    ends = []
+    for _ in range(2):
+        said: list[str] = []
+        policy = new_policy()
+        rule = torch.optim.SGD(policy.parameters(), lr=1.0)
+        budget = TokenBudget(accelerator, 4096, said.append)
+
+        def attempt(size: int, policy: Any = policy, rule: Any = rule) -> dict[str, float]:
+            with torch.autocast("cpu", torch.bfloat16):
+                return update(
+                    accelerator,
+                    policy,
+                    rule,
+                    micro_batches(rows, size, PAD),
+                    lambda b, p, e: (p.sum(), {}),
+                    lr=0.01,
+                    config=CONFIG,
+                    where="",
+                )
+
+        budget.within(attempt)
+        ends.append((weights(policy), len(said)))
+    assert [count for _, count in ends] == [1, 0]
+    assert largest_difference(ends[0][0], ends[1][0]) == 0.0

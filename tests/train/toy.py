@@ -4,6 +4,8 @@ Token ids stay below VOCAB, so they fit the tiny model.
 """
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -68,6 +70,25 @@ def grpo_config(**changes: Any) -> GrpoConfig:
 def rollout_batch(samples: list[Sample], config: GrpoConfig) -> RolloutBatch:
     """The samples as the first rollout of a run."""
     return RolloutBatch(0, config.parts(0), config.max_completion_length[0][1], samples)
+
+
+@contextmanager
+def layer_passes() -> Iterator[list[int]]:
+    """Gets an entry whenever a decoder layer of a Llama computes: twice as many in training with gradient checkpointing."""
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
+    passes: list[int] = []
+    plain = LlamaDecoderLayer.forward
+
+    def counting(layer: Any, hidden_states: Tensor, **options: Any) -> Any:
+        passes.append(hidden_states.numel())
+        return plain(layer, hidden_states, **options)
+
+    LlamaDecoderLayer.forward = counting
+    try:
+        yield passes
+    finally:
+        LlamaDecoderLayer.forward = plain
 
 
 def weights(policy: Any) -> dict[str, Tensor]:

@@ -72,6 +72,12 @@ def _check(settings: DistillSettings, context: Context) -> None:
     parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     readability.parse(settings.filters or "")
     check_lora(settings, context)
+    if settings.on_policy and settings.lora_dropout:
+        raise R1Error(
+            "--lora-dropout would train another student than the one that samples",
+            hint="leave it out: --on-policy trains without dropout",
+            code=Exit.USAGE,
+        )
     if settings.eval and settings.lora is not None and settings.lora_export == "adapter":
         raise R1Error("--eval needs a student it can load", hint="--lora-export merged, or leave --eval out", code=Exit.USAGE)
     if settings.plain is not None:

@@ -18,7 +18,7 @@ from r1cli.commands.processes import check_unused, of_process, starts_others
 from r1cli.commands.staged_scoring import check_stages
 from r1cli.commands.stopping import check_alarms, seconds_of
 from r1cli.errors import Exit, R1Error
-from r1cli.grpo_settings import ALARMS, GrpoSettings
+from r1cli.grpo_settings import ALARMS, GrpoSettings, of_loss
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
 from r1cli.row import Row
@@ -29,11 +29,14 @@ def run(settings: GrpoSettings, context: Context) -> None:
     started = time.time()
     context = of_process(context)
     console = context.console
+    settings, chosen = of_loss(settings, context.sources)
     check_flags(settings, context.sources)
     check_lora(settings, context)
     tracking.names(settings)
     if starts_others(settings, context):
         return
+    if chosen:
+        console.info(f"--loss {settings.loss} takes {' '.join(chosen)}, as its paper does; give the flags for other values")
     if settings.beta and settings.kl == "k1" and not settings.kl_correction:
         console.warn("--kl k1 alone holds nothing back: its gradient is zero on average; add --kl-correction, or take k2 or k3")
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)

@@ -40,7 +40,7 @@ def _findings(
     rows: Sequence[Row], longest: int, settings: GrpoSettings, folder: str, renderer: PromptRenderer, tokenizer: Any, end_id: int
 ) -> list[Finding]:
     """What the preflight has to say about template, lengths and rewards."""
-    found = check_model(tokenizer, renderer, end_id, end_ids(folder, tokenizer), several_turns=any(map(_has_history, rows)))
+    found = check_model(tokenizer, renderer, end_id, end_ids(folder, tokenizer), several_turns=any(map(has_history, rows)))
     config = load_config(folder, trust_remote_code=settings.trust_remote_code)
     most = longest_completion(settings)
     found += check_lengths([longest], settings.max_prompt_length, most, context_of(config))
@@ -73,6 +73,6 @@ def keep_fitting(
     return fitting, longest
 
 
-def _has_history(row: Row) -> bool:
+def has_history(row: Row) -> bool:
     """Whether the prompt shows the model an earlier assistant turn."""
     return not isinstance(row["prompt"], str) and any(message.get("role") == "assistant" for message in row["prompt"])

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from r1cli.commands import finish
+from r1cli.commands.grpo_preflight import has_history
 from r1cli.commands.lora_flags import following
+from r1cli.commands.preflight import check_lengths, check_model, context_of, stop_or_warn
 from r1cli.commands.sampling import Sampler, open_sampler
-from r1cli.commands.training import Training, optimiser_config, spent
+from r1cli.commands.training import Training, end_of_turn, optimiser_config, spent
+from r1cli.engines.model_files import end_ids
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
@@ -16,14 +19,14 @@ from r1cli.row import Row, seed_of
 from r1cli.settings import DistillSettings
 from r1cli.text.prompts import PromptRenderer
 from r1cli.train.batches import PACK_LENGTH, Sample
-from r1cli.train.model import frozen, load_policy, load_tokenizer
+from r1cli.train.model import frozen, load_config, load_policy, load_tokenizer
 from r1cli.train.on_policy import OnPolicyConfig, OnPolicyHooks, train_on_policy
 
 
 def train(settings: DistillSettings, context: Context, folder: str, prompts: list[Row], reader: RowReader, started: float) -> None:
     """Load student, teacher and sampler, and run the loop. Raises `R1Error` (exit 2) when the two do not share their tokens."""
     teacher_folder = model_folder(settings.teacher or "", settings.trust_remote_code)
-    check_tokens(folder, teacher_folder, trust_remote_code=settings.trust_remote_code)
+    limit = _preflight(settings, context, folder, teacher_folder, prompts)
     training = Training(settings, context, folder=folder, temperature=settings.temperature)
     teacher = frozen(load_policy(teacher_folder, temperature=settings.temperature, trust_remote_code=settings.trust_remote_code))
     config = on_policy_config(settings, training.pad_id, teacher.row_length(training.row_length(PACK_LENGTH)))
@@ -32,7 +35,7 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
         open_sampler(settings, context, model=folder, logprobs=True) as sampler,
         context.console.progress(settings.steps, "steps", context.command) as progress,
     ):
-        fitting = _fitting(prompts, sampler, context)
+        fitting = _fitting(prompts, sampler, context, limit)
         progress.advance(training.start_step)
         progress.restart()
         train_on_policy(
@@ -61,7 +64,7 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
 def plan(settings: DistillSettings, context: Context, folder: str, prompts: Sequence[Row]) -> None:
     """What a run would do, without loading weights."""
     teacher_folder = model_folder(settings.teacher or "", settings.trust_remote_code)
-    check_tokens(folder, teacher_folder, trust_remote_code=settings.trust_remote_code)
+    _preflight(settings, context, folder, teacher_folder, prompts)
     context.console.summary(
         [
             f"would train `{folder}` for {settings.steps} steps of {settings.prompts_per_step} prompts x {settings.samples} completions "
@@ -69,6 +72,24 @@ def plan(settings: DistillSettings, context: Context, folder: str, prompts: Sequ
             f"would write {settings.out}",
         ]
     )
+
+
+def _preflight(settings: DistillSettings, context: Context, folder: str, teacher: str, prompts: Sequence[Row]) -> int | None:
+    """Tokens that both models have positions for (None: neither says). Raises `R1Error` (exit 2) for what cannot work, before weights are
+    loaded."""
+    remote = settings.trust_remote_code
+    check_tokens(folder, teacher, trust_remote_code=remote)
+    tokenizer = load_tokenizer(folder, trust_remote_code=remote)
+    end_id = end_of_turn(folder, tokenizer)
+    renderer = PromptRenderer(tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
+    findings = check_model(tokenizer, renderer, end_id, end_ids(folder, tokenizer), several_turns=any(map(has_history, prompts)))
+    limits = [context_of(load_config(model, trust_remote_code=remote)) for model in (folder, teacher)]
+    limit = min((found for found in limits if found is not None), default=None)
+    if prompts:  # longer ones than the shortest are left out where they do not fit
+        shortest = min(len(renderer.ids(row["prompt"])) for row in prompts)
+        findings += check_lengths([shortest], shortest, settings.max_completion_length, limit)
+    stop_or_warn(findings, context)
+    return limit
 
 
 def check_tokens(student: str, teacher: str, *, trust_remote_code: bool = False) -> None:
@@ -91,21 +112,22 @@ def on_policy_config(settings: DistillSettings, pad_id: int, pack_length: int) -
     )
 
 
-def _fitting(prompts: list[Row], sampler: Sampler, context: Context) -> list[Row]:
-    """The prompts that leave room for a completion; the others are counted."""
+def _fitting(prompts: list[Row], sampler: Sampler, context: Context, limit: int | None) -> list[Row]:
+    """The prompts that leave room for a completion in `limit` tokens and in the sampler's; the others are counted."""
     renderer = sampler.renderer
     assert isinstance(renderer, PromptRenderer)  # a student is sampled in this process
-    fitting = [row for row in prompts if len(renderer.ids(row["prompt"])) <= sampler.room()]
+    room = sampler.room() if limit is None else min(sampler.room(), limit - sampler.params.max_tokens)
+    fitting = [row for row in prompts if len(renderer.ids(row["prompt"])) <= room]
     if not fitting:
         raise R1Error(
-            f"no prompts to train on: {len(prompts)} read, all longer than {sampler.room()} tokens"
+            f"no prompts to train on: {len(prompts)} read, all longer than {room} tokens"
             if prompts
             else "no prompts to train on: the input is empty",
             hint="give prompt rows, or lower --max-completion-length",
             code=Exit.USAGE,
         )
     if len(fitting) < len(prompts):
-        context.console.warn(f"{len(prompts) - len(fitting)} prompts left out: longer than {sampler.room()} tokens")
+        context.console.warn(f"{len(prompts) - len(fitting)} prompts left out: longer than {room} tokens")
     return fitting
 
 

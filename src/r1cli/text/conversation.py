@@ -18,14 +18,20 @@ def turns(row: Row, renderer: PromptRenderer, tokenizer: Any, end_id: int) -> li
     """The (prompt ids, completion ids) of each assistant turn of a row with `messages`, or of a row with `prompt` and `completion`.
 
     The completion ends with `end_id`. When the prompt already opens the reasoning (a template that writes `<think>`), that opening is not
-    repeated. Raises `R1Error` (exit 2) naming the row when there is nothing to learn.
+    repeated. A prompt without a token (`--template raw`, a tokenizer without BOS) has nothing to predict the first token from: that token
+    is the prompt then. Raises `R1Error` (exit 2) naming the row when there is nothing to learn.
     """
     learnt = []
     for prompt, text in answers(row):
         prompt_ids = renderer.ids(prompt)
         text = text.removeprefix(renderer.think_prefix) if renderer.think_prefix else text
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        learnt.append((prompt_ids, [*ids, end_id]))
+        if not prompt_ids and not ids:
+            raise R1Error(
+                f"{row.where}: row `{row.get('id')}` is empty: prompt and answer have no token", hint="leave the row out", code=Exit.USAGE
+            )
+        start = 0 if prompt_ids else 1
+        learnt.append((prompt_ids or ids[:start], [*ids[start:], end_id]))
     return learnt
 
 

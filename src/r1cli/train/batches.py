@@ -24,7 +24,7 @@ class Sample:
     """One sequence to train on: the loss is over `completion_ids` only.
 
     index:            place in the step's list; ties the sequence to its advantage and its log-probabilities
-    prompt_ids:       tokens before the completion, not trained on
+    prompt_ids:       tokens before the completion, not trained on; without any, the first completion token must not count
     completion_ids:   tokens trained on
     trained:          which completion tokens count (None: all); SFT of several turns leaves out the user's words
     sampler_logprobs: log-probability of each completion token as the sampler computed it (None in SFT)
@@ -155,6 +155,7 @@ def collate(rows: Sequence[RowLayout], pad_id: int) -> MicroBatch:
         for sample, places in zip(row.samples, predicted_from, strict=True):
             for place, token, counts in zip(places, sample.completion_ids, sample.trained or [True] * len(places), strict=True):
                 if counts:
+                    assert place >= 0, "the first token of a row without a prompt cannot be predicted from anything"
                     source.append(b * width + place)
                     target.append(token)
                     sequence.append(number)

@@ -44,8 +44,8 @@ class ComputeCopy:
                 for weight, cast in self.pairs:
                     cast.copy_(weight)
             self.seen, self.stale = now, False
-        if self.model.training != self.source.training:
-            self.model.train(self.source.training)
+        for copied, own in zip(self.model.modules(), self.source.modules(), strict=True):
+            copied.training = own.training
         return self.model
 
     def _versions(self) -> list[tuple[int, int]]:

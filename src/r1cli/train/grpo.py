@@ -32,7 +32,7 @@ from r1cli.train.optimiser import learning_rate
 from r1cli.train.order import split
 from r1cli.train.overlap import Overlap
 from r1cli.train.progress import Progress, RolloutBatch
-from r1cli.train.reference import due, renew_reference
+from r1cli.train.reference import due, renew_reference, share_of_policy
 from r1cli.train.rollout import Hooks, Interrupted, draw_batch
 from r1cli.train.rollout_metrics import rollout_metrics
 from r1cli.train.saving import Saving
@@ -53,9 +53,10 @@ def train_grpo(
     """Train from where `progress` is to `config.steps`, or until the run is asked to end; returns where it is then.
 
     policy, reference: `Policy` modules (reference None when beta is 0). prompts: all prompt rows; each rollout takes the next ones of a
-    shuffled order, and every process its share of them.
+    shuffled order, and every process its share of them. Updates have no dropout: it would be another policy than the one that sampled.
     """
     _check_processes(accelerator, config)
+    accelerator.unwrap_model(policy).without_dropout()
     progress = progress or Progress()
     budget = TokenBudget(accelerator, config.microbatch_tokens, hooks.warn)
     saving = Saving(hooks, progress)
@@ -84,8 +85,7 @@ def train_grpo(
                 metrics = {**rollout_metrics(accelerator, batch.rows, lengths, config.group_size, config.preferences), **batch.figures}
                 record = {"step": progress.step, "steps": config.steps, **metrics, **figures, **clock.record(metrics["tokens"])}
                 halt = hooks.log(record, batch.rows, progress.memory)
-                if reference is not None and due(config.reference_every, batch.start, progress.step):
-                    renew_reference(accelerator, reference, policy, config.reference_mix)
+                _follow(accelerator, policy, reference, config, batch.start, progress.step)
                 progress.batch = None
                 seconds = clock.total()
                 if halt or progress.step == config.steps or due(config.save_every, batch.start, progress.step):
@@ -98,6 +98,12 @@ def train_grpo(
                 progress.step = progress.batch.start + progress.batch.done
             saving.before_the_end(error, accelerator)
     return progress
+
+
+def _follow(accelerator: Any, policy: Any, reference: Any | None, config: GrpoConfig, before: int, after: int) -> None:
+    """Let the reference follow the policy as often as that is due between two counts of steps."""
+    if reference is not None and due(config.reference_every, before, after):
+        renew_reference(accelerator, reference, policy, share_of_policy(config.reference_mix, config.reference_every, before, after))
 
 
 def train_on(

@@ -11,7 +11,8 @@ bonus adds d entropy / d logits = -p (log p + entropy), and one more buffer.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from inspect import signature
+from typing import Any, Self
 
 import torch
 from accelerate.state import PartialState
@@ -21,7 +22,9 @@ from torch.autograd.function import once_differentiable
 from r1cli.train.attention import NAME, computes, head_size, supported
 from r1cli.train.batches import dense_mask
 from r1cli.train.compute_copy import ComputeCopy
+from r1cli.train.dropout import remove_dropout, train_without_dropout
 from r1cli.train.lora import Lora
+from r1cli.train.probe import own_shapes
 from r1cli.train.segments import Segments
 from r1cli.train.strategy import WHOLE
 
@@ -47,6 +50,8 @@ class Policy(nn.Module):
     """A causal language model whose forward pass gives log-probabilities of chosen tokens, and nothing of vocabulary size.
 
     It is this module that accelerate wraps, so that gradient hooks of every strategy see one forward call a micro-batch.
+
+    plain: whether all of the model's layers are attention over all earlier tokens, so that sequences may share a row.
     """
 
     def __init__(self, model: Any, *, temperature: float = 1.0, chunk: int = CHUNK, lora: Lora | None = None) -> None:
@@ -55,16 +60,38 @@ class Policy(nn.Module):
         self.lora = lora
         self._no_split_modules = getattr(model, "_no_split_modules", None)  # the layers that FSDP shards one by one
         self._copy: ComputeCopy | None = None
-        own_scale = (getattr(model.config, "logit_scale", None) or 1.0) / (getattr(model.config, "logits_scaling", None) or 1.0)
-        softcap = getattr(model.config, "final_logit_softcapping", None) or 0.0
-        self.shape = HeadShape(scale=own_scale / temperature, softcap=softcap, chunk=chunk)
+        self.plain = supported(model)
+        self.dropout = True
+        scale, softcap = own_shapes(model.config)[0]
+        self.shape = HeadShape(scale=scale / temperature, softcap=softcap, chunk=chunk)
 
     def row_length(self, wanted: int) -> int:
         """Positions of a row that several sequences may share: `wanted`, or 0 (a row for each) where that would change the result.
 
-        A mask alone keeps the sequences of a row apart. Layers with a window of their own, convolutions and recurrent layers look past it.
+        A mask alone keeps the sequences of a row apart. Layers with a window of their own, convolutions and recurrent layers look past it,
+        and architectures with an attention of their own do not take it (`attention.supported`, `probe.py`).
         """
-        return wanted if supported(self.model.config) else 0
+        return wanted if self.plain else 0
+
+    def without_dropout(self) -> None:
+        """Train without dropout from now on, whatever the model's configuration says. Call it before the first pass."""
+        remove_dropout(self.model)
+        self.dropout, self._copy = False, None
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if mode and not self.dropout:
+            train_without_dropout(self.model)
+        return self
+
+    def forget_gradients(self) -> None:
+        """Drop what a pass that failed has left in the copy: it would be handed over with the next one's."""
+        if self._copy is not None:
+            self._copy.model.zero_grad(set_to_none=True)
+
+    def forget_copy(self) -> None:
+        """Let go of the copy; the next pass that needs one makes it anew."""
+        self._copy = None
 
     def forward(
         self, input_ids_BT: Tensor, position_ids_BT: Tensor, marks_BT: Tensor, source_N: Tensor, target_N: Tensor
@@ -102,10 +129,12 @@ class Policy(nn.Module):
     ) -> Tensor:
         """The last hidden state at the positions `source_N`, [N, H]."""
         decoder = model.get_decoder()
-        if not (model.config._attn_implementation == NAME and computes(input_ids_BT.device, dtype, head_size(model.config))):
-            mask = dense_mask(marks_BT)
-            hidden_BTH = decoder(input_ids=input_ids_BT, position_ids=position_ids_BT, attention_mask=mask, use_cache=False)
-            return hidden_BTH.last_hidden_state.flatten(0, 1)[source_N]
+        named = self.plain and decoder.config._attn_implementation == NAME
+        if not (named and computes(input_ids_BT.device, dtype, head_size(decoder.config))):
+            counts = self.plain or "position_ids" in signature(decoder.forward).parameters  # else it counts them itself, from 0
+            places = {"position_ids": position_ids_BT} if counts else {}
+            hidden_BTH = decoder(input_ids=input_ids_BT, attention_mask=dense_mask(marks_BT), use_cache=False, **places).last_hidden_state
+            return hidden_BTH.flatten(0, 1)[source_N]
         segments = Segments.of(marks_BT)
         packed = [part.flatten()[segments.keep_N][None] for part in (input_ids_BT, position_ids_BT)]
         hidden_1NH = decoder(input_ids=packed[0], position_ids=packed[1], segments=segments, use_cache=False).last_hidden_state

@@ -9,10 +9,10 @@ from accelerate import Accelerator
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from r1cli.errors import Exit, R1Error
-from r1cli.train.attention import NAME, supported
 from r1cli.train.cpu_layers import adopt
 from r1cli.train.logprobs import Policy
 from r1cli.train.lora import LoraConfig, add_lora
+from r1cli.train.probe import settle
 from r1cli.train.strategy import start
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
@@ -72,12 +72,17 @@ def load_policy(
     """The model with float32 weights: small updates vanish in bfloat16's 8 bits of mantissa. It may compute in bfloat16 (autocast).
 
     With `lora` only its adapter is float32 and trained; the weights themselves are in `dtype`, which without it must be float32.
+
+    Raises `R1Error` (exit 2) for an architecture whose log-probabilities cannot be had from its last hidden state (`probe.settle`).
     """
     assert lora is not None or dtype == "float32"
     model = _load(folder, dtype, trust_remote_code)
+    policy = _settled(model, temperature)
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return Policy(model, temperature=temperature, lora=add_lora(model, lora) if lora else None)
+    if lora:
+        policy.lora = add_lora(model, lora)
+    return policy
 
 
 def load_reference(folder: str, *, dtype: str, temperature: float = 1.0, trust_remote_code: bool = False) -> Policy:
@@ -88,19 +93,22 @@ def load_reference(folder: str, *, dtype: str, temperature: float = 1.0, trust_r
     model = _load(folder, dtype, trust_remote_code)
     if dtype != "float32" and not torch.cuda.is_available():
         adopt(model, {})  # as the policy's copy: a reference that rounds otherwise has a divergence from the policy it is a copy of
-    return frozen(Policy(model, temperature=temperature))
+    return frozen(_settled(model, temperature))
 
 
 def _load(folder: str, dtype: str, trust_remote_code: bool) -> Any:
     config = load_config(folder, trust_remote_code=trust_remote_code)
-    attention = NAME if supported(config) else "sdpa"
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, config=config, dtype=dtype, attn_implementation=attention, trust_remote_code=trust_remote_code
-    )
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype, trust_remote_code=trust_remote_code)
     if model.get_output_embeddings() is None:
         raise R1Error(f"`{folder}` has no language-model head", hint="give a causal language model", code=Exit.USAGE)
     model.config.use_cache = False
     return model
+
+
+def _settled(model: Any, temperature: float) -> Policy:
+    policy = Policy(model, temperature=temperature)
+    settle(policy, temperature)
+    return policy
 
 
 def frozen(policy: Policy) -> Policy:

@@ -74,6 +74,7 @@ def train_on_policy(
             hint="raise --prompts-per-step, or start fewer processes",
             code=Exit.USAGE,
         )
+    accelerator.unwrap_model(student).without_dropout()
     if start_step:
         hooks.sync()
     budget = TokenBudget(accelerator, config.microbatch_tokens, hooks.warn)

@@ -2,6 +2,7 @@
 see the same order."""
 
 import hashlib
+import math
 import random
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -29,6 +30,16 @@ def next_rows(count: int, taken: int, wanted: int, seed: int | str) -> list[int]
 def step_rows(count: int, step: int, per_step: int, seed: int) -> list[int]:
     """Row numbers of a step when every step takes `per_step` rows."""
     return next_rows(count, step * per_step, per_step, seed)
+
+
+def rows_a_step(count: int, batch_rows: int) -> int:
+    """Rows of a step: `batch_rows`, or all of them where there are fewer; a step takes none twice."""
+    return max(1, min(batch_rows, count))
+
+
+def steps_of(count: int, epochs: float, batch_rows: int) -> int:
+    """Steps that make `epochs` passes over `count` rows, rounded up."""
+    return max(1, math.ceil(count * epochs / rows_a_step(count, batch_rows)))
 
 
 def random_parts(keys: Sequence[Hashable], parts: int, salt: str, sources: Sequence[int] = ()) -> list[list[int]]:

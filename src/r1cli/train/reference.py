@@ -29,6 +29,11 @@ def renew_reference(accelerator: Any, reference: Any, policy: Any, mix: float = 
             own[name].lerp_(value.to(own[name]), mix)
 
 
+def share_of_policy(mix: float, every: int, before: int, after: int) -> float:
+    """`mix` for all renewals that are due between two counts of steps done, at once: k of them leave (1 - mix)^k of the old reference."""
+    return 1.0 - (1.0 - mix) ** (after // every - before // every)
+
+
 def due(every: int, before: int, after: int) -> bool:
     """Whether something that happens every `every` steps (0: never) falls between two counts of steps done."""
     return every > 0 and after // every > before // every

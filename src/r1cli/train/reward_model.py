@@ -13,10 +13,10 @@ from torch.nn.functional import linear
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from r1cli.errors import Exit, R1Error
-from r1cli.train.attention import NAME, supported
 from r1cli.train.logprobs import Policy
 from r1cli.train.lora import CLASSIFICATION, LoraConfig, add_lora
 from r1cli.train.lora import NAME as ADAPTER
+from r1cli.train.probe import settle_scores
 
 
 class RewardModel(Policy):
@@ -62,11 +62,10 @@ def load_reward_model(
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     _check(folder, config)
     config.num_labels, config.pad_token_id = 1, pad_id
-    attention = NAME if supported(config) else "sdpa"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: Any = AutoModelForSequenceClassification.from_pretrained(
-            folder, config=config, dtype=dtype, attn_implementation=attention, trust_remote_code=trust_remote_code
+            folder, config=config, dtype=dtype, trust_remote_code=trust_remote_code
         )
     if not hasattr(model, "score"):
         raise R1Error(
@@ -75,9 +74,13 @@ def load_reward_model(
             code=Exit.USAGE,
         )
     model.config.use_cache = False
+    policy = RewardModel(model)
+    settle_scores(policy, pad_id)
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return RewardModel(model, lora=add_lora(model, lora, task=CLASSIFICATION) if lora else None)
+    if lora:
+        policy.lora = add_lora(model, lora, task=CLASSIFICATION)
+    return policy
 
 
 def _check(folder: str, config: Any) -> None:

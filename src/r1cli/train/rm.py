@@ -3,7 +3,6 @@
 Every example of a step weighs the same, whichever micro-batch or process it is in (global normalisation).
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from r1cli.train.optimiser import OptimiserConfig, learning_rate
-from r1cli.train.order import step_rows
+from r1cli.train.order import rows_a_step, step_rows, steps_of
 from r1cli.train.preference import Example, example_batches, loss_of
 from r1cli.train.steps import Log, Save, Stopping, never, train_steps
 from r1cli.train.update import TokenBudget, measure, update
@@ -43,7 +42,7 @@ class RmConfig:
     held_out_every: int = 0
 
     def steps(self, rows: int) -> int:
-        return max(1, math.ceil(rows * self.epochs / self.batch_rows))
+        return steps_of(rows, self.epochs, self.batch_rows)
 
 
 def train_rm(
@@ -67,7 +66,7 @@ def train_rm(
     loss and accuracy are in the records; measured(scores) gets their scores each time; warn(text): something the user must know.
     """
     total = config.steps(len(examples))
-    batch_rows = min(config.batch_rows, len(examples))
+    batch_rows = rows_a_step(len(examples), config.batch_rows)
     budget = TokenBudget(accelerator, config.microbatch_tokens, warn)
 
     def one(step: int) -> dict[str, Any]:

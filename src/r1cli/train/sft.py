@@ -4,7 +4,6 @@ Every token of a step weighs the same, whichever row, micro-batch or process it 
 line without seeing each other (`batches.packed_rows`). Only completion tokens count; prompts give no loss.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from torch import Tensor
 from r1cli.errors import R1Error
 from r1cli.train.batches import MicroBatch, Sample, micro_batches, packed_rows
 from r1cli.train.optimiser import OptimiserConfig, learning_rate
-from r1cli.train.order import step_rows
+from r1cli.train.order import rows_a_step, step_rows, steps_of
 from r1cli.train.steps import Log, Save, Stopping, never, train_steps
 from r1cli.train.update import TokenBudget, measure, update
 
@@ -35,8 +34,8 @@ class SftHooks:
 
 @dataclass(frozen=True, kw_only=True)
 class SftConfig:
-    """epochs: passes over the rows. batch_rows: rows a step, over all processes. pack_length: positions of a packed line.
-    microbatch_tokens: most tokens of a forward pass; 0 is automatic (`update.TokenBudget`).
+    """epochs: passes over the rows. batch_rows: rows a step, over all processes (all rows where there are fewer).
+    pack_length: positions of a packed line. microbatch_tokens: most tokens of a forward pass; 0 is automatic (`update.TokenBudget`).
 
     held_out_every: steps between measurements of the held-out loss; 0 is only after the last.
     """
@@ -52,7 +51,7 @@ class SftConfig:
     pack_length: int = PACK_LENGTH
 
     def steps(self, rows: int) -> int:
-        return max(1, math.ceil(rows * self.epochs / self.batch_rows))
+        return steps_of(rows, self.epochs, self.batch_rows)
 
 
 def train_sft(
@@ -73,7 +72,7 @@ def train_sft(
     if not rows:
         raise R1Error("no rows to train on", hint="give SFT rows (messages, or prompt and completion)", code=2)
     total = config.steps(len(rows))
-    batch_rows = min(config.batch_rows, len(rows))
+    batch_rows = rows_a_step(len(rows), config.batch_rows)
     budget = TokenBudget(accelerator, config.microbatch_tokens, hooks.warn)
 
     def one(step: int) -> dict[str, Any]:

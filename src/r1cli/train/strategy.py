@@ -27,7 +27,7 @@ from accelerate.utils import DeepSpeedPlugin, DistributedType, FullyShardedDataP
 
 from r1cli.errors import Exit, R1Error
 
-MIXED_PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "no"}
+MIXED_PRECISION = {"bfloat16": "bf16", "float32": "no"}
 WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 BIG = 2**20  # elements of a gradient that travels by itself; smaller ones share a message
 COLLECTIVE_DEADLINE = timedelta(hours=2)  # rollouts of one process may take much longer than another's; torch's own limit is 10 or 30 min
@@ -36,7 +36,7 @@ COLLECTIVE_DEADLINE = timedelta(hours=2)  # rollouts of one process may take muc
 def start(dtype: str) -> Accelerator:
     """The accelerator of this process (its device, its place among the processes of a launch), computing in `dtype`.
 
-    Raises `R1Error` for a strategy that would not train as it should, and for more processes than GPUs.
+    Raises `R1Error` for a strategy or a type that would not train as it should, and for more processes than GPUs.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     _refuse(world, dtype)
@@ -190,8 +190,12 @@ def _refuse(world: int, dtype: str) -> None:
             hint="set `fsdp_version: 2` in accelerate's configuration (examples/accelerate/fsdp2.yaml)",
             code=Exit.USAGE,
         )
-    if dtype == "float16" and (_asked("ACCELERATE_USE_FSDP") or _asked("ACCELERATE_USE_DEEPSPEED")):
-        raise R1Error("float16 with sharded weights loses gradients: r1 scales no losses there", hint="--dtype bfloat16", code=Exit.USAGE)
+    if dtype == "float16":
+        raise R1Error(
+            "float16 is for sampling, not for training: small gradients vanish in it, and r1 scales no losses",
+            hint="--dtype bfloat16, or float32 on a GPU without it",
+            code=Exit.USAGE,
+        )
     if _asked("ACCELERATE_USE_DEEPSPEED") and importlib.util.find_spec("deepspeed") is None:
         raise R1Error("DeepSpeed is not installed", hint="pip install 'r1cli[deepspeed]', or use FSDP2", code=Exit.ENVIRONMENT)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))

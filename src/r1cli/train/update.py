@@ -98,6 +98,7 @@ def update(
     """
     policy.train()
     optimizer.zero_grad(set_to_none=True)
+    accelerator.unwrap_model(policy).forget_gradients()
     with _together(accelerator, where):
         sums = _gradients(accelerator, policy, batches, loss_of, where)
     add_up_gradients(accelerator, policy.parameters())

@@ -1,0 +1,76 @@
+"""What `r1 grpo` makes of its flags before it trains: the clip and the advantage of the method that a loss is named after, and a reference
+where there is a KL."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1cli.commands import grpo, grpo_run, training
+from r1cli.errors import R1Error
+from r1cli.grpo_settings import LOSSES, GrpoSettings, of_loss
+from r1cli.guard import Context
+from r1cli.report.console import Console
+from r1cli.train.grpo_config import Prompts
+
+NAMES = ("clip_low", "clip_high", "advantage")
+
+
+def found(sources: dict[str, str] | None = None, **values: Any) -> tuple[Any, ...]:
+    settings, _ = of_loss(GrpoSettings(model="m", out="o", inputs=[], **values), sources or {})
+    return tuple(getattr(settings, name) for name in NAMES)
+
+
+def test_gspo_and_dr_grpo_are_those_of_their_papers_and_the_others_are_left_alone() -> None:
+    assert found(loss="gspo") == (3e-4, 4e-4, "group")
+    assert found(loss="dr_grpo") == (0.2, None, "mean")
+    assert {found(loss=loss) for loss in LOSSES if loss not in ("gspo", "dr_grpo")} == {(0.2, None, "group")}
+
+
+@pytest.mark.parametrize("layer", ["flag", "env", "config", "preset"])
+def test_what_somebody_gave_stays(layer: str) -> None:
+    assert found({"advantage": layer}, loss="dr_grpo", advantage="group") == (0.2, None, "group")
+    assert found({"clip_low": layer}, loss="gspo", clip_low=0.2) == (0.2, None, "group")  # above as below, as with any loss
+    assert found({"clip_high": layer}, loss="gspo", clip_high=1e-3) == (3e-4, 1e-3, "group")
+    assert found({"clip_low": "default"}, loss="gspo") == (3e-4, 4e-4, "group")
+
+
+def test_a_run_is_made_with_them_and_says_so(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `train` is given is what config.json gets."""
+    (tmp_path / "prompts.jsonl").write_text('{"id": 1, "prompt": "What is 1 + 1?"}\n')
+    trained: list[GrpoSettings] = []
+    monkeypatch.setattr(grpo_run, "train", lambda settings, *rest: trained.append(settings))
+    values: dict[str, Any] = {"model": str(tiny), "out": str(tmp_path / "run"), "inputs": [str(tmp_path / "prompts.jsonl")]}
+    values |= {"rewards": "language", "max_completion_length": 16, "loss": "gspo"}
+    heard = io.StringIO()
+    grpo.run(GrpoSettings(**values), Context("grpo", {}, Console(stream=heard)))
+    assert (trained[0].clip_low, trained[0].clip_high) == (3e-4, 4e-4)
+    assert "--loss gspo takes --clip-low 0.0003 --clip-high 0.0004, as its paper does" in heard.getvalue()
+    with pytest.raises(R1Error, match=r"--clip-cap 1.0001 is not above 1 \+ --clip-high 0.0004"):
+        grpo.run(GrpoSettings(**values, clip_cap=1.0001), Context("grpo", {"clip_cap": "flag"}, Console(stream=heard)))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.01])
+def test_a_reference_is_loaded_only_for_a_kl(tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, beta: float) -> None:
+    """The real `Training`, up to the sampler."""
+
+    class Sampled(Exception):
+        pass
+
+    def stop(*given: Any, **named: Any) -> None:
+        raise Sampled
+
+    loaded: list[str] = []
+    plain = training.load_reference
+
+    def load(folder: str, **named: Any) -> Any:
+        loaded.append(folder)
+        return plain(folder, **named)
+
+    monkeypatch.setattr(training, "load_reference", load)
+    monkeypatch.setattr(grpo_run, "open_sampler", stop)
+    settings = GrpoSettings(model=str(tiny), out=str(tmp_path / "run"), inputs=[], beta=beta, dtype="float32", rewards="language")
+    with pytest.raises(Sampled):
+        grpo_run.train(settings, Context("grpo", {}, Console(quiet=2)), str(tiny), Prompts([(0, [])]), [], [], 0.0)
+    assert loaded == ([str(tiny)] if beta else [])
