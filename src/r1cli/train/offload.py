@@ -85,7 +85,9 @@ class OffloadedReference:
         return self.policy.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.policy.load_state_dict(state)
+        """Take weights by name. A tied one has two names in some states (`Module.state_dict`) and one in others (sharded runs)."""
+        for name, weight in self.policy.named_parameters():
+            weight.data.copy_(state[name])
 
 
 @contextmanager
