@@ -74,7 +74,9 @@ def train_on_policy(
             hint="raise --prompts-per-step, or start fewer processes",
             code=Exit.USAGE,
         )
-    if start_step:
+    if start_step >= config.steps:  # its checkpoint has them behind it: only `final/` is left to write
+        hooks.save(start_step)
+    elif start_step:
         hooks.sync()
     budget = TokenBudget(accelerator, config.microbatch_tokens, hooks.warn)
     for step in range(start_step, config.steps):
