@@ -42,7 +42,12 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The inodes that the disk was asked to keep, in order."""
     found: list[int] = []
     keep = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda number: (found.append(os.fstat(number).st_ino), keep(number)))
+
+    def fsync(number: int) -> None:
+        found.append(os.fstat(number).st_ino)
+        keep(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
     return found
 
 

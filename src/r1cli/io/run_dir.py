@@ -222,8 +222,9 @@ def declare_done(path: Path, facts: Mapping[str, Any]) -> None:
     """Give a run directory and its `final/` the manifest of a run that is done, made of these facts (see `manifest.write`)."""
     facts = {"attempts": attempts(path), **facts}
     step = final_steps(path)
+    of_final = facts if step is None else {**facts, "step": step}
     if (path / "final").is_dir():
-        manifest.write(path / "final", **facts, **({} if step is None else {"step": step}))
+        manifest.write(path / "final", **of_final)
     manifest.write(path, **facts)
 
 
