@@ -5,7 +5,8 @@ import time
 import pytest
 import torch
 
-from r1cli.commands.training import peak_memory, spent
+from r1cli.commands.training import spent
+from r1cli.train.memory import peak_memory
 
 
 def test_the_process_alone() -> None:

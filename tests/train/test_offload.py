@@ -105,6 +105,23 @@ def test_a_step_of_grpo_is_the_same_and_a_renewal_reaches_the_reference(accelera
     assert largest_difference(*renewed) == 0.0 == largest_difference(renewed[0], ends[0])
 
 
+def test_the_reference_of_a_sharded_run_comes_back(new_policy: Callable[..., Any]) -> None:
+    """Its state has each tensor once, a tied head under its first name only; it may be elsewhere when it is loaded."""
+    policy, plain = new_policy(), frozen(new_policy())
+    assert len(policy.state_dict()) > len(list(policy.named_parameters())), "the head is tied"
+    with torch.no_grad():
+        for weight in policy.parameters():
+            weight.add_(0.5)
+    reference = OffloadedReference(plain, torch.device("cpu"), move([]))
+    for state in (dict(policy.named_parameters()), policy.state_dict()):
+        with torch.no_grad():
+            for weight in plain.parameters():
+                weight.zero_()
+        reference.load_state_dict(state)
+        assert {weight.dtype for weight in plain.parameters()} == {AWAY}
+        assert largest_difference(weights(policy), {name: value.float() for name, value in weights(plain).items()}) == 0.0
+
+
 def test_on_one_device_nothing_is_copied() -> None:
     tensor = torch.ones(3)
     assert moved(tensor, HOST) is tensor

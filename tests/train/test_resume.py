@@ -203,6 +203,14 @@ def test_another_number_of_processes_starts_a_new_rollout(tmp_path: Path) -> Non
     assert Progress.load(tmp_path / "nothing", 0, 1) is None
 
 
+def test_a_file_that_only_one_process_lacks_is_missed(tmp_path: Path) -> None:
+    """Its part of the rollout would be lost, and the processes would go on from different places."""
+    Progress(5, {0: 12}).save(tmp_path, 0, 2)
+    with pytest.raises(R1Error, match=r"grpo_progress_1\.pt` is missing: each of the 2 processes") as caught:
+        Progress.load(tmp_path, 1, 2)
+    assert caught.value.code == 2 and "share" in (caught.value.hint or "")
+
+
 def test_a_checkpoint_is_a_plain_folder_that_loads_again(accelerator: Any, tiny: Path, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 

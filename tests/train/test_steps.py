@@ -1,5 +1,6 @@
 """The loop of supervised training: what is saved when, and how it ends early."""
 
+import time
 from typing import Any
 
 import pytest
@@ -36,10 +37,40 @@ def run(stop_before: int | None = None, start: int = 0, total: int = 5, save_eve
         ({"stop_before": 2, "save_every": 2}, 2, [2]),  # not a second time
         ({"stop_before": 0}, 0, []),  # there is nothing to save
         ({"stop_before": 3, "start": 3}, 3, []),
-        ({"start": 5}, 5, []),
+        ({"start": 5}, 5, [5]),  # its checkpoint has all steps behind it, and there is no final model
+        ({"start": 7}, 5, [5]),
     ],
 )
 def test_checkpoints(how: dict[str, int], done: int, saved: list[int]) -> None:
     found, logged, kept = run(**how)
     assert (found, kept) == (done, saved)
     assert logged == list(range(how.get("start", 0) + 1, done + 1))
+
+
+def test_a_time_limit_leaves_time_for_the_longest_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes 10 seconds, the saves 100 and then 30."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    saves, asked = iter([100.0, 30.0, 30.0]), []
+
+    def passing(seconds: float) -> None:
+        now[0] += seconds
+
+    def one(step: int) -> dict[str, Any]:
+        passing(10.0)
+        return {}
+
+    def stopping(seconds: float) -> bool:
+        asked.append(seconds)
+        return False
+
+    train_steps(
+        one,
+        start_step=0,
+        total=5,
+        save_every=2,
+        log=lambda record: None,
+        save=lambda step: passing(next(saves)),
+        stopping=stopping,
+    )
+    assert asked == [0.0, 10.0, 110.0, 110.0, 110.0]

@@ -35,6 +35,7 @@ from r1cli.io import manifest
 from r1cli.io.hub import model_folder
 from r1cli.io.run_dir import RunDir
 from r1cli.io.stream import RowReader, read_rows
+from r1cli.io.whole_folder import is_whole
 from r1cli.rewards.registry import parse_specs
 from r1cli.row import Row
 from r1cli.settings import DistillSettings
@@ -162,7 +163,7 @@ def _from_traces(settings: DistillSettings, context: Context, folder: str, start
         lambda: chain(_lessons(settings, kept), *(_rows_of(part, settings) for part in parts)),
         inputs=[kept, *(part.name for part in parts)],
     )
-    if (directory.final / manifest.NAME).is_file():
+    if is_whole(directory.final) and is_whole(directory.path):
         context.console.info(f"distill: `{directory.final}` is there and follows from the same rows")
         directory.close()
         return

@@ -11,6 +11,7 @@ from r1cli.commands.grpo_preflight import keep_fitting, longest_completion
 from r1cli.commands.held_out_accuracy import ACCURACY, PROBLEMS, HeldOutAccuracy
 from r1cli.commands.lora_flags import following
 from r1cli.commands.preference import model_specs, open_models, rule_rewards
+from r1cli.commands.resuming import say_done
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.staged_scoring import StagedScorer
 from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, seconds_of
@@ -45,7 +46,12 @@ def train(
 ) -> None:
     """Load policy, sampler and scorer, and run the loop. problems: those of --held-out."""
     console = context.console
-    training = Training(settings, context, folder=folder, temperature=settings.temperature, reference=settings.beta > 0)
+    training = Training(
+        settings, context, folder=folder, total=settings.steps, temperature=settings.temperature, reference=settings.beta > 0
+    )
+    facts = {"prompts": sum(len(rows) for _, rows in prompts.stages)}
+    if training.done:
+        return _finish(training, readers, facts, {}, started)
     config = grpo_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
     limit = dataclasses.replace(settings, max_completion_length=config.max_completion_length[0][1], num_processes=1)  # each its own engine
     with (
@@ -68,6 +74,9 @@ def train(
         scorer.remember(progress.memory)
         wiring = Wiring(training, sampler, scorer, stopper, bar, held_out, progress)
         wiring.begin(progress)
+        training.restore_random()
+        if progress.step >= config.steps and progress.batch is None:  # its checkpoint has them behind it: only `final/` is left to write
+            wiring.save(progress)
         with training.naming_the_checkpoint():
             progress = train_grpo(
                 training.accelerator,
@@ -85,8 +94,7 @@ def train(
     if progress.step < config.steps or progress.batch is not None:
         say_unfinished(stopper, context, progress.step, config.steps, spent(started))
         return
-    facts = {"prompts": sum(len(rows) for _, rows in prompts.stages), "reward_timeouts": timeouts}
-    _finish(training, readers, facts, wiring.last, started)
+    _finish(training, readers, {**facts, "reward_timeouts": timeouts}, wiring.last, started)
 
 
 def _fitting(
@@ -107,9 +115,14 @@ def _fitting(
 def _finish(training: Training, readers: Sequence[RowReader], facts: dict[str, int], last: dict[str, Any], started: float) -> None:
     """Declare the run done and say what came of it."""
     settings = training.settings
-    counts = {**facts, "bad": sum(reader.bad for reader in readers), "steps": settings.steps}
-    inputs = [finish.describe_source(source) for reader in readers for source in reader.sources]
-    training.finish(started=started, inputs=inputs, counts=counts)
+
+    def made_of() -> dict[str, Any]:
+        inputs = [finish.describe_source(source) for reader in readers for source in reader.sources]
+        return {"inputs": inputs, "counts": {**facts, "bad": sum(reader.bad for reader in readers), "steps": settings.steps}}
+
+    if training.done:
+        return say_done(training, made_of)
+    training.finish(started=started, **made_of())
     reward = f", last reward {last['reward']:.3f}, {spent(started)}" if last else " were done"
     words = [f"grpo: {settings.steps} steps{reward}", f"written: {settings.out}/final", following(settings)]
     training.context.console.summary(words)

@@ -7,6 +7,7 @@ from r1cli.commands import finish
 from r1cli.commands.grpo_preflight import has_history
 from r1cli.commands.lora_flags import following
 from r1cli.commands.preflight import check_lengths, check_model, context_of, stop_or_warn
+from r1cli.commands.resuming import say_done
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.training import Training, end_of_turn, optimiser_config, spent
 from r1cli.engines.model_files import end_ids
@@ -27,7 +28,10 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
     """Load student, teacher and sampler, and run the loop. Raises `R1Error` (exit 2) when the two do not share their tokens."""
     teacher_folder = model_folder(settings.teacher or "", settings.trust_remote_code)
     limit = _preflight(settings, context, folder, teacher_folder, prompts)
-    training = Training(settings, context, folder=folder, temperature=settings.temperature)
+    training = Training(settings, context, folder=folder, total=settings.steps, temperature=settings.temperature)
+    if training.done:
+        say_done(training, lambda: _facts(settings, reader, {}))
+        return
     teacher = frozen(load_policy(teacher_folder, temperature=settings.temperature, trust_remote_code=settings.trust_remote_code))
     config = on_policy_config(settings, training.pad_id, teacher.row_length(training.row_length(PACK_LENGTH)))
     last: dict[str, Any] = {}
@@ -38,6 +42,7 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
         fitting = _fitting(prompts, sampler, context, limit)
         progress.advance(training.start_step)
         progress.restart()
+        training.restore_random()
         train_on_policy(
             training.accelerator,
             training.policy,
@@ -48,9 +53,7 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
             hooks=_hooks(training, sampler, progress, last),
             start_step=training.start_step,
         )
-    counts = {"prompts": len(fitting), "too_long": len(prompts) - len(fitting), "bad": reader.bad, "steps": settings.steps}
-    inputs = [finish.describe_source(source) for source in reader.sources]
-    training.finish(started=started, inputs=inputs, counts=counts)
+    training.finish(started=started, **_facts(settings, reader, {"prompts": len(fitting), "too_long": len(prompts) - len(fitting)}))
     figures = f", last reverse KL {last['reverse_kl']:.4f} nats a token" if last else ""
     context.console.summary(
         [
@@ -59,6 +62,12 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
             following(settings),
         ]
     )
+
+
+def _facts(settings: DistillSettings, reader: RowReader, counts: dict[str, int]) -> dict[str, Any]:
+    """What the manifest of the run says it was made from."""
+    inputs = [finish.describe_source(source) for source in reader.sources]
+    return {"inputs": inputs, "counts": {**counts, "bad": reader.bad, "steps": settings.steps}}
 
 
 def plan(settings: DistillSettings, context: Context, folder: str, prompts: Sequence[Row]) -> None:

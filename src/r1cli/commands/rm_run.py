@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from r1cli.commands import finish
+from r1cli.commands.resuming import say_done
 from r1cli.commands.rm_rows import Prepared, prepared, say_left_out, scoring_tokenizer
 from r1cli.commands.stopping import Stopper, say_unfinished, seconds_of
 from r1cli.commands.training import Training, optimiser_config, spent
@@ -21,6 +22,7 @@ from r1cli.train.model import load_tokenizer
 from r1cli.train.preference import Example
 from r1cli.train.reward_model import load_reward_model
 from r1cli.train.rm import RmConfig, Scores, score, train_rm
+from r1cli.train.steps import Save
 
 QUALITY = "held_out.json"
 
@@ -41,23 +43,34 @@ def train(
     measured = prepared(held_out, settings, tokenizer, folder) if held_out else Prepared()
     say_left_out(measured, context, "held-out ")
     load = partial(load_reward_model, pad_id=tokenizer.pad_token_id, seed=seed_of(settings.seed, "head", 0))
-    training = Training(settings, context, folder=folder, load=load, tokenizer=tokenizer)
+    total = rm_config(settings, tokenizer.pad_token_id).steps(len(learnt.examples))
+    training = Training(settings, context, folder=folder, load=load, tokenizer=tokenizer, total=total)
+
+    def facts() -> dict[str, Any]:
+        left_out, bad = dict(learnt.left_out), reader.bad
+        counts = {"rows": len(rows), "trained_on": len(learnt.examples), "left_out": left_out, "bad": bad, "steps": total}
+        return {"inputs": [finish.describe_source(source) for source in reader.sources], "counts": counts}
+
+    if training.done:
+        say_done(training, facts)
+        return
     config = rm_config(settings, tokenizer.pad_token_id, shared=training.row_length(PACK_LENGTH) > 0)
-    total = config.steps(len(learnt.examples))
     last: dict[str, Any] = {}
     scores: list[Scores] = []
+    found: dict[str, Any] = {}
+
+    def save(step: int) -> None:
+        if step >= total and measured.examples:  # before `final/` is whole: what is whole then was measured
+            final = scores[-1] if scores else score(training.accelerator, training.policy, measured.examples, config)
+            found.update(_quality(training, final, learnt, measured))
+        training.save(step, total)
+
     with Stopper(seconds_of(settings.time_limit), started) as stopper:
-        done = _steps(training, config, learnt.examples, measured.examples, stopper, last, scores)
+        done = _steps(training, config, learnt.examples, measured.examples, stopper, last, scores, save)
     if done < total:
         say_unfinished(stopper, context, done, total, spent(started))
         return
-    found = None
-    if measured.examples:
-        final = scores[-1] if scores else score(training.accelerator, training.policy, measured.examples, config)
-        found = _quality(training, final, learnt, measured)
-    counts = {"rows": len(rows), "trained_on": len(learnt.examples), "left_out": dict(learnt.left_out), "bad": reader.bad, "steps": total}
-    inputs = [finish.describe_source(source) for source in reader.sources]
-    training.finish(started=started, inputs=inputs, counts=counts)
+    training.finish(started=started, **facts())
     if found:
         context.console.info(quality_table(found))
     figures = f", last loss {last['loss']:.4f}" if last else ""
@@ -85,6 +98,7 @@ def _steps(
     stopper: Stopper,
     last: dict[str, Any],
     scores: list[Scores],
+    save: Save,
 ) -> int:
     """Train; returns the steps done. last: gets the newest metrics; scores: those of the held-out examples, each time."""
     total = config.steps(len(examples))
@@ -99,6 +113,7 @@ def _steps(
             progress.set(f"loss {record['loss']:.4f}, right {record['accuracy']:.0%}{held}, {record['tokens_per_second']:,.0f} tok/s")
             progress.advance()
 
+        training.restore_random()
         return train_rm(
             training.accelerator,
             training.policy,
@@ -106,7 +121,7 @@ def _steps(
             config,
             examples=examples,
             log=log,
-            save=lambda step: training.save(step, total),
+            save=save,
             held_out=held_out,
             measured=scores.append,
             start_step=training.start_step,

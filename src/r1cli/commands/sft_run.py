@@ -7,11 +7,13 @@ from typing import Any
 
 from r1cli.commands import finish
 from r1cli.commands.lora_flags import following
+from r1cli.commands.resuming import say_done
 from r1cli.commands.sft_lessons import checked
 from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, seconds_of
 from r1cli.commands.training import Training, optimiser_config, spent
 from r1cli.errors import R1Error
 from r1cli.guard import Context
+from r1cli.io.manifest import read_json
 from r1cli.io.run_dir import RunDir
 from r1cli.io.stream import RowReader
 from r1cli.report.console import Progress as Bar
@@ -37,9 +39,17 @@ def train(
     """Tokenise, train and save; `settings` is those of sft or distill, `directory` the run's when it is open already."""
     console = context.console
     lessons, measured = checked(rows, settings, context, folder), checked(held_out, settings, context, folder) if held_out else []
-    training = Training(settings, context, folder=folder, directory=directory)
+    total = sft_config(settings, 0).steps(len(lessons))
+    training = Training(settings, context, folder=folder, directory=directory, total=total)
+
+    def facts() -> dict[str, Any]:
+        counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": len(rows) - len(lessons), "bad": reader.bad, "steps": total}
+        return {"inputs": [finish.describe_source(source) for source in reader.sources], "counts": counts}
+
+    if training.done:
+        say_done(training, facts)
+        return
     config = sft_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
-    total = config.steps(len(lessons))
     with (
         console.progress(total, "steps", context.command) as bar,
         Stopper(seconds_of(getattr(settings, "time_limit", None)), started) as stopper,
@@ -48,6 +58,7 @@ def train(
         bar.advance(training.start_step)
         bar.restart()
         wiring = Wiring(training, stopper, bar, total)
+        training.restore_random()
         done = train_sft(
             training.accelerator,
             training.policy,
@@ -61,9 +72,7 @@ def train(
     if done < total:
         say_unfinished(stopper, context, done, total, spent(started))
         return
-    counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": len(rows) - len(lessons), "bad": reader.bad, "steps": total}
-    inputs = [finish.describe_source(source) for source in reader.sources]
-    training.finish(started=started, inputs=inputs, counts=counts)
+    training.finish(started=started, **facts())
     console.summary(
         [
             f"{context.command}: {len(lessons)} rows, {total} steps{wiring.figures()}, {spent(started)}",
@@ -111,7 +120,7 @@ def _remember(folder: Path, memory: Memory) -> None:
 
 def _remembered(checkpoint: Path | None) -> Memory:
     path = checkpoint / MEMORY if checkpoint else None
-    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
+    return read_json(path) if path is not None and path.is_file() else {}
 
 
 def sft_config(settings: Any, pad_id: int, pack_length: int = PACK_LENGTH) -> SftConfig:

@@ -3,29 +3,31 @@
 accelerate launch -m r1cli grpo ...      every process runs the command; only the first one writes and speaks
 """
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1cli.commands import tracking
 from r1cli.commands.preflight import turn_end
+from r1cli.commands.resuming import Standing, is_done, standing
 from r1cli.engines.model_files import end_ids, refuse_classifier
 from r1cli.engines.precision import resolve_dtype
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.run_dir import RunDir, checkpoint_folder, checkpoints
+from r1cli.io.whole_folder import naming
 from r1cli.row import seed_of
 from r1cli.train.checkpoints import load_state, named_weights, save_model, save_state
 from r1cli.train.logprobs import Policy
 from r1cli.train.lora import LoraConfig, LoraReference
+from r1cli.train.memory import peak_memory
 from r1cli.train.model import accelerator_for, load_policy, load_reference, load_tokenizer
-from r1cli.train.offload import OPTIMIZER, REFERENCE, OffloadedReference, OffloadedStates, peak_device_memory
+from r1cli.train.offload import OPTIMIZER, REFERENCE, OffloadedReference, OffloadedStates
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
+from r1cli.train.random_states import load_random, save_random
 from r1cli.train.strategy import is_whole, prepare, shard, uses_deepspeed
 from r1cli.train.update import NotFinite
 
@@ -36,8 +38,9 @@ if TYPE_CHECKING:
 class Training:
     """A model being trained, and the run directory it is written to.
 
-    load: what makes the policy of a folder (`load_policy`). tokenizer: what is saved beside it (the folder's).
+    total: steps of the whole run. load: what makes the policy of a folder (`load_policy`). tokenizer: what is saved beside it.
     policy, optimizer: prepared by accelerate. start_step: steps that a resumed run has behind it. checkpoint: the folder it goes on from.
+    done: the run to resume has no step left. Nothing is opened or loaded then, and `resuming.say_done` is all there is to do.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Training:
         context: Context,
         *,
         folder: str,
+        total: int,
         temperature: float = 1.0,
         reference: bool = False,
         directory: RunDir | None = None,
@@ -59,6 +63,11 @@ class Training:
         self.dtype = resolve_dtype(settings.dtype)
         self.accelerator = accelerator_for(self.dtype, settings.seed)
         self._check_strategy()
+        self.found = standing(self.accelerator, settings.out) if settings.resume and not settings.force else Standing()
+        self.done = is_done(self.found, settings.out, total)
+        if self.done:
+            return
+        self._check_resumable()
         self.run = directory if directory is not None else self._open_run()
         if hasattr(settings, "track"):
             tracking.begin(self.accelerator, settings, context.command)
@@ -126,39 +135,60 @@ class Training:
         self.accelerator.wait_for_everyone()
         if not self.settings.resume:
             return None
-        found = checkpoints(Path(self.settings.out))
-        if found and uses_deepspeed(self.accelerator):
-            raise R1Error(
-                "a run cannot be resumed with DeepSpeed: its optimizer's state is not kept",
-                hint="use FSDP2 (examples/accelerate/fsdp2.yaml), which resumes from any run's checkpoint",
-                code=Exit.USAGE,
-            )
+        step = self.found.checkpoint
+        found = None if step is None else checkpoint_folder(self.settings.out, step)
         if self.run is not None:
+            if self.found.final is not None:
+                self.run.rewind()  # it ended there, and is to be longer
             self.context.console.info(
-                f"resuming `{found[-1]}`" if found else f"`{self.settings.out}` has no checkpoint yet: starting at step 1"
+                f"resuming `{found}`" if found else f"`{self.settings.out}` has no checkpoint yet: starting at step 1"
             )
-        return found[-1] if found else None
+        return found
+
+    def restore_random(self) -> None:
+        """Draw on from where the checkpoint was. Called last before training: what is loaded on the way there may draw numbers too."""
+        if self.checkpoint is not None:
+            load_random(self.accelerator, self.checkpoint)
 
     def weights(self) -> Iterable[tuple[str, "torch.Tensor"]]:
         """The policy's tensors under their checkpoint names, whole on every process: what a sampler takes over."""
         return named_weights(self.accelerator, self.policy)
 
     def save(self, step: int, total: int, extra: Callable[[Path], None] = lambda folder: None) -> None:
-        """A checkpoint after `step` steps; after the last one the plain model goes to `final/` instead.
+        """A checkpoint after `step` steps; after the last one the plain model goes to `final/` instead, which makes it whole.
 
         extra: called by every process with the checkpoint's folder, to add files of its own.
         """
-        if step == total:
-            final = Path(self.settings.out) / "final"
-            save_model(self.accelerator, self.policy, self.tokenizer, final, merged=self._merged)
+        if step >= total:
+            with self._final(step) as folder:
+                save_model(self.accelerator, self.policy, self.tokenizer, folder, merged=self._merged)
             return
-        theirs = checkpoint_folder(self.settings.out, step)  # what the main process makes
-        with nullcontext(theirs) if self.run is None else self.run.checkpoint(step) as folder:
+        with self._checkpoint(step) as folder:
             save_model(self.accelerator, self.policy, self.tokenizer, folder, merged=self._merged, resumable=True)
             save_state(self.accelerator, self.optimizer, folder, step, self.reference)
             folder.mkdir(parents=True, exist_ok=True)  # of a process without the main one's disk
+            save_random(self.accelerator, folder)
             extra(folder)
             self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def _final(self, step: int) -> Iterator[Path]:
+        """`final/`, which the main process makes and declares whole. A run that was cut short has made more steps than it says."""
+        if self.run is None:
+            yield Path(self.settings.out) / "final"
+            return
+        with self.run.final_model(max(step, self.start_step)) as folder:
+            yield folder
+
+    @contextmanager
+    def _checkpoint(self, step: int) -> Iterator[Path]:
+        """The folder of a checkpoint, which the main process makes, removes after an error, and declares whole."""
+        if self.run is not None:
+            with self.run.checkpoint(step) as folder:
+                yield folder
+            return
+        with naming(f"its part of the checkpoint of step {step}", "free some space; --resume goes on from the last whole checkpoint"):
+            yield checkpoint_folder(self.settings.out, step)
 
     @property
     def _merged(self) -> bool:
@@ -183,6 +213,15 @@ class Training:
             raise R1Error(
                 f"--offload does not work under {accelerator.distributed_type.value}",
                 hint="set its own offload in the accelerate configuration",
+                code=Exit.USAGE,
+            )
+
+    def _check_resumable(self) -> None:
+        """Refuse (`R1Error`, exit 2) what cannot go on from the checkpoint there is, before anything is written."""
+        if self.found.checkpoint is not None and uses_deepspeed(self.accelerator):
+            raise R1Error(
+                "a run cannot be resumed with DeepSpeed: its optimizer's state is not kept",
+                hint="use FSDP2 (examples/accelerate/fsdp2.yaml), which resumes from any run's checkpoint",
                 code=Exit.USAGE,
             )
 
@@ -246,13 +285,6 @@ def end_of_turn(folder: str, tokenizer: Any) -> int:
         )
     wanted = (turn_end(tokenizer), tokenizer.eos_token_id)
     return next((token for token in wanted if token in stops), min(stops))
-
-
-def peak_memory() -> dict[str, float]:
-    """Most memory this process has held, in GiB: resident, and of its GPU by torch's allocator if it used one."""
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-    on_gpu = peak_device_memory()
-    return {"peak_memory_gib": round(resident, 2), **({} if on_gpu is None else {"peak_gpu_memory_gib": round(on_gpu / 2**30, 2)})}
 
 
 def spent(started: float) -> str:

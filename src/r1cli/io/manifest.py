@@ -12,6 +12,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,11 +126,30 @@ def plain(settings: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """A JSON file, written under another name and renamed: it is there whole or not at all."""
+    """A JSON file, written under another name and renamed: it is there whole or not at all, after a power loss too.
+
+    A full or read-only disk is an `R1Error`.
+    """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2, default=str) + "\n"
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_entries(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise R1Error(f"cannot write `{path}`: {error.strerror or error}", hint="free some space, or check its permissions") from error
+
+
+def sync_entries(folder: Path) -> None:
+    """Have the disk keep the names in a folder; where the file system knows no such thing, nothing happens."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)

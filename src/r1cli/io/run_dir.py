@@ -14,23 +14,24 @@ Only one process of a run opens it (rank 0).
 
 import json
 import re
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from r1cli.errors import Exit, R1Error
 from r1cli.io import manifest
 from r1cli.io.environment import code_diff, environment
-from r1cli.io.jsonl import repair_tail
-from r1cli.row import dump
+from r1cli.io.step_lines import StepLines
+from r1cli.io.whole_folder import declare_whole, filling, is_whole, remove, remove_if_possible
 
-_FILES = ("config.json", "env.json", "code.diff", "metrics.jsonl", "samples.jsonl", "held_out.json", "manifest.json")
-_CONTENTS = (*_FILES, "checkpoints", "final", "logs", "trackers")
+CONFIG = "config.json"  # what makes a folder a run directory: there first, and never removed
+_FILES = ("env.json", "code.diff", "metrics.jsonl", "samples.jsonl", "held_out.json")
+_CONTENTS = (manifest.NAME, "final", "checkpoints", *_FILES, "logs", "trackers")  # in the order in which --force removes them
 _STEP = re.compile(r"step_(\d{6,})")
+_HALF_CONFIG = re.compile(rf"\.{re.escape(CONFIG)}\.\d+\.tmp")  # of a first start that was killed
 
 
 class RunDir:
@@ -50,8 +51,7 @@ class RunDir:
         self.changed = changed
         self.started = time.time()
         self._keep = keep
-        self._metrics = _append(path / "metrics.jsonl")
-        self._samples = _append(path / "samples.jsonl")
+        self._metrics, self._samples = StepLines(path / "metrics.jsonl"), StepLines(path / "samples.jsonl")
 
     @classmethod
     def open(
@@ -60,15 +60,15 @@ class RunDir:
         """Make or continue a run directory.
 
         A directory that holds anything is refused (`R1Error`, exit 2) unless `resume` or `force`. `force` removes what a run left there,
-        and only from a run directory. `resume` drops a torn last line and all lines after the newest whole checkpoint; in a directory
-        that holds no run it starts one, so that a job script may always pass it. sources: setting -> "flag", "environment", "file" ...
+        and only from a run directory. `resume` drops a torn last line and all lines after the newest whole checkpoint, unless `final/` is
+        whole (see `rewind`); in a directory that holds no run it starts one, so that a job script may always pass it.
+        sources: setting -> "flag", "environment", "file" ...
         """
         path = Path(path)
         if resume and force:
             raise R1Error(
                 "--resume and --force exclude each other", hint="--resume continues the run, --force throws it away", code=Exit.USAGE
             )
-        step, before = _prepare(path, resume=resume, force=force)
         config = {
             "command": command,
             "command_line": sys.argv,
@@ -77,17 +77,24 @@ class RunDir:
             "sources": dict(sources),
             "versions": manifest.versions(),
         }
-        attempt = 1 + max((int(p.name.removeprefix("attempt_")) for p in (path / "logs").glob("attempt_*")), default=0)
-        run = cls(path, attempt, step, _differences(before, config), getattr(settings, "keep", None))
-        run._note_start(config)
+        try:
+            step, before = _prepare(path, config, resume=resume, force=force)
+            run = cls(path, 1 + attempts(path), step, _differences(before, config), getattr(settings, "keep", None))
+            if not is_whole(run.final):
+                run.rewind()
+            run._note_start(config)
+        except OSError as error:
+            raise R1Error(
+                f"cannot make run directory `{path}`: {error.strerror}", hint="free some space, or give -o another name", code=Exit.USAGE
+            ) from None
         return run
 
     def _note_start(self, config: dict[str, Any]) -> None:
         self.logs.mkdir(parents=True)
         found = environment()
-        for folder in (self.path, self.logs):
-            manifest.write_json(folder / "config.json", config)
-            manifest.write_json(folder / "env.json", found)
+        manifest.write_json(self.path / "env.json", found)
+        manifest.write_json(self.logs / CONFIG, config)
+        manifest.write_json(self.logs / "env.json", found)
         diff = code_diff()
         if diff:
             (self.path / "code.diff").write_text(diff, "utf-8")
@@ -95,42 +102,65 @@ class RunDir:
         latest.unlink(missing_ok=True)
         latest.symlink_to(self.logs.name)
 
+    def rewind(self) -> None:
+        """Drop what was written after the step that the run goes on from. A run that is done keeps it until it is made longer."""
+        for lines in (self._metrics, self._samples):
+            lines.rewind(self.resumed_step or 0)
+
     def metrics(self, record: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl. It must have an integer `step`; `time` (seconds since the epoch) is added. No NaN, no infinity."""
         if not isinstance(record.get("step"), int):
             raise ValueError(f"a metrics record needs an integer step, got {record.get('step')!r}")
-        _write_line(self._metrics, {"step": record["step"], "time": round(time.time(), 3), **record}, "metrics.jsonl")
+        self._metrics.write({"step": record["step"], "time": round(time.time(), 3), **record})
 
     def samples(self, rows: Iterable[Mapping[str, Any]], step: int | None = None) -> None:
         """Add rows to samples.jsonl; `step` is put in front of each, so that a resumed run can tell which ones to drop."""
         for row in rows:
-            _write_line(self._samples, row if step is None else {"step": step, **row}, "samples.jsonl")
+            self._samples.write(row if step is None else {"step": step, **row})
 
     @contextmanager
     def checkpoint(self, step: int, **facts: Any) -> Iterator[Path]:
         """The folder to save step `step` into; whole, with its manifest, once the block ends without an error.
 
-        Older checkpoints beyond the newest `keep` are removed then. facts go into the manifest.
+        Older checkpoints beyond the newest `keep` are removed then. facts go into the manifest. What cannot be written is an `R1Error`.
         """
         folder = checkpoint_folder(self.path, step)
-        _remove(folder)
-        folder.mkdir(parents=True)
-        yield folder
-        manifest.write(folder, command="checkpoint", started=self.started, step=step, **facts)
+        with filling(folder, f"the checkpoint of step {step}", self._way_out()):
+            remove(folder)
+            folder.mkdir(parents=True)
+            yield folder
+            for lines in (self._metrics, self._samples):
+                lines.sync()
+            declare_whole(folder, command="checkpoint", started=self.started, step=step, **facts)
         if self._keep is not None:
             for old in checkpoints(self.path)[: -self._keep]:
-                _remove(old)
+                remove_if_possible(old)
+
+    @contextmanager
+    def final_model(self, step: int) -> Iterator[Path]:
+        """`final/` to save the model after `step` steps into; whole once the block ends without an error.
+
+        A model that is there goes first, and with it what says that the run is done.
+        """
+        with filling(self.final, "the final model", self._way_out()):
+            remove(self.path / manifest.NAME)
+            remove(self.final)
+            self.final.mkdir()
+            yield self.final
+            declare_whole(self.final, command="checkpoint", started=self.started, step=step)
+
+    def _way_out(self) -> str:
+        """What to do when the disk is full."""
+        latest = self.latest_checkpoint()
+        return "free some space; --resume " + ("starts at step 1" if latest is None else f"goes on from `{latest}`")
 
     def latest_checkpoint(self) -> Path | None:
         """The newest whole checkpoint."""
         return next(iter(reversed(checkpoints(self.path))), None)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
-        """Declare `final/` whole and the run done: both get a manifest made of these facts (see `manifest.write`)."""
-        facts = {"started": self.started, "attempts": self.attempt, **facts}
-        if self.final.is_dir():
-            manifest.write(self.final, **facts)
-        manifest.write(self.path, **facts)
+        """Declare the run done (`declare_done`)."""
+        declare_done(self.path, {"started": self.started, **facts})
 
     def close(self) -> None:
         self._metrics.close()
@@ -145,7 +175,7 @@ class RunDir:
 
 def is_run_dir(path: str | Path) -> bool:
     """Whether a folder is a run directory, by its config.json."""
-    config = Path(path) / "config.json"
+    config = Path(path) / CONFIG
     if not config.is_file():
         return False
     try:
@@ -162,14 +192,40 @@ def checkpoint_folder(path: str | Path, step: int) -> Path:
 
 def checkpoints(path: str | Path) -> list[Path]:
     """The whole checkpoints of a run directory, oldest first."""
-    found = [folder for folder in (Path(path) / "checkpoints").glob("step_*") if _STEP.fullmatch(folder.name)]
-    return sorted((folder for folder in found if (folder / manifest.NAME).is_file()), key=_step_of)
+    return [folder for folder in _begun_checkpoints(path) if is_whole(folder)]
+
+
+def latest_step(path: str | Path) -> int | None:
+    """The step of a run directory's newest whole checkpoint."""
+    return max(map(_step_of, checkpoints(path)), default=None)
 
 
 def final_or_latest(path: str | Path) -> Path | None:
     """The model of a run directory: `final/` when it is whole, else its newest whole checkpoint."""
     final = Path(path) / "final"
-    return final if (final / manifest.NAME).is_file() else next(iter(reversed(checkpoints(path))), None)
+    return final if is_whole(final) else next(iter(reversed(checkpoints(path))), None)
+
+
+def final_steps(path: str | Path) -> int | None:
+    """After how many steps a run directory's `final/` was saved; None when it is not whole."""
+    final = Path(path) / "final"
+    made = manifest.read(final) if is_whole(final) else None
+    return None if made is None else made.get("step", (made.get("counts") or {}).get("steps"))
+
+
+def attempts(path: str | Path) -> int:
+    """How many times a run was started."""
+    return max((int(folder.name.removeprefix("attempt_")) for folder in (Path(path) / "logs").glob("attempt_*")), default=0)
+
+
+def declare_done(path: Path, facts: Mapping[str, Any]) -> None:
+    """Give a run directory and its `final/` the manifest of a run that is done, made of these facts (see `manifest.write`)."""
+    facts = {"attempts": attempts(path), **facts}
+    step = final_steps(path)
+    of_final = facts if step is None else {**facts, "step": step}
+    if (path / "final").is_dir():
+        manifest.write(path / "final", **of_final)
+    manifest.write(path, **facts)
 
 
 def check_unused(path: str | Path, *, resume: bool = False, force: bool = False) -> bool:
@@ -177,7 +233,7 @@ def check_unused(path: str | Path, *, resume: bool = False, force: bool = False)
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise R1Error(f"`{path}` is a file, not a run directory", hint="give -o another name", code=Exit.USAGE)
-    used = path.is_dir() and any(path.iterdir())
+    used = path.is_dir() and any(not _HALF_CONFIG.fullmatch(entry.name) for entry in path.iterdir())
     if used and not is_run_dir(path):
         raise R1Error(f"`{path}` holds files that are not a run's", hint="give -o another name", code=Exit.USAGE)
     if used and not resume and not force:
@@ -189,34 +245,32 @@ def check_unused(path: str | Path, *, resume: bool = False, force: bool = False)
     return used
 
 
-def _prepare(path: Path, *, resume: bool, force: bool) -> tuple[int | None, dict[str, Any] | None]:
-    """Make the directory ready; the step to resume from and the configuration of the attempt before."""
+def _prepare(path: Path, config: Mapping[str, Any], *, resume: bool, force: bool) -> tuple[int | None, dict[str, Any] | None]:
+    """Make the directory ready; the step to resume from and the configuration of the attempt before.
+
+    The configuration stays there all the time and the new one replaces it: whenever this is killed, the directory is still a run's.
+    """
     used = check_unused(path, resume=resume, force=force)
+    before = json.loads((path / CONFIG).read_text("utf-8")) if used and not force else None
     if used and force:
         for name in _CONTENTS:
-            _remove(path / name)
-    try:
-        (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise R1Error(f"cannot make run directory `{path}`: {error.strerror}", hint="give -o another name", code=Exit.USAGE) from None
-    if not used or force:
-        return None, None
-    latest = next(iter(reversed(checkpoints(path))), None)
-    step = None if latest is None else _step_of(latest)
-    for name in ("metrics.jsonl", "samples.jsonl"):
-        _drop_after(path / name, step or 0)
-    return step, json.loads((path / "config.json").read_text("utf-8"))
+            remove(path / name)
+    path.mkdir(parents=True, exist_ok=True)
+    for entry in list(path.iterdir()):
+        if _HALF_CONFIG.fullmatch(entry.name):
+            remove_if_possible(entry)
+    manifest.write_json(path / CONFIG, config)
+    (path / "checkpoints").mkdir(exist_ok=True)
+    for folder in _begun_checkpoints(path):
+        if not is_whole(folder):
+            remove_if_possible(folder)
+    return latest_step(path), before
 
 
-def _drop_after(path: Path, step: int) -> None:
-    """Cut a torn last line and every line past a step: the resumed run writes them again."""
-    if not path.exists():
-        return
-    repair_tail(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with path.open("rb") as old, temporary.open("wb") as new:
-        new.writelines(line for line in old if json.loads(line).get("step", 0) <= step)
-    temporary.replace(path)
+def _begun_checkpoints(path: str | Path) -> list[Path]:
+    """The checkpoints of a run directory, whole or not, oldest first."""
+    found = (folder for folder in (Path(path) / "checkpoints").glob("step_*") if _STEP.fullmatch(folder.name))
+    return sorted(found, key=_step_of)
 
 
 def _differences(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -227,30 +281,5 @@ def _differences(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str
     return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
 
 
-def _append(path: Path) -> IO[str]:
-    return path.open("a", buffering=1, encoding="utf-8", newline="\n")
-
-
-def _write_line(file: IO[str], record: Mapping[str, Any], name: str) -> None:
-    try:
-        file.write(dump(dict(record)) + "\n")
-    except ValueError as error:
-        raise R1Error(
-            f"step {record.get('step')}: {name} would hold a number that is not finite ({error})",
-            hint="the run has diverged: lower --lr, or look at the last checkpoint",
-        ) from None
-    except OSError as error:
-        raise R1Error(f"cannot write {name}: {error.strerror}", hint="free some space, then continue with --resume") from None
-
-
 def _step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step_"))
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or folder; a folder's manifest goes first, so that what an interruption leaves does not look whole."""
-    if path.is_dir() and not path.is_symlink():
-        (path / manifest.NAME).unlink(missing_ok=True)
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -1,13 +1,12 @@
 """Checkpoints: a plain Hugging Face folder (safetensors), and beside it what is needed to go on training.
 
-`save_model` writes what `from_pretrained` and vLLM read. `save_state` writes optimizer, step and random states; it is read back with
-`weights_only`, so that nothing in it is executed (torch's own sharded checkpoints keep a pickled index).
+`save_model` writes what `from_pretrained` and vLLM read. `save_state` writes optimizer and step; it is read back with `weights_only`, so
+that nothing in it is executed (torch's own sharded checkpoints keep a pickled index).
 
 Sharded weights and moments (FSDP2) are gathered one tensor at a time into the main process's memory, never a whole model on a GPU, and the
 files are those of an unsharded run: any number of processes, sharded or not, resumes from them.
 """
 
-import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 
 from r1cli.errors import Exit, R1Error
 from r1cli.train.lora import ADAPTER
+from r1cli.train.state_files import read, write, writing
 from r1cli.train.strategy import cut_like, is_sharded, is_whole, uses_deepspeed, whole
 
 STATE = "training_state.pt"
@@ -52,12 +52,13 @@ def save_model(accelerator: Any, policy: Any, tokenizer: Any, folder: Path, *, m
         weights = {name.removeprefix("model."): value for name, value in accelerator.get_state_dict(policy).items()}
     if accelerator.is_main_process:
         own = accelerator.unwrap_model(policy)
-        if own.lora is not None and (resumable or not merged):
-            own.lora.save(folder / ADAPTER if merged else folder, weights)
-        if own.lora is None or merged:
-            plain = weights if own.lora is None else dict(own.lora.merged(weights))
-            own.model.save_pretrained(folder, state_dict=plain, is_main_process=True)
-        tokenizer.save_pretrained(folder)
+        plain = weights if own.lora is None or not merged else dict(own.lora.merged(weights))
+        with writing():
+            if own.lora is not None and (resumable or not merged):
+                own.lora.save(folder / ADAPTER if merged else folder, weights)
+            if own.lora is None or merged:
+                own.model.save_pretrained(folder, state_dict=plain, is_main_process=True)
+            tokenizer.save_pretrained(folder)
     accelerator.wait_for_everyone()
 
 
@@ -71,22 +72,11 @@ def _gathered(accelerator: Any, policy: Any) -> dict[str, torch.Tensor]:
 
 
 def save_state(accelerator: Any, optimizer: torch.optim.Optimizer, folder: Path, step: int, reference: Any | None = None) -> None:
-    """Write optimizer, step, random states and (when it is not the starting model any more) the reference.
-
-    The random states are the main process's: what a run draws at random follows from its seed and the rows (`Row`'s seed_of), not from
-    them, whichever process draws it.
-    """
+    """Write optimizer, step and (when it is not the starting model any more) the reference; every process must call it."""
     moments = _whole_state(accelerator, optimizer)
     frozen = None if reference is None else _whole_reference(accelerator, reference)
     if accelerator.is_main_process:
-        state = {
-            "step": step,
-            "optimizer": moments,
-            "torch_rng": torch.get_rng_state(),
-            "python_rng": list(random.getstate()[1]),
-            "reference": frozen,
-        }
-        torch.save(state, folder / STATE)
+        write({"step": step, "optimizer": moments, "reference": frozen}, folder / STATE)
     accelerator.wait_for_everyone()
 
 
@@ -142,7 +132,7 @@ def load_state(optimizer: torch.optim.Optimizer, folder: Path, reference: Any | 
             hint="resume from a checkpoint of r1, or start anew with --force",
             code=Exit.USAGE,
         )
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # a process reads what it keeps
+    state = read(path, "step", "optimizer", "reference", mmap=True)  # a process reads what it keeps
     if state["optimizer"] is None:
         raise R1Error(
             f"`{folder}` is of a run with DeepSpeed and holds no optimizer: it cannot be resumed",
@@ -150,8 +140,6 @@ def load_state(optimizer: torch.optim.Optimizer, folder: Path, reference: Any | 
             code=Exit.USAGE,
         )
     optimizer.load_state_dict(_shared_out(optimizer, state["optimizer"]))
-    torch.set_rng_state(state["torch_rng"])
-    random.setstate((3, tuple(state["python_rng"]), None))
     if reference is not None and state["reference"] is not None:
         _restore_reference(reference, state["reference"])
     return int(state["step"])

@@ -85,7 +85,9 @@ class OffloadedReference:
         return self.policy.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.policy.load_state_dict(state)
+        """Take weights by name. A tied one has two names in some states (`Module.state_dict`) and one in others (sharded runs)."""
+        for name, weight in self.policy.named_parameters():
+            weight.data.copy_(state[name])
 
 
 @contextmanager
@@ -105,8 +107,3 @@ def give_back_device_memory() -> None:
     """What torch has kept of freed blocks is the engine's room."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def peak_device_memory() -> int | None:
-    """Most bytes of its GPU that torch has held in this process; None where it uses none."""
-    return torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else None

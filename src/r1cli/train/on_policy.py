@@ -75,7 +75,9 @@ def train_on_policy(
             code=Exit.USAGE,
         )
     accelerator.unwrap_model(student).without_dropout()
-    if start_step:
+    if start_step >= config.steps:  # its checkpoint has them behind it: only `final/` is left to write
+        hooks.save(start_step)
+    elif start_step:
         hooks.sync()
     budget = TokenBudget(accelerator, config.microbatch_tokens, hooks.warn)
     for step in range(start_step, config.steps):

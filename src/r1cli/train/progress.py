@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from r1cli.errors import Exit, R1Error
 from r1cli.row import Row, dump, parse
 from r1cli.train.batches import Sample
 from r1cli.train.grpo_config import GrpoConfig
+from r1cli.train.state_files import read, write
 
 
 @dataclass(slots=True)
@@ -73,21 +74,27 @@ class Progress:
             state["batch"] = {**plain, "rows": _texts(self.batch.rows), "samples": [_fields(sample) for sample in self.batch.samples]}
         if self.ahead is not None:
             state["ahead"] = [{**_fields(rollout), "row": dump(rollout.row)} for rollout in self.ahead]
-        torch.save(state, folder / file_name(process))
+        write(state, folder / file_name(process))
 
     @classmethod
     def load(cls, folder: Path, process: int, processes: int) -> "Progress | None":
         """What `save` wrote; None when the checkpoint has no such file.
 
-        Another number of processes than wrote it starts with a new rollout: the old one was shared out differently.
+        Another number of processes than wrote it starts with a new rollout: the old one was shared out differently. Raises `R1Error`
+        (exit 2) for a file that is not one of these, and when only this process's is missing.
         """
-        path = folder / file_name(process)
-        path = path if path.is_file() else folder / file_name(0)
-        if not path.is_file():
+        own, first = folder / file_name(process), folder / file_name(0)
+        if not own.is_file() and not first.is_file():
             return None
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read(own if own.is_file() else first, "processes", "step", "taken", "memory", "batch", "ahead")
         if state["processes"] != processes:
             return cls(state["step"], state["taken"], memory=state["memory"])
+        if not own.is_file():
+            raise R1Error(
+                f"`{own}` is missing: each of the {processes} processes wrote such a file",
+                hint="-o must name a directory on a disk that all machines share",
+                code=Exit.USAGE,
+            )
         batch, ahead = state["batch"], state["ahead"]
         if batch is not None:
             samples = [Sample(**{**sample, "key": tuple(sample["key"])}) for sample in batch["samples"]]

@@ -1,10 +1,10 @@
 """When a GRPO run saves: when it is due, before it ends early, and in time."""
 
 import dataclasses
-import time
 from typing import Any
 
 from r1cli.errors import R1Error
+from r1cli.train.clock import Longest
 from r1cli.train.progress import Progress
 from r1cli.train.rollout import Hooks, Interrupted, TooFewPrompts
 from r1cli.train.update import NotFinite
@@ -14,18 +14,16 @@ class Saving:
     """Saves a run, and asks whether to end in time for that. hooks: the run's, with that question."""
 
     def __init__(self, hooks: Hooks, progress: Progress) -> None:
-        self._progress, self._save, self._stopping = progress, hooks.save, hooks.stopping
-        self._saved, self._longest = self._where(), 0.0
+        self._progress, self._save, self._stopping = progress, Longest(hooks.save), hooks.stopping
+        self._saved = self._where()
         self.hooks = dataclasses.replace(hooks, stopping=self.stopping)
 
     def stopping(self, seconds: float) -> bool:
         """Whether to end now, rather than after `seconds` more of work and another checkpoint."""
-        return self._stopping(seconds + self._longest)
+        return self._stopping(seconds + self._save.seconds)
 
     def save(self) -> None:
-        started = time.perf_counter()
         self._save(self._progress)
-        self._longest = max(self._longest, time.perf_counter() - started)
         self._saved = self._where()
 
     def before_the_end(self, error: Interrupted | R1Error, accelerator: Any) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from r1cli.errors import R1Error
+from r1cli.train.clock import Longest
 
 Log = Callable[[dict[str, Any]], R1Error | None]
 Save = Callable[[int], None]
@@ -22,12 +23,14 @@ def train_steps(
     """Make steps `start_step` .. `total` - 1; returns the steps done, fewer than `total` when the run was asked to end.
 
     one(step) -> its record. log(record): what it returns is raised once a checkpoint is saved. save(steps done) is called when a
-    checkpoint is due, after the last step, and before the run ends early.
-    stopping(seconds of the last step) is asked before every step, on all processes.
+    checkpoint is due, after the last step (of a run that has it behind it, too: it goes on from a checkpoint), and before it ends early.
+    stopping(seconds of the last step and of the longest save) is asked before every step, on all processes.
     """
-    seconds, saved = 0.0, start_step
+    seconds, saved, save = 0.0, start_step, Longest(save)
+    if start_step >= total:
+        save(total)
     for step in range(start_step, total):
-        if stopping(seconds):
+        if stopping(seconds + save.seconds):
             if step > saved:
                 save(step)
             return step

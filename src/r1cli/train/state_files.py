@@ -1,0 +1,50 @@
+"""torch's files in a checkpoint: written or an `OSError`, read without executing anything in them (`weights_only`) or an `R1Error`."""
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from r1cli.errors import Exit, R1Error
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Around what writes files: torch and safetensors have errors of their own for a full disk."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        raise OSError(" ".join(str(error).split())) from error
+
+
+def write(state: dict[str, Any], path: Path) -> None:
+    """Write numbers, texts and tensors."""
+    with writing():
+        torch.save(state, path)
+
+
+def read(path: Path, *names: str, mmap: bool = False) -> dict[str, Any]:
+    """What `write` wrote, on the CPU. names: what must be in it. mmap: tensors come from the disk as they are used.
+
+    Raises `R1Error` (exit 2) for a file that is torn, not torch's, or holds more than numbers, texts and tensors.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise _refusal(path, " ".join(str(error).split()).partition(". ")[0]) from error
+    lacking = [name for name in names if not isinstance(state, dict) or name not in state]
+    if lacking:
+        raise _refusal(path, f"it has no `{lacking[0]}`")
+    return state
+
+
+def _refusal(path: Path, why: str) -> R1Error:
+    return R1Error(
+        f"`{path}` is not what a checkpoint of r1 holds: {why}",
+        hint=f"remove `{path.parent}`: --resume then takes the checkpoint before it",
+        code=Exit.USAGE,
+    )
