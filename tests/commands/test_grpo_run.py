@@ -11,6 +11,7 @@ from r1cli.commands.grpo_run import Wiring, _fitting
 from r1cli.errors import R1Error
 from r1cli.row import Row
 from r1cli.settings import GrpoSettings
+from r1cli.shared_settings import Changing
 from r1cli.text.prompts import PromptRenderer
 from r1cli.train.grpo_config import Prompts
 from r1cli.train.progress import Progress, RolloutBatch
@@ -58,7 +59,7 @@ def test_a_run_whose_last_line_is_still_to_be_written_is_not_done() -> None:
 
 def test_prompts_that_the_engine_has_no_room_for_are_left_out_and_counted(tiny: Path) -> None:
     renderer = PromptRenderer(AutoTokenizer.from_pretrained(tiny))
-    settings = GrpoSettings(inputs=[], model="m", out="o", max_completion_length="8,16@4", max_model_len=512)
+    settings = GrpoSettings(inputs=[], model="m", out="o", max_completion_length=Changing("8,16@4"), max_model_len=512)
     prompts, said = Prompts([(0, [SHORT, LONG]), (3, [SHORT])], [0.5, 0.5]), list[str]()
 
     def fitting(context: int) -> tuple[Prompts, Any]:

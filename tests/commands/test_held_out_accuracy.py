@@ -11,6 +11,7 @@ from r1cli.commands.held_out_accuracy import HeldOutAccuracy
 from r1cli.engines.protocol import SamplingParams
 from r1cli.row import Row
 from r1cli.settings import GrpoSettings
+from r1cli.shared_settings import Changing
 from r1cli.train.rollout import Interrupted
 
 PROBLEMS = [Row({"id": number, "prompt": f"{number} + 1?", "answer": str(number + 1)}) for number in range(4)]
@@ -29,7 +30,9 @@ class Sampler:
 
 
 def accuracy(stopping: bool = False) -> tuple[HeldOutAccuracy, Sampler]:
-    settings = GrpoSettings(inputs=[], model="m", out="o", rewards="accuracy,format", max_completion_length="8,16@4", reward_workers=1)
+    settings = GrpoSettings(
+        inputs=[], model="m", out="o", rewards="accuracy,format", max_completion_length=Changing("8,16@4"), reward_workers=1
+    )
     sampler = Sampler()
     return HeldOutAccuracy(settings, PROBLEMS, sampler, ALONE, lambda: stopping), sampler  # type: ignore[arg-type]
 

@@ -54,7 +54,7 @@ def longest_completion(settings: GrpoSettings) -> int:
 
 
 def keep_fitting(
-    stages: Stages, renderer: PromptRenderer, most: int, because: str, warn: Callable[[str], None]
+    stages: Sequence[tuple[int, Sequence[Row]]], renderer: PromptRenderer, most: int, because: str, warn: Callable[[str], None]
 ) -> tuple[list[tuple[int, list[Row]]], int]:
     """(the stages with the prompts of at most `most` tokens, tokens of the longest); `because` says in words what `most` is."""
     fitting, longest, left_out = [], 0, 0
