@@ -14,7 +14,7 @@ from r1cli.errors import R1Error
 from r1cli.train import compute_copy
 from r1cli.train.batches import MicroBatch, collate, group_rows, micro_batches
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
-from r1cli.train.update import NotFinite, TokenBudget, update
+from r1cli.train.update import NotFinite, TokenBudget, out_of_memory, update
 from tests.train.toy import PAD, group_samples, largest_difference, weights
 
 CONFIG = OptimiserConfig(lr=0.1, weight_decay=0.1)
@@ -184,3 +184,42 @@ def test_a_gradient_that_memory_ran_out_for_is_not_added_to_the_next(
         ends.append((weights(policy), len(said)))
     assert [count for _, count in ends] == [1, 0]
     assert largest_difference(ends[0][0], ends[1][0]) == 0.0
+
+
+def test_memory_that_runs_out_while_weights_move_ends_the_run(accelerator: Any, new_policy: Callable[..., Any]) -> None:
+    """Some weights have moved by then: the same step again would move them twice."""
+    policy = new_policy()
+    optimizer = build_optimiser(policy.parameters(), CONFIG)
+    budget = TokenBudget(accelerator, 4096)
+
+    def full() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.32 GiB")
+
+    optimizer.step = full  # type: ignore[assignment]
+    with pytest.raises(R1Error, match="out of memory in the optimizer's own step, step 3") as caught:
+        budget.within(
+            lambda tokens: update(
+                accelerator,
+                policy,
+                optimizer,
+                batches(1),
+                lambda b, logprobs, e: (logprobs.sum(), {}),
+                lr=1.0,
+                config=CONFIG,
+                where="step 3",
+            )
+        )
+    assert "--gpu-memory" in (caught.value.hint or "") and budget.tokens == 4096
+
+
+@pytest.mark.parametrize("text", ["CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "can't allocate memory"])
+def test_libraries_have_their_own_words_for_memory(text: str) -> None:
+    assert out_of_memory(RuntimeError(text)) and not out_of_memory(ValueError(text))
+
+
+def test_gradients_are_gone_after_a_step(accelerator: Any, new_policy: Callable[..., Any]) -> None:
+    """Their memory is the sampler's then."""
+    policy = new_policy()
+    optimizer = build_optimiser(policy.parameters(), CONFIG)
+    update(accelerator, policy, optimizer, batches(1), lambda b, logprobs, e: (logprobs.sum(), {}), lr=1.0, config=CONFIG, where="")
+    assert optimizer.state and all(weight.grad is None for weight in policy.parameters())

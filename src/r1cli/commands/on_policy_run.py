@@ -20,7 +20,7 @@ from r1cli.row import Row, seed_of
 from r1cli.settings import DistillSettings
 from r1cli.text.prompts import PromptRenderer
 from r1cli.train.batches import PACK_LENGTH, Sample
-from r1cli.train.model import frozen, load_config, load_policy, load_tokenizer
+from r1cli.train.model import load_config, load_reference, load_tokenizer
 from r1cli.train.on_policy import OnPolicyConfig, OnPolicyHooks, train_on_policy
 
 
@@ -32,7 +32,8 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
     if training.done:
         say_done(training, lambda: _facts(settings, reader, {}))
         return
-    teacher = frozen(load_policy(teacher_folder, temperature=settings.temperature, trust_remote_code=settings.trust_remote_code))
+    options = {"temperature": settings.temperature, "trust_remote_code": settings.trust_remote_code}
+    teacher = load_reference(teacher_folder, dtype=training.dtype, **options)
     config = on_policy_config(settings, training.pad_id, teacher.row_length(training.row_length(PACK_LENGTH)))
     last: dict[str, Any] = {}
     with (

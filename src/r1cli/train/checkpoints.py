@@ -52,7 +52,7 @@ def save_model(accelerator: Any, policy: Any, tokenizer: Any, folder: Path, *, m
         weights = {name.removeprefix("model."): value for name, value in accelerator.get_state_dict(policy).items()}
     if accelerator.is_main_process:
         own = accelerator.unwrap_model(policy)
-        plain = weights if own.lora is None or not merged else dict(own.lora.merged(weights))
+        plain = weights if own.lora is None or not merged else {name: value.cpu() for name, value in own.lora.merged(weights)}
         with writing():
             if own.lora is not None and (resumable or not merged):
                 own.lora.save(folder / ADAPTER if merged else folder, weights)

@@ -30,6 +30,7 @@ from r1cli.train.strategy import WHOLE
 
 CHUNK = 1024  # tokens; 1,024 x 152k bfloat16 logits are 0.3 GiB
 CPU_BLOCK = 4096  # tokens of the vocabulary in a block of the backward pass; wider ones are slower per token (bfloat16, AMX)
+GPU_STEP = 64  # tokens of the vocabulary; a GPU's fast products want rows that begin at multiples of 16 bytes
 CACHED = 1_000_000  # float32 logits worked on at a time on a CPU
 
 
@@ -265,7 +266,8 @@ def _cut(count: int, size: int) -> list[slice]:
 def _vocabulary_blocks(tokens: int, vocabulary: int, chunk: int, *, on_cpu: bool) -> list[slice]:
     """Parts of the vocabulary whose logits, for all tokens, take no more than those of a chunk of tokens over all of it."""
     size = max(1, min(vocabulary, chunk * vocabulary // max(tokens, 1)))
-    return _cut(vocabulary, min(size, CPU_BLOCK) if on_cpu else size)
+    aligned = size - size % GPU_STEP if size > GPU_STEP else size
+    return _cut(vocabulary, min(size, CPU_BLOCK) if on_cpu else aligned)
 
 
 def _logits(products_nV: Tensor, buffer: Tensor, shape: HeadShape) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import PartialState
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from r1cli.errors import Exit, R1Error
@@ -91,7 +92,7 @@ def load_reference(folder: str, *, dtype: str, temperature: float = 1.0, trust_r
     In the same type it gives what the float32 policy of `load_policy` gives under autocast, bit by bit, for a third of its memory.
     """
     model = _load(folder, dtype, trust_remote_code)
-    if dtype != "float32" and not torch.cuda.is_available():
+    if dtype != "float32" and PartialState().device.type == "cpu":
         adopt(model, {})  # as the policy's copy: a reference that rounds otherwise has a divergence from the policy it is a copy of
     return frozen(_settled(model, temperature))
 

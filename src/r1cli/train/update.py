@@ -17,6 +17,9 @@ from r1cli.train.strategy import add_up_gradients, backward, is_whole, reshard, 
 LossOf = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 T = TypeVar("T")
 AUTOMATIC_TOKENS = {"cpu": 8192, "cuda": 65536}  # a GPU says when it is too much; on a CPU the system ends the process instead
+NO_MEMORY = (  # what else a library says of it
+    "out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
 FEWEST_TOKENS = 64  # a budget below this means that the model itself does not fit
 
 
@@ -58,7 +61,7 @@ class TokenBudget:
         half = self.tokens // 2
         known = self._accelerator.num_processes == 1 or isinstance(error, OutOfMemory)
         if not known or half < FEWEST_TOKENS:
-            hint = "add --gradient-checkpointing, or train on shorter sequences"
+            hint = "add --gradient-checkpointing, lower --gpu-memory where vLLM is in the same process, or train on shorter sequences"
             hint = hint if half < FEWEST_TOKENS else f"--microbatch-tokens {half}, or add --gradient-checkpointing"
             raise R1Error(f"out of memory with micro-batches of {self.tokens} tokens", hint=hint) from error
         self._say(f"out of memory with micro-batches of {self.tokens} tokens: going on with {half} (--microbatch-tokens {half})")
@@ -69,7 +72,7 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether this is a device or the machine having no memory left."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
 
 
 def forward(policy: Any, batch: MicroBatch) -> tuple[Tensor, ...]:
@@ -114,10 +117,24 @@ def update(
             hint="lower --lr, or --dtype float32 to rule out overflow",
         )
     if not uses_deepspeed(accelerator):
-        optimizer.step()
+        _step(optimizer, where)
+    optimizer.zero_grad(set_to_none=True)  # 4 bytes a weight that the sampler, the reference or a checkpoint can have
     names = sorted(sums)
     totals = accelerator.reduce(torch.stack([sums[name].float() for name in names]), "sum").tolist()
     return {**dict(zip(names, totals, strict=True)), "grad_norm": float(norm), "lr": lr}
+
+
+def _step(optimizer: torch.optim.Optimizer, where: str) -> None:
+    """Out of memory in here leaves some weights moved and others not: it must not be tried again."""
+    try:
+        optimizer.step()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise R1Error(
+            f"out of memory in the optimizer's own step, {where}",
+            hint="--lora, or lower --gpu-memory where vLLM is in the same process; --resume goes on from the last checkpoint",
+        ) from error
 
 
 def _gradients(accelerator: Any, policy: Any, batches: Sequence[MicroBatch], loss_of: LossOf, where: str) -> dict[str, Tensor]:
