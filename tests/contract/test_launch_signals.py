@@ -17,7 +17,7 @@ from tests.contract.test_orphans import children_of
 from tests.contract.test_training import PROMPTS
 
 GRPO = "--engine transformers --rewards mine.py:slow --prompts-per-step 2 --group-size 4 --max-completion-length 16 --lr 1e-3 --steps 6 "
-GRPO += "--dtype float32 --no-mask-truncated --save-every 1 --keep 9 --reward-workers 1"
+GRPO += "--dtype float32 --no-mask-truncated --save-every 2 --keep 9 --reward-workers 1"
 # `scoring` is there while a row is being scored; the sleep is long enough for a test to see it and to send its signals
 SLOW = """
 import time
@@ -49,12 +49,12 @@ def straight(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def begun(words: list[str], folder: Path) -> "subprocess.Popen[str]":
-    """The run in its own group, after its first step and while a row of a later one is scored."""
+def begun(words: list[str], folder: Path, steps: int = 1) -> "subprocess.Popen[str]":
+    """The run in its own group, after some steps and while a row of the next one is scored."""
     words = [*words, "-o", "run"]
     process = subprocess.Popen(words, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline, metrics = time.monotonic() + 200, folder / "run/metrics.jsonl"
-    while not (metrics.exists() and metrics.read_text() and (folder / "scoring").exists()):
+    while not (metrics.exists() and metrics.read_text().count("\n") >= steps and (folder / "scoring").exists()):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     return process
@@ -68,6 +68,11 @@ def ended(process: "subprocess.Popen[str]") -> str:
     finally:
         process.kill()
         assert all(gone(child) for child in everyone)
+
+
+def assert_saved(folder: Path) -> None:
+    """A checkpoint that nothing but the signal asked for."""
+    assert [path.parent.name for path in (folder / "run/checkpoints").glob("step_*/manifest.json")] == ["step_000001"]
 
 
 def assert_goes_on(r1: Run, tiny: Path, folder: Path, straight: Path) -> None:
@@ -97,6 +102,7 @@ def test_sigterm_saves_and_the_run_goes_on_as_if_nothing_was(r1: Run, tiny: Path
     said = ended(process)
     assert process.returncode == 143, said
     assert "error:" not in said and said.count("saving what is done") == 1
+    assert_saved(tmp_path)
     assert_goes_on(r1, tiny, tmp_path, straight)
 
 
@@ -107,6 +113,7 @@ def test_sigterm_to_everybody_under_accelerate_launch_saves_as_well(r1: Run, tin
     process = begun([*launch, *command(tiny, tmp_path, how=())], tmp_path)
     signal_all({process.pid, *children_of(process.pid)}, signal.SIGTERM)
     ended(process)
+    assert_saved(tmp_path)
     assert_goes_on(r1, tiny, tmp_path, straight)
 
 
@@ -119,7 +126,7 @@ def test_ctrl_c_that_comes_twice_is_one_wish(tiny: Path, tmp_path: Path) -> None
     said = ended(process)
     assert process.returncode == 130, said
     assert "error:" not in said and said.count("saving what is done") == 1 and "--resume" in said
-    assert list((tmp_path / "run/checkpoints").glob("step_*/manifest.json"))
+    assert_saved(tmp_path)
 
 
 def test_a_later_ctrl_c_kills(tiny: Path, tmp_path: Path) -> None:
@@ -135,7 +142,7 @@ def test_a_later_ctrl_c_kills(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_a_process_that_is_killed_takes_nothing_with_it(r1: Run, tiny: Path, tmp_path: Path, straight: Path) -> None:
-    process = begun([*command_line(), *command(tiny, tmp_path)], tmp_path)
+    process = begun([*command_line(), *command(tiny, tmp_path)], tmp_path, steps=3)  # the last checkpoint has two
     os.kill(children(process.pid)[1], signal.SIGKILL)
     said = ended(process)
     assert process.returncode == 1, said
