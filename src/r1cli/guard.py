@@ -1,15 +1,17 @@
 """The guard around a command: rows own stdout, errors and signals become one or two lines and an exit code.
 
 r1 sample ... | head -1      a reader that leaves is no failure: exit 0, silence
-Ctrl-C                       what is finished is kept, the command that continues is named, exit 130; a second one kills
+Ctrl-C                       what is finished is kept, the command that continues is named, exit 130; a second one, 2 s later, kills
 SIGTERM                      the same without a hint, exit 143
 R1Error                      `error:` and `hint:`, its exit code
 anything else                a bug in r1: one line, exit 1; --debug or R1_DEBUG=1 shows the traceback
 """
 
+import ctypes
 import importlib
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -29,14 +31,22 @@ from r1cli.report.console import Console, point_at_nothing
 from r1cli.report.logs import quiet_libraries
 
 SECONDS_TO_END = 30.0  # after SIGTERM
+REPEAT_SECONDS = 2.0  # a signal to a whole group, and the same one passed on by a launcher or a shell, are one wish
 LAUNCH = "R1CLI_LAUNCH"  # the folder of the launch that this process is one of: its error goes there (`commands/launch.py`)
 LAUNCHED = os.environ.pop(LAUNCH, None)  # and is not for the processes that this one starts
 MODULES = {"rewards": "rewards_list"}  # commands whose module has another name
+# in errors of gloo, torch's store and NCCL about another process
+GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote worker", "remote server", "remote process")
+LATE = re.compile(r"(?:timed out waiting|timed out after|wait timeout after) ?(\d+) ?(ms|milliseconds|seconds)", re.IGNORECASE)
 INSTALL = {"vllm": "r1cli[vllm]", "matplotlib": "r1cli[bench]", "reasoning_gym": "r1cli[demo]", "gguf": "r1cli[demo]"}
 
 
 class Terminated(BaseException):
     """SIGTERM arrived. A BaseException, so that `finally` blocks run and nothing takes it for a failure of its own."""
+
+
+class Deserted(R1Error):
+    """Another process of the launch is gone: what is said here is only the echo of that."""
 
 
 @dataclass(frozen=True)
@@ -117,16 +127,22 @@ def failed(error: Exception, console: Console, debug: bool = False) -> int:
         traceback.print_exception(error, file=console.stream)
     console.close()
     known = error if isinstance(error, R1Error) else explain(error)
-    if not _leave_note(known):
+    if not leave_note(known):
         console.error(known.message, hint=known.hint)
     return known.code
 
 
-def _leave_note(error: R1Error) -> bool:
+def of_a_launch() -> bool:
+    """Whether this process is one of several that somebody started: `r1 --num-processes`, `accelerate launch`, srun."""
+    return LAUNCHED is not None or int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def leave_note(error: R1Error) -> bool:
     """Leave an error to the process that started this one; False when there is none, or none any more."""
     if LAUNCHED is None:
         return False
     note = {"time": time.time(), "message": error.message, "hint": error.hint, "code": int(error.code)}
+    note["echo"] = isinstance(error, Deserted)
     path = Path(LAUNCHED) / f"error_{os.environ.get('RANK', '0')}.json"
     try:
         path.write_text(json.dumps(note), "utf-8")
@@ -157,25 +173,70 @@ def explain(error: Exception) -> R1Error:
             hint="check the path and its permissions",
             code=Exit.USAGE,
         )
+    if isinstance(error, RuntimeError) and (found := _of_a_collective(error, text)) is not None:
+        return found
     return R1Error(
         f"unexpected {name}: {text}: this is a bug" if text else f"unexpected {name}: this is a bug",
         hint="run it again with --debug and report the traceback",
     )
 
 
+def _of_a_collective(error: RuntimeError, text: str) -> R1Error | None:
+    """What gloo, NCCL and torch's store raise when another process is late or gone; None for any other error."""
+    place = " > ".join(_names(error)[-3:]) or "torch"
+    if waited := LATE.search(text):
+        seconds = int(waited[1]) / (1 if waited[2] == "seconds" else 1000)
+        return R1Error(
+            f"another process did not arrive within {_long(seconds)}: this one waited for it in `{place}`",
+            hint="the other one stands still, or had far more to do; --verbose shows what each of them says, --resume goes on",
+        )
+    if any(words in text for words in GONE):
+        what = re.sub(r"^\[\S+\] ", "", text).partition(". ")[0]
+        return Deserted(
+            f"another process is gone: this one waited for it in `{place}` ({what})",
+            hint="the other one's own error says why; --resume goes on",
+        )
+    return None
+
+
+def _names(error: BaseException) -> list[str]:
+    """The functions of r1 that an error went through, the innermost last."""
+    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = [code.co_name for code in frames if Path(code.co_filename).is_relative_to(Path(__file__).parent)]
+    return [name for name in ours if not name.startswith("<")]
+
+
+def _long(seconds: float) -> str:
+    return f"{round(seconds / 3600, 1):g} h" if seconds >= 3600 else f"{seconds:g} s"
+
+
+def ignore_repeats(number: int) -> None:
+    """Ignore a signal for REPEAT_SECONDS; after that it ends the process at once, whatever the main thread is doing."""
+    signal.signal(number, signal.SIG_IGN)
+    timer = threading.Timer(REPEAT_SECONDS, ctypes.CDLL(None).signal, (number, None))  # Python's own is for the main thread only
+    timer.daemon = True
+    timer.start()
+
+
 @contextmanager
 def signals_raise() -> Iterator[None]:
-    """Ctrl-C and SIGTERM become exceptions in the main thread, once: the next one ends the process by itself."""
+    """Ctrl-C and SIGTERM become exceptions in the main thread, once: a later one ends the process by itself."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     owner = os.getpid()
+    ending = False
+    taken: set[int] = set()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
         if os.getpid() != owner:  # a child made by fork dies as if it had no handler
+            signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
+        if number in taken:  # it came again before this had begun to ignore it
+            return
+        taken.add(number)
+        ignore_repeats(number)
         if number == signal.SIGTERM:
             _end_later()
             raise Terminated
@@ -185,9 +246,15 @@ def signals_raise() -> Iterator[None]:
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except (KeyboardInterrupt, Terminated):
+        ending = True
+        raise
     finally:
         for number, old in before.items():
-            signal.signal(number, old)
+            if not ending:
+                signal.signal(number, old)
+            elif signal.getsignal(number) is not signal.SIG_IGN:  # a repeat must not change how this process ends
+                ignore_repeats(number)
 
 
 def _end_later() -> None:

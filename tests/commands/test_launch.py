@@ -1,12 +1,17 @@
-"""The environment of a launch: accelerate reads every file of examples/accelerate, and says what the processes are to be."""
+"""A launch: its environment (accelerate reads every file of examples/accelerate), and which of its processes' errors is said."""
 
+import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from r1cli.commands.launch import environment
+from r1cli.commands.launch import Processes, environment
 from r1cli.errors import R1Error
+from r1cli.guard import Terminated
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "accelerate"
 FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
@@ -54,3 +59,77 @@ def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment(2, None)["OMP_NUM_THREADS"] == "3"
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert environment(2, None)["OMP_NUM_THREADS"] == "5"
+
+
+# What stands in for `python -m r1cli` in the two processes; `note` leaves an error as a process of a launch does.
+PROCESS = """
+import json, os, signal, sys, time
+rank = int(os.environ["RANK"])
+def note(message, echo, at):
+    words = {"time": at, "message": message, "hint": "h", "code": 1, "echo": echo}
+    open(os.path.join(os.environ["R1CLI_LAUNCH"], f"error_{rank}.json"), "w").write(json.dumps(words))
+    sys.exit(1)
+"""
+
+
+def begin(folder: Path, work: str) -> Processes:
+    """Two processes that do `work`."""
+    package = folder / "fake/r1cli"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(PROCESS + work)
+    return Processes(2, {"PYTHONPATH": str(folder / "fake")}, folder)
+
+
+@pytest.mark.parametrize(
+    ("work", "message", "hint", "shown"),
+    [
+        # who died without a word is named, with its last words, although another one has left a note because of that
+        (
+            "if rank: sys.stderr.write('why'); os._exit(3)\nnote('gone', True, 1)",
+            "process 2 of 2 ended with exit code 3",
+            "--debug",
+            "2: why",
+        ),
+        (
+            "if rank: os.write(2, b'why'); os.abort()\nnote('gone', True, 1)",
+            "process 2 of 2 was ended by SIGABRT",
+            "NCCL",
+            "process 2: why",
+        ),
+        ("if rank: os.kill(os.getpid(), 9)\nnote('gone', True, 1)", "process 2 of 2 was ended by SIGKILL", "memory", ""),
+        # an echo is said when there is nothing else, and never instead of an error
+        ("note(f'gone {rank}', True, 2 - rank)", "gone 1", "h", ""),
+        ("note(f'note {rank}', rank == 0, 1 + rank)", "note 1", "h", ""),
+    ],
+)
+def test_the_error_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], work: str, message: str, hint: str, shown: str) -> None:
+    processes = begin(tmp_path, work)
+    processes.wait()
+    with pytest.raises(R1Error) as error:
+        processes.end_as_they_did()
+    assert error.value.message == message and hint in str(error.value.hint)
+    said = capsys.readouterr().err
+    assert shown in said and bool(said) is bool(shown)
+
+
+def test_a_signal_before_a_process_can_take_it_is_no_error(tmp_path: Path) -> None:
+    processes = begin(tmp_path, "time.sleep(60)")
+    with processes.relaying():
+        os.kill(os.getpid(), signal.SIGTERM)
+        processes.wait()
+    with pytest.raises(Terminated):
+        processes.end_as_they_did()
+
+
+def test_a_wait_without_end_is_left_to_the_launcher_to_say(tmp_path: Path) -> None:
+    """The stderr of all processes but the first goes to a file; what one of them waited for must not end there."""
+    program = (
+        "import time; from r1cli.commands.processes import _take_part; from r1cli.engines.watchdog import Watchdog\n_take_part([])\n"
+        "with Watchdog(limit=0.1).waiting('a step that hangs', deadline=0.3): time.sleep(60)"
+    )
+    env = {**os.environ, "R1CLI_LAUNCH": str(tmp_path), "RANK": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3 and "error:" not in done.stderr
+    note = json.loads((tmp_path / "error_1.json").read_text())
+    assert note["message"].startswith("waited 0 s for a step that hangs") and note["code"] == 3 and not note["echo"]

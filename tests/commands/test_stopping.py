@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,16 +32,49 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("number", "reason", "raised"), [(signal.SIGINT, INTERRUPT, KeyboardInterrupt), (signal.SIGTERM, TERMINATE, Terminated)]
 )
-def test_a_signal_leaves_a_note_and_a_second_one_would_kill(number: Any, reason: str, raised: type[BaseException]) -> None:
-    before = signal.getsignal(number)
-    with Stopper() as stopper:
-        assert not stopper.wanted()
-        os.kill(os.getpid(), number)
-        assert stopper.wanted() and stopper.reason == reason
-        assert signal.getsignal(number) is signal.SIG_DFL
-    assert signal.getsignal(number) is before
+def test_a_signal_leaves_a_note(monkeypatch: pytest.MonkeyPatch, number: Any, reason: str, raised: type[BaseException]) -> None:
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr("r1cli.commands.stopping.ignore_repeats", lambda number: signal.signal(number, signal.SIG_IGN))
+    try:
+        with Stopper() as stopper:
+            assert not stopper.wanted()
+            os.kill(os.getpid(), number)
+            assert stopper.wanted() and stopper.reason == reason
+        assert {each: signal.getsignal(each) for each in before} == {**before, number: signal.SIG_IGN}  # until the process ends
+    finally:
+        signal.signal(number, before[number])
     with pytest.raises(raised):
         stopper.leave()
+
+
+# Signals itself: at once, again at once, and (a later wish) after more than 2 s.
+SIGNALLED = """
+import os, sys, threading, time
+from r1cli.commands.stopping import Stopper
+number = int(sys.argv[1])
+with Stopper() as stopper:
+    os.kill(os.getpid(), number)
+    os.kill(os.getpid(), number)
+    stopper._handle(number, None)  # it was on its way when the first one was taken
+    print(stopper.reason, flush=True)
+    threading.Timer(2.5, os.kill, (os.getpid(), number)).start()
+    time.sleep(3.5)
+print("lives", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("of_a_launch", [False, True])
+def test_repeats_are_one_wish_and_a_later_signal_kills_a_process_that_is_alone(number: signal.Signals, of_a_launch: bool) -> None:
+    env = {**os.environ, **({"WORLD_SIZE": "2"} if of_a_launch else {})}
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(int(number))], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    reason = INTERRUPT if number == signal.SIGINT else TERMINATE
+    assert done.stdout.split() == ([reason, "lives"] if of_a_launch else [reason]), done.stderr
+    assert done.returncode == (0 if of_a_launch else -number)
+    assert done.stderr.count("saving what is done") == 1
+    assert ("kills" in done.stderr) is not of_a_launch  # whoever launched it does
 
 
 def test_the_clock_ends_a_run_before_work_that_would_not_fit() -> None:

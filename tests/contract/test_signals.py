@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -63,11 +64,26 @@ def test_ctrl_c_keeps_rows_and_names_the_command_that_continues(tmp_path: Path) 
     )
 
 
-def test_a_second_ctrl_c_kills(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_twice_is_one_wish(tmp_path: Path, number: signal.Signals) -> None:
+    """Once from the terminal or the scheduler, once more from a shell or a launcher that passes it on."""
+    process = start(tmp_path, "-m", "m", "rows.jsonl", at_the_end="Path('ending').touch(); time.sleep(0.5); Path('ended').touch()")
+    process.send_signal(number)
+    while not (tmp_path / "ending").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    end(process)
+    assert process.returncode == 128 + number
+    assert (tmp_path / "ended").exists()
+
+
+def test_a_later_ctrl_c_kills(tmp_path: Path) -> None:
     process = start(tmp_path, "-m", "m", "rows.jsonl", at_the_end="time.sleep(60)")
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     assert process.stderr.readline().startswith("interrupted")
+    time.sleep(2.5)
     process.send_signal(signal.SIGINT)
     end(process)
     assert process.returncode == -signal.SIGINT

@@ -1,10 +1,12 @@
 """`--track`: what reaches tensorboard (its own reader reads it back) and wandb (a fake that notes its calls)."""
 
+import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
+from r1cli.commands.tracking import TRACKERS
 from tests.contract.conftest import Run, assert_error
 from tests.contract.test_launch import GRPO, TWO, files
 
@@ -65,6 +67,15 @@ def test_one_of_two_processes_tells_wandb(r1: Run, tiny: Path, tmp_path: Path) -
         (["--run-name", "x"], 2, "--run-name without --track", "--track tensorboard"),
     ],
 )
-def test_trackers_that_cannot_be_are_refused(r1: Run, tmp_path: Path, flags: list[str], code: int, message: str, hint: str) -> None:
+def test_flags_that_name_nothing_are_refused(r1: Run, tmp_path: Path, flags: list[str], code: int, message: str, hint: str) -> None:
     done = r1("sft", "--model", "none", *flags, "-o", "run", "-", stdin="{}\n")
     assert_error(done, code, message, hint)
+
+
+@pytest.mark.parametrize("name", [name for name in TRACKERS if importlib.util.find_spec(name) is None])
+@pytest.mark.parametrize("command", [["sft"], ["rm"], ["grpo", "--rewards", "format"]])
+def test_a_tracker_that_is_not_installed_is_refused(r1: Run, tmp_path: Path, name: str, command: list[str]) -> None:
+    """Before anything is loaded or written, in every command that has trackers."""
+    done = r1(*command, "--model", "none", "--track", name, "-o", "run", "-", stdin="{}\n")
+    assert_error(done, 3, f"the tracker `{name}` is not installed", "pip install 'r1cli[track]'")
+    assert not (tmp_path / "run").exists()

@@ -1,6 +1,7 @@
 """The pool with real workers: hung, crashed, starved and killed ones."""
 
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from r1cli.rewards.pool import Outcome, Pool, Request
 from r1cli.rewards.registry import parse_specs
 from r1cli.rewards.scorer import Scorer
 from r1cli.row import Row
@@ -100,6 +102,28 @@ def test_a_worker_is_in_a_session_of_its_own_so_that_ctrl_c_passes_it_by() -> No
     with Scorer(SPECS, workers=1) as scorer:
         (row,) = scorer.score(rows("pid"))
         assert os.getsid(int(row["reward"])) == int(row["reward"])
+
+
+def test_sigterm_to_every_process_of_a_job_changes_no_score() -> None:
+    """It reaches the workers whatever they do: while they start, while they score. Only the process that started them ends them."""
+    outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    pool = Pool(parse_specs(f"{FILE}:naps"), 1, 4.0)
+    try:
+        pool.submit(Request(0, rows("a"), 20.0, outcomes.put))  # starts the worker
+        signals = 0
+        while outcomes.empty():
+            for pid in pool.pids():
+                os.kill(pid, signal.SIGTERM)
+                signals += 1
+            time.sleep(0.01)
+        assert (outcomes.get().scores, signals > 50) == ([1.0], True)
+    finally:
+        pool.close()
+
+
+def test_what_a_function_starts_can_be_terminated() -> None:
+    with Scorer(parse_specs(f"{FILE}:ends_children"), workers=1, timeout=20.0) as scorer:
+        assert [row["reward"] for row in scorer.score(rows("a"))] == [2.0]
 
 
 def test_what_a_function_prints_is_not_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:

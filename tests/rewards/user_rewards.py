@@ -2,7 +2,10 @@
 
 import asyncio
 import ctypes
+import multiprocessing
 import os
+import signal
+import subprocess
 import sys
 import time
 from typing import Any
@@ -58,6 +61,23 @@ def misbehaves(row: dict[str, Any]) -> Any:
     if todo == "close":
         os.closerange(3, 100)
     return {"text": "one", "nan": float("nan"), "true": True, "pid": os.getpid(), "none": None}.get(todo, 1.0)
+
+
+def ends_children(row: dict[str, Any]) -> float:
+    """How many of two processes, one by fork and one by exec, `terminate` ends (a reward may bound its own work that way)."""
+    forked = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    forked.start()
+    other = subprocess.Popen(["sleep", "60"])
+    time.sleep(0.2)
+    for process in (forked, other):
+        process.terminate()
+    forked.join(5)
+    return float((forked.exitcode == -signal.SIGTERM) + (other.wait(5) == -signal.SIGTERM))
+
+
+def naps(row: dict[str, Any]) -> float:
+    time.sleep(1)
+    return 1.0
 
 
 def too_few(rows: list[dict[str, Any]]) -> list[float]:

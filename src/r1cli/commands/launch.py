@@ -5,8 +5,9 @@ processes are ours. `accelerate launch` runs them under torch's elastic agent, w
 after 30 s whatever is saving, and starts only one process on a CPU. Here
 
     an error of a process     is one `error:` line, whichever process had it; the others are given a moment to end, then killed
-    Ctrl-C, SIGTERM           go to every process; they agree where to save (`stopping.py`). A second one kills
+    Ctrl-C, SIGTERM           go to every process; they agree where to save (`stopping.py`). A second one, 2 s later, kills
     a process that is killed  ends the run with an error that names it: nothing waits for it
+    a death without a word    is shown with the last lines of that process's stderr
     this process is killed    the others get SIGTERM (Linux), save and end
     rows on stdin             are kept in a file until the end, and every process reads all of them
 
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -29,13 +31,15 @@ from types import FrameType
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
-from r1cli.guard import LAUNCH, Context, Terminated
+from r1cli.guard import LAUNCH, REPEAT_SECONDS, Context, Terminated
 
 GRACE_SECONDS = 15.0  # for the other processes, once one has failed
 END_SECONDS = 600.0  # for the other processes, once one has ended well
 POLL_SECONDS = 0.05
 CLOSE = 1.0  # seconds between a death and errors of others that may follow from it
+LAST_LINES = 20  # of the stderr of a process that left no note
 CODES = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
+CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 
 
 def wanted(settings: Any) -> bool:
@@ -74,6 +78,8 @@ class Processes:
     def __init__(self, count: int, common: dict[str, str], folder: Path, *, hear_all: bool = False) -> None:
         self.count, self.folder = count, folder
         self.asked: int | None = None  # the first signal that was passed on
+        self.asked_at = 0.0
+        self.heard = range(count if hear_all else 1)  # whose stderr is this process's
         self.killed: set[int] = set()
         self.died: dict[int, float] = {}  # when a process was seen to have ended by a signal
         self.running: list[subprocess.Popen[bytes]] = []
@@ -85,21 +91,24 @@ class Processes:
                         [sys.executable, "-m", "r1cli", *sys.argv[1:]],
                         env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank), LAUNCH: str(folder)},
                         stdin=rows,
-                        stderr=None if rank == 0 or hear_all else said,
+                        stderr=None if rank in self.heard else said,
                         start_new_session=True,  # Ctrl-C on a terminal reaches this process only, which passes it on
                     )
                 )
 
     @contextmanager
     def relaying(self) -> Iterator[None]:
-        """SIGINT and SIGTERM go to every process; a second one kills them and this one."""
+        """SIGINT and SIGTERM go to every process; a later one kills them and this one."""
 
         def relay(number: int, frame: FrameType | None) -> None:
+            now = time.monotonic()
             if self.asked is not None:
+                if now - self.asked_at < REPEAT_SECONDS:  # the same wish, by another way
+                    return
                 self.kill()
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
-            self.asked = number
+            self.asked, self.asked_at = number, now
             for process in self.running:
                 if process.poll() is None:
                     process.send_signal(number)
@@ -140,7 +149,7 @@ class Processes:
     def end_as_they_did(self) -> None:
         """Raise what the guard turns into their exit code and one `error:` line; nothing when all went well."""
         codes = [process.returncode for process in self.running]
-        if self.asked is not None and CODES[signal.Signals(self.asked)] in codes:
+        if self.asked is not None and {CODES[signal.Signals(self.asked)], -self.asked} & set(codes):  # the latter: before it had a handler
             raise KeyboardInterrupt if self.asked == signal.SIGINT else Terminated
         for code, error in ((Exit.INTERRUPTED, KeyboardInterrupt), (Exit.TERMINATED, Terminated)):
             if code in codes:  # a process was signalled by somebody else, and all have agreed to end
@@ -150,21 +159,34 @@ class Processes:
 
     def _error(self, codes: Sequence[int]) -> R1Error:
         """The error that came first: what the others say after a process has gone (a closed connection) is only its echo."""
-        notes = [json.loads(path.read_text("utf-8")) for path in self.folder.glob("error_*.json")]
-        first = min(notes, key=lambda note: note["time"], default=None)
+        paths = {rank: self.folder / f"error_{rank}.json" for rank in range(self.count)}
+        notes = {rank: json.loads(path.read_text("utf-8")) for rank, path in paths.items() if path.exists()}
+        first = min((note for note in notes.values() if not note["echo"]), key=lambda note: note["time"], default=None)
         dead = min((rank for rank in self.died if rank not in self.killed), key=lambda rank: self.died[rank], default=None)
         if dead is not None and (first is None or first["time"] > self.died[dead] - CLOSE):
-            return R1Error(
-                f"process {dead + 1} of {self.count} was ended by {signal.Signals(-codes[dead]).name}",
-                hint="if memory was short: lower --microbatch-tokens or add --gradient-checkpointing; --resume goes on",
-            )
+            self._show_last_words(dead)
+            number = signal.Signals(-codes[dead])
+            hint = "if memory was short: lower --microbatch-tokens or add --gradient-checkpointing; --resume goes on"
+            if number in CRASHES:
+                hint = "a library did that, its last words are above (NCCL does when another process comes too late); --resume goes on"
+            return R1Error(f"process {dead + 1} of {self.count} was ended by {number.name}", hint=hint)
         if first is not None:
             return R1Error(first["message"], hint=first["hint"], code=first["code"])
         stuck = ", ".join(str(rank + 1) for rank in sorted(self.killed))
         if stuck and not any(code > 0 for code in codes):
             return R1Error(f"process {stuck} of {self.count} did not end within {END_SECONDS:.0f} s of the others", hint="--resume goes on")
-        failed = next(rank for rank, code in enumerate(codes) if code)
+        failed = next((rank for rank, code in enumerate(codes) if code > 0 and rank not in notes), None)
+        if failed is None:
+            echo = min(notes.values(), key=lambda note: note["time"])
+            return R1Error(echo["message"], hint=echo["hint"], code=echo["code"])
+        self._show_last_words(failed)
         return R1Error(f"process {failed + 1} of {self.count} ended with exit code {codes[failed]}", hint="run it again with --debug")
+
+    def _show_last_words(self, rank: int) -> None:
+        """The end of the stderr of a process that died without a note, if it was not heard all along."""
+        if rank not in self.heard:
+            with (self.folder / f"stderr_{rank}").open(encoding="utf-8", errors="replace") as said:
+                sys.stderr.writelines(f"process {rank + 1}: {line.rstrip()}\n" for line in deque(said, LAST_LINES))
 
 
 def environment(count: int, config: str | None) -> dict[str, str]:

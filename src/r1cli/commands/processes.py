@@ -12,8 +12,9 @@ import sys
 from typing import Any
 
 from r1cli.commands import launch
+from r1cli.engines import watchdog
 from r1cli.errors import Exit, R1Error
-from r1cli.guard import LAUNCHED, Context
+from r1cli.guard import LAUNCHED, Context, leave_note
 from r1cli.io import run_dir
 from r1cli.report.console import Console
 
@@ -37,6 +38,7 @@ def starts_others(settings: Any, context: Context) -> bool:
 def _take_part(inputs: list[str]) -> None:
     """Be one of several processes: end with the one that started this, and refuse a stdin that all would share."""
     if LAUNCHED is not None:
+        watchdog.tell = leave_note
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     elif int(os.environ.get("WORLD_SIZE", "1")) > 1 and ("-" in inputs or not inputs):

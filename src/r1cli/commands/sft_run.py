@@ -101,7 +101,7 @@ class Wiring:
         held = f" (held out {self.last['held_out_loss']:.4f})" if "held_out_loss" in self.last else ""
         self.bar.set(f"loss {record['loss']:.4f}{held}, {record['tokens_per_second']:,.0f} tok/s")
         self.bar.advance()
-        alarms = look(record, self.memory, getattr(settings, "alarm_steps", ALARM_STEPS), SFT_SIGNS)
+        alarms = look(record, self.memory, getattr(settings, "alarm_steps", ALARM_STEPS), SFT_SIGNS, getattr(settings, "stop_on", None))
         return raised_alarm(alarms, getattr(settings, "stop_on", None), record["step"], warn)
 
     def save(self, step: int) -> None:

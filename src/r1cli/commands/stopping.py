@@ -5,7 +5,10 @@
     stopper.leave()                Ctrl-C and SIGTERM go on to the guard: exit 130 and 143
 
 The signal itself does nothing but leave a note: an exception out of the middle of an update would leave weights half moved, and processes
-waiting for each other. A second signal ends the process at once.
+waiting for each other.
+
+A scheduler signals every process of a job and a launcher passes its own signal on, so one wish may come as several signals. A process
+that is alone ignores repeats for 2 s and is ended at once by a later one; one of several ignores all, and who launched them kills them.
 """
 
 import os
@@ -19,7 +22,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from r1cli.errors import Exit, R1Error, nearest
-from r1cli.guard import Context, Terminated
+from r1cli.guard import LAUNCHED, Context, Terminated, ignore_repeats, of_a_launch
 
 INTERRUPT, TERMINATE, TIME = "interrupt", "terminate", "time"
 REASONS = (None, TIME, INTERRUPT, TERMINATE)  # the last one wins where processes have different ones
@@ -33,6 +36,7 @@ class Stopper:
         self._deadline = None if limit is None else (time.time() if since is None else since) + limit
         self._abandoned = False
         self._before: dict[int, Any] = {}
+        self._taken: set[int] = set()
         self.reason: str | None = None
 
     def wanted(self, seconds: float = 0.0) -> bool:
@@ -63,11 +67,18 @@ class Stopper:
             raise Terminated
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
+        if number in self._taken:  # it came again before this had begun to ignore it
+            return
+        self._taken.add(number)
+        if of_a_launch():
+            signal.signal(number, signal.SIG_IGN)
+        else:
+            ignore_repeats(number)
         self.reason = INTERRUPT if number == signal.SIGINT else TERMINATE
         what, again = ("interrupted", "Ctrl-C again") if number == signal.SIGINT else ("terminated", "a second SIGTERM")
+        kills = f"; {again} kills" if LAUNCHED is not None or not of_a_launch() else ""
         with suppress(OSError):  # whoever read stderr may be what went away
-            os.write(2, f"{what}: saving what is done, then ending; {again} kills\n".encode())
+            os.write(2, f"{what}: saving what is done, then ending{kills}\n".encode())
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -76,7 +87,8 @@ class Stopper:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, old in self._before.items():
-            signal.signal(number, old)
+            if number not in self._taken:  # else repeats may still come, and must not change how this process ends
+                signal.signal(number, old)
 
 
 def check_alarms(text: str | None, known: Sequence[str]) -> None:

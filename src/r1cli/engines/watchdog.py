@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from r1cli.errors import Exit
+from r1cli.errors import Exit, R1Error
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +20,19 @@ STEP_DEADLINE = 1800.0
 LOAD_DEADLINE = 7200.0  # the largest models from a slow disk
 
 
+tell: Callable[[R1Error], bool] | None = None  # leaves an error to the process that started this one; False when that is gone
+
+
 def end_process(what: str, seconds: float) -> None:
     """One error, one hint, and the end: the thread that hangs cannot be asked to raise anything."""
-    text = f"error: waited {seconds:.0f} s for {what}, which did not come\n\nhint: --resume continues; --verbose shows the engine's log\n"
-    os.write(2, text.encode())
-    os._exit(Exit.ENVIRONMENT)
+    error = R1Error(
+        f"waited {seconds:.0f} s for {what}, which did not come",
+        hint="--resume continues; --verbose shows the engine's log",
+        code=Exit.ENVIRONMENT,
+    )
+    if tell is None or not tell(error):
+        os.write(2, f"error: {error.message}\n\nhint: {error.hint}\n".encode())
+    os._exit(error.code)
 
 
 class Watchdog:

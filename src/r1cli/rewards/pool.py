@@ -23,6 +23,7 @@ from typing import Any
 import r1cli
 from r1cli.errors import Exit, R1Error
 from r1cli.rewards.reward import RewardSpec
+from r1cli.rewards.signals import blocked
 from r1cli.rewards.worker import LENGTH_BYTES
 from r1cli.row import Row
 
@@ -174,9 +175,15 @@ class _Worker:
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         }
         try:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=(child_reads, child_writes), env=environment, start_new_session=True
-            )
+            with blocked():  # until the worker has said that it outlives it
+                self.process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=2,
+                    pass_fds=(child_reads, child_writes),
+                    env=environment,
+                    start_new_session=True,
+                )
         finally:
             os.close(child_reads)
             os.close(child_writes)

@@ -2,8 +2,8 @@
 
 It reads requests from one pipe and answers on another, until the first is closed. Its own stdout and stderr are stderr, its stdin is
 empty, so nothing that a user's function prints can reach the rows or the replies. It runs in its own session (a terminal's Ctrl-C does
-not reach it) and dies with its parent: by the closed pipe, on Linux by PR_SET_PDEATHSIG, and inside a request by an interval timer whose
-signal is left at its deadly default, which even a loop in C that holds the interpreter cannot outlive.
+not reach it), outlives SIGTERM (`signals.py`), and dies with its parent: by the closed pipe, on Linux by PR_SET_PDEATHSIG, and inside a
+request by an interval timer whose signal is left at its deadly default, which even a loop in C that holds the interpreter cannot outlive.
 
 A request is a pickled tuple, a reply is JSON: plain data is all that comes back from here.
     ("make", [RewardSpec, ...])             -> {"ok": true} or {"error": ..., "hint": ..., "code": ...}
@@ -24,6 +24,7 @@ from typing import Any
 from r1cli.errors import Exit, R1Error
 from r1cli.rewards import registry
 from r1cli.rewards.reward import Reward
+from r1cli.rewards.signals import outlive
 from r1cli.row import Row
 
 LENGTH_BYTES = 8
@@ -59,6 +60,7 @@ def main() -> None:
 
 def _live_and_die_with(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    outlive()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

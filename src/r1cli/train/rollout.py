@@ -147,6 +147,10 @@ def _drawn(
             raise Interrupted
         rows = hooks.score([completion.row for completion in completions], step)
         clock.lap("score")
+        if hooks.stopping(
+            0.0
+        ):  # a signal to all processes of a job may have ended what a reward had started: its score is not to be trusted
+            raise Interrupted
         _keep(accelerator, found, completions, rows, config)
         if found.kept >= wanted or config.dynamic_sampling is None:
             break

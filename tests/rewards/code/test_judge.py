@@ -1,6 +1,10 @@
 """Judging programs in every form of tests, with the sandbox of this machine."""
 
 import json
+import os
+import signal
+import threading
+from contextlib import suppress
 from shutil import which
 from typing import Any
 
@@ -13,6 +17,7 @@ from r1cli.rewards.code.reward import CodeReward
 from r1cli.rewards.code.sandbox import Level, Limits, Sandbox
 from r1cli.rewards.reward import UNDECIDED
 from r1cli.row import Row
+from tests.contract.test_orphans import children_of
 from tests.rewards.code.conftest import Judge
 
 SECOND = "def second(xs):\n    return sorted(xs)[1]"
@@ -104,6 +109,35 @@ def test_cpp(judge: Judge) -> None:
     assert judge("int main() { return 0 }", tests, tag="cpp").failures == {"compile": 2}
     hang = "#include <unistd.h>\nint main() { fork(); for (;;) {} }"
     assert judge(hang, tests, tag="cpp", seconds=0.5).failures == {"timeout": 2}
+
+
+@pytest.mark.parametrize(
+    "tag", ["python", pytest.param("cpp", marks=pytest.mark.skipif(which("g++") is None, reason="g++ is not installed"))]
+)
+def test_sigterm_to_every_process_of_a_job_changes_no_verdict(judge: Judge, tag: str) -> None:
+    """Slurm and systemd signal the sandboxed processes too: interpreter, program, compiler. None of them may count as crashed."""
+    ended, sent = threading.Event(), []
+
+    def signal_all() -> None:
+        while not ended.wait(0.01):
+            for pid in children_of(os.getpid()):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+                    sent.append(pid)
+
+    sender = threading.Thread(target=signal_all)
+    sender.start()
+    try:
+        if tag == "cpp":
+            source = "#include <iostream>\nint main() { int a; std::cin >> a; std::cout << a + 1; }"
+            assert judge(source, {"inputs": ["1"], "outputs": ["2"]}, tag="cpp").passed == 1
+        else:
+            assert judge("import time\ntime.sleep(0.5)\nprint(int(input()) + 1)", {"inputs": ["1"], "outputs": ["2"]}).passed == 1
+            assert judge("import time\ndef f(x):\n    time.sleep(0.5)\n    return x", ["assert f(3) == 3"]).passed == 1
+    finally:
+        ended.set()
+        sender.join()
+    assert len(sent) > 10
 
 
 def test_values_that_change_in_place_or_keep_their_kind(judge: Judge) -> None:

@@ -31,6 +31,7 @@ from r1cli.rewards.code.box import DEVICES, LIBRARIES, environment, python_folde
 from r1cli.rewards.code.inside import channel
 from r1cli.rewards.code.inside.confine import NOBODY
 from r1cli.rewards.code.stopwatch import LOOK_SECONDS, Stopwatch
+from r1cli.rewards.signals import blocked
 
 CHILD = str(Path(__file__).parent / "inside" / "child.py")
 START_SECONDS = 20.0  # from the start of the interpreter until it is confined
@@ -139,11 +140,12 @@ class Process:
                 subprocess.Popen, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, cwd=box, env=environment(box)
             )
             fds = (child_end.fileno(),)
-            if seen is not None:  # bwrap, which shows it these files besides its directory
-                self._process, self._watched = bubblewrap.start(start, command, fds, box, seen)
-            else:
-                self._process = start(command, pass_fds=fds, start_new_session=True)
-                self._watched = self._process.pid
+            with blocked():  # for good: a SIGTERM to all processes of a job is no verdict on a program
+                if seen is not None:  # bwrap, which shows it these files besides its directory
+                    self._process, self._watched = bubblewrap.start(start, command, fds, box, seen)
+                else:
+                    self._process = start(command, pass_fds=fds, start_new_session=True)
+                    self._watched = self._process.pid
 
     def begin(self, job: dict[str, Any]) -> None:
         """Send the job and wait until the process is confined. Raises `R1Error` (exit 3) when it is not."""

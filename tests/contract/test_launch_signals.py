@@ -1,0 +1,150 @@
+"""Two processes and the signals of a scheduler: what Slurm and systemd do (everybody gets it), what a launcher adds, and a death."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.contract.conftest import Run, command_line, environment
+from tests.contract.test_launch import ROOT, TWO, assert_same, children, figures, gone
+from tests.contract.test_orphans import children_of
+from tests.contract.test_training import PROMPTS
+
+GRPO = "--engine transformers --rewards mine.py:slow --prompts-per-step 2 --group-size 4 --max-completion-length 16 --lr 1e-3 --steps 6 "
+GRPO += "--dtype float32 --no-mask-truncated --save-every 2 --keep 9 --reward-workers 1"
+# `scoring` is there while a row is being scored; the sleep is long enough for a test to see it and to send its signals
+SLOW = """
+import time
+from pathlib import Path
+def slow(row):
+    Path("scoring").touch()
+    time.sleep(0.3)
+    Path("scoring").unlink(missing_ok=True)
+    return 1 + len(row["completion"]) / 100
+"""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+
+
+def command(tiny: Path, folder: Path, how: Sequence[str] = TWO) -> list[str]:
+    (folder / "problems.jsonl").write_text(PROMPTS)
+    (folder / "mine.py").write_text(SLOW)
+    return ["grpo", "--model", str(tiny), *GRPO.split(), *how, "problems.jsonl"]
+
+
+@pytest.fixture(scope="module")
+def straight(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of two processes that nothing happened to."""
+    folder = tmp_path_factory.mktemp("straight")
+    words = [*command_line(), *command(tiny, folder), "-o", "run"]
+    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(record["grad_norm"] > 0 for record in figures(folder / "run"))  # a wrong score would change the weights
+    return folder / "run"
+
+
+def begun(words: list[str], folder: Path, steps: int = 1) -> "subprocess.Popen[str]":
+    """The run in its own group, after some steps and while a row of the next one is scored."""
+    words = [*words, "-o", "run"]
+    process = subprocess.Popen(words, cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline, metrics = time.monotonic() + 200, folder / "run/metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") >= steps and (folder / "scoring").exists()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def ended(process: "subprocess.Popen[str]") -> str:
+    """What it said until its end; nothing it started is left in any case."""
+    everyone = children_of(process.pid)
+    try:
+        return process.communicate(timeout=200)[1]
+    finally:
+        process.kill()
+        assert all(gone(child) for child in everyone)
+
+
+def assert_saved(folder: Path) -> None:
+    """A checkpoint that nothing but the signal asked for."""
+    assert [path.parent.name for path in (folder / "run/checkpoints").glob("step_*/manifest.json")] == ["step_000001"]
+
+
+def assert_goes_on(r1: Run, tiny: Path, folder: Path, straight: Path) -> None:
+    assert 0 < len(figures(folder / "run")) < len(figures(straight))
+    done = r1(*command(tiny, folder), "-o", "run", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert_same(folder / "run", straight, exactly=True)
+
+
+def signal_all(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+@pytest.mark.parametrize("whom", ["the launcher", "everybody"])
+def test_sigterm_saves_and_the_run_goes_on_as_if_nothing_was(r1: Run, tiny: Path, tmp_path: Path, straight: Path, whom: str) -> None:
+    """Everybody: launcher, ranks and reward workers, as slurmstepd and systemd do; ranks get the launcher's own as well. All that twice:
+    somebody above them may pass it on."""
+    process = begun([*command_line(), *command(tiny, tmp_path)], tmp_path)
+    everyone = {process.pid, *children_of(process.pid)}
+    assert len(everyone) == 1 + 2 + 2
+    signal_all([process.pid] if whom == "the launcher" else everyone, signal.SIGTERM)
+    if whom == "everybody":
+        time.sleep(0.1)
+        signal_all(everyone, signal.SIGTERM)
+    said = ended(process)
+    assert process.returncode == 143, said
+    assert "error:" not in said and said.count("saving what is done") == 1
+    assert_saved(tmp_path)
+    assert_goes_on(r1, tiny, tmp_path, straight)
+
+
+def test_sigterm_to_everybody_under_accelerate_launch_saves_as_well(r1: Run, tiny: Path, tmp_path: Path, straight: Path) -> None:
+    """torch's agent gets it too, and sends its processes one of its own."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "examples/accelerate/ddp.yaml")]
+    launch += ["--num_processes", "2", "--main_process_port", "0", "-m", "r1cli"]
+    process = begun([*launch, *command(tiny, tmp_path, how=())], tmp_path)
+    signal_all({process.pid, *children_of(process.pid)}, signal.SIGTERM)
+    ended(process)
+    assert_saved(tmp_path)
+    assert_goes_on(r1, tiny, tmp_path, straight)
+
+
+def test_ctrl_c_that_comes_twice_is_one_wish(tiny: Path, tmp_path: Path) -> None:
+    """A terminal's goes to the whole group, and a parent in it passes it on."""
+    process = begun([*command_line(), *command(tiny, tmp_path)], tmp_path)
+    os.killpg(process.pid, signal.SIGINT)
+    signal_all(children(process.pid), signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
+    said = ended(process)
+    assert process.returncode == 130, said
+    assert "error:" not in said and said.count("saving what is done") == 1 and "--resume" in said
+    assert_saved(tmp_path)
+
+
+def test_a_later_ctrl_c_kills(tiny: Path, tmp_path: Path) -> None:
+    process = begun([*command_line(), *command(tiny, tmp_path)], tmp_path)
+    everyone = children_of(process.pid)
+    signal_all(children(process.pid), signal.SIGSTOP)  # they cannot end by themselves
+    process.send_signal(signal.SIGINT)
+    time.sleep(2.2)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGINT
+    assert all(gone(child) for child in everyone)
+
+
+def test_a_process_that_is_killed_takes_nothing_with_it(r1: Run, tiny: Path, tmp_path: Path, straight: Path) -> None:
+    process = begun([*command_line(), *command(tiny, tmp_path)], tmp_path, steps=3)  # the last checkpoint has two
+    os.kill(children(process.pid)[1], signal.SIGKILL)
+    said = ended(process)
+    assert process.returncode == 1, said
+    assert [line for line in said.splitlines() if line.startswith("error:")] == ["error: process 2 of 2 was ended by SIGKILL"]
+    assert_goes_on(r1, tiny, tmp_path, straight)
