@@ -45,11 +45,32 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_was(r1: Run, tiny: Pat
     assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
-def test_a_time_limit_saves_and_ends_well(r1: Run, tiny: Path, tmp_path: Path) -> None:
-    done = r1("sft", "--model", str(tiny), *SFT, "--epochs", "100000", "--time-limit", "10s", "-o", "run", "-", stdin=LESSONS)
+def test_a_time_limit_saves_ends_in_time_and_the_run_goes_on(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(LESSONS)
+    words = ["sft", "--model", str(tiny), *SFT, "rows.jsonl"]
+    assert_ended_by_the_clock(r1, words, tmp_path, rows=12, batch_rows=4)
+
+
+def assert_ended_by_the_clock(r1: Run, words: list[str], folder: Path, *, rows: int, batch_rows: int) -> None:
+    """A run without end ends within its limit, and gives what a straight run of a few steps more gives, once it is told to end there."""
+    words = [*words, "--lr-schedule", "constant"]  # else its rates would be those of a longer run
+    began = time.time()
+    done = r1(*words, "--epochs", "100000", "--time-limit", "10s", "-o", "run")
+    assert time.time() - began < 10 + 5  # the interpreter starts before the clock, and the last checkpoint is written after it
     assert done.returncode == 0, done.stderr
-    assert "sft: time limit reached after" in done.stderr and "--resume" in done.stderr
-    assert list((tmp_path / "run/checkpoints").glob("step_*/manifest.json")) and not (tmp_path / "run/final").exists()
+    assert f"{words[0]}: time limit reached after" in done.stderr and "--resume" in done.stderr
+    made = records(folder / "run")
+    assert made[-1]["time"] < began + 10 + 1
+    saved = [path.parent.name for path in (folder / "run/checkpoints").glob("step_*/manifest.json")]
+    assert saved == [f"step_{made[-1]['step']:06}"] and not (folder / "run/final").exists()
+    end = ["--epochs", str((made[-1]["step"] + 2.5) * batch_rows / rows)]  # three steps more
+    for name, more in (("run", ["--resume"]), ("straight", [])):
+        done = r1(*words, *end, "-o", name, *more)
+        assert done.returncode == 0, done.stderr
+    ran, straight = ([{**record, "steps": None} for record in figures(folder / name)] for name in ("run", "straight"))
+    assert ran == straight and len(ran) == made[-1]["step"] + 3
+    ours, theirs = (load_file(folder / name / "final/model.safetensors") for name in ("run", "straight"))
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
 def test_early_stopping_by_the_held_out_loss(r1: Run, tiny: Path, tmp_path: Path) -> None:
