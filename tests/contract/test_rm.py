@@ -152,7 +152,7 @@ def test_a_signal_saves_first(r1: Run, tiny: Path, tmp_path: Path, command: str,
     assert int(kept[-1].parent.name.removeprefix("step_")) == records(tmp_path / "run")[-1]["step"]
 
 
-def test_a_time_limit_saves_ends_in_time_and_the_run_goes_on(r1: Run, tiny: Path, tmp_path: Path) -> None:
+def test_a_time_limit_ends_the_run_in_time_and_it_goes_on(r1: Run, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text(pairs(0, 40))
     assert_ended_by_the_clock(r1, ["rm", "--model", str(tiny), *FLAGS, "pairs.jsonl"], tmp_path, rows=40, batch_rows=8)
 
