@@ -115,7 +115,7 @@ def every_run(accelerator: Any, folder: str) -> dict[str, Any]:
         # 3 prompts in 2 processes, so that one has more micro-batches than the other
         "uneven": {"optimiser": clipped, "microbatch_tokens": 30},
         # all completions of a prompt have the same reward: without a KL its process has nothing to train on
-        "idle": {"optimiser": small, "beta": 0.0, "prompts_per_step": 2, "steps": 5},
+        "idle": {"optimiser": small, "beta": 0.0, "prompts_per_step": 2, "steps": 5, "microbatch_tokens": 30},
         "average": {"optimiser": small, "reference_every": 1, "reference_mix": 0.25, **average},
         "average with a fixed reference": {"optimiser": small, "reference_every": 0, **average},
     }
