@@ -1,4 +1,4 @@
-"""How `r1 grpo` ends early: signals, time limit, alarms, broken numbers; and what it refuses before it begins."""
+"""What `r1 grpo` leaves behind, how it ends early (signals, time limit, alarms), and what it refuses before it begins."""
 
 import json
 import signal
@@ -11,10 +11,13 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.contract.conftest import Run, assert_error, command_line, environment
+from tests.contract.test_sft_stops import late_clock
 
 PROMPTS = "".join(json.dumps({"id": n, "prompt": f"What is {n} + 1?", "answer": str(n + 1)}) + "\n" for n in range(6))
 FLAGS = "--engine transformers --rewards mine.py:brief --prompts-per-step 2 --group-size 4 --max-completion-length 12,16@4 --lr 1e-3 "
-FLAGS += "--dtype float32 --updates-per-rollout 2 --rollout-lag 0 --reference-mix 0.5 --reference-every 2 --steps 8"
+FLAGS += "--dtype float32 --updates-per-rollout 2 --rollout-lag 0 --reference-mix 0.5 --reference-every 2 --steps 8 "
+FLAGS += "--no-mask-truncated --alarm-steps 2"  # the tiny model never ends its turn: else there were no gradient
+SHOWN = ["--samples-every", "4", "--verbose"]
 BRIEF = "def brief(row):\n    return -len(row['completion']) / 100\n"
 
 
@@ -30,8 +33,59 @@ def figures(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if not k.startswith(clock)} for line in lines]
 
 
+def shown(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def straight(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing stopped; what it said is in `said`."""
+    folder = tmp_path_factory.mktemp("straight")
+    command = [*command_line(), *words(tiny, folder, *SHOWN), "-o", "run"]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    (folder / "run/said").write_text(done.stderr)
+    return folder / "run"
+
+
+def assert_same(run: Path, straight: Path) -> None:
+    assert figures(run) == figures(straight)
+    ours, theirs = (load_file(place / "final/model.safetensors") for place in (run, straight))
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+
+
+def test_every_step_moves_the_weights(tiny: Path, straight: Path) -> None:
+    assert all(record["updates"] == 2 and record["grad_norm"] > 0 for record in figures(straight))
+    before, after = load_file(tiny / "model.safetensors"), load_file(straight / "final/model.safetensors")
+    assert max(float((after[name] - before[name]).abs().max()) for name in before) > 1e-3
+    said = (straight / "said").read_text()
+    assert "zero-gradient" not in said and "constant-reward" not in said
+
+
+def test_a_length_limit_changes_at_its_step(straight: Path) -> None:
+    """The limit rises with the rollout that begins after 4 steps; those are what the records of steps 6 and 8 are about."""
+    lengths = {record["step"]: record["completion_length"] for record in figures(straight)}
+    assert list(lengths) == [2, 4, 6, 8]
+    assert all(lengths[step] <= 12 < lengths[later] <= 16 for step in (2, 4) for later in (6, 8))
+    longest = {step: max(row["num_tokens"] for row in shown(straight) if row["step"] == step) for step in (2, 4, 8)}
+    assert longest == {2: 12, 4: 12, 8: 16}
+
+
+def test_samples_are_kept_at_the_first_rollout_and_every_so_many_steps(straight: Path) -> None:
+    assert [row["step"] for row in shown(straight)] == [2] * 4 + [4] * 4 + [8] * 4
+    said = (straight / "said").read_text()
+    for step in (2, 4, 8):
+        first, second = [row for row in shown(straight) if row["step"] == step][:2]
+        for row in (first, second):
+            assert f"step {step}, `{row['id']}`\n  prompt: {row['prompt']}\n  completion (length): {row['completion']}\n" in said
+            assert f"  reward {row['reward']:g} (brief {row['reward']:g}), advantage {row['advantage']:+.3f}\n" in said
+    assert "step 6, `" not in said
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_was(r1: Run, tiny: Path, tmp_path: Path, number: int, code: int) -> None:
+def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_was(
+    r1: Run, tiny: Path, straight: Path, tmp_path: Path, number: int, code: int
+) -> None:
     command = words(tiny, tmp_path)
     process = subprocess.Popen(
         [*command_line(), *command, "-o", "run"], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -50,34 +104,52 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_was(r1: Run, tiny: Pat
         return
     resumed = r1(*command, "-o", "run", "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    straight = r1(*command, "-o", "straight")
-    assert straight.returncode == 0, straight.stderr
-    assert figures(tmp_path / "run") == figures(tmp_path / "straight")
-    ours, theirs = (load_file(tmp_path / name / "final/model.safetensors") for name in ("run", "straight"))
-    assert all((ours[name] == theirs[name]).all() for name in theirs)
+    assert_same(tmp_path / "run", straight)
 
 
-def test_a_time_limit_saves_and_ends_well(r1: Run, tiny: Path, tmp_path: Path) -> None:
-    done = r1(*words(tiny, tmp_path, "-o", "run", "--steps", "100000", "--time-limit", "12s", "--rollout-lag", "1"))
+@pytest.mark.parametrize("lag", ["0", "1"])
+def test_a_time_limit_ends_the_run_in_time_and_it_goes_on(r1: Run, tiny: Path, straight: Path, tmp_path: Path, lag: str) -> None:
+    """The first rollout takes forty minutes of an hour, so there is no second one."""
+    command = words(tiny, tmp_path, "-o", "run", "--rollout-lag", lag)
+    (tmp_path / "mine.py").write_text(BRIEF.replace("    return", "    open('scored', 'a').write('.')\n    return"))
+    began = time.time()
+    done = r1(*command, "--time-limit", "1h", env=late_clock(tmp_path, "scored"))
     assert done.returncode == 0, done.stderr
-    assert "time limit reached after" in done.stderr and "--resume" in done.stderr
-    assert list((tmp_path / "run/checkpoints").glob("step_*/manifest.json")) and not (tmp_path / "run/final").exists()
+    assert "grpo: time limit reached after 2 of 8 steps, 2,4" in done.stderr and "--resume" in done.stderr
+    [line] = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["time"] < began + 3600 and json.loads(line)["seconds"] > 2400
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step_000002"] and not (tmp_path / "run/final").exists()
+    if lag == "1":  # what was being drawn ahead is drawn again, with newer weights
+        return
+    resumed = r1(*command, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same(tmp_path / "run", straight)
 
 
-def test_an_alarm_is_said_once_and_may_end_the_run(r1: Run, tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [False, True])
+def test_an_alarm_is_said_once_and_may_end_the_run(r1: Run, tiny: Path, tmp_path: Path, stop: bool) -> None:
     (tmp_path / "flat.py").write_text("def flat(row):\n    return 0.5\n")
-    rewards = ["--rewards", "flat.py:flat", "--alarm-steps", "2", "--stop-on", "zero-gradient,constant-reward", "--beta", "0"]
-    command = words(tiny, tmp_path, "-o", "run", *rewards)
+    flat = ["--rewards", "flat.py:flat", "--beta", "0", *(["--stop-on", "zero-gradient,constant-reward"] if stop else [])]
+    command = words(tiny, tmp_path, "-o", "run", *flat)
     for flag in ("--reference-mix", "--reference-every"):
         place = command.index(flag)
         del command[place : place + 2]
     done = r1(*command)
-    assert done.returncode == 1
-    assert done.stderr.count("warning: constant-reward: every completion of the last 2 steps had the reward 0.5") == 1
-    assert done.stderr.count("warning: zero-gradient") == 1
-    assert "\nerror: stopped at step 4 by --stop-on constant-reward: " in done.stderr
-    assert "\nhint: " in done.stderr
-    assert (tmp_path / "run/checkpoints/step_000004/manifest.json").exists()
+    assert done.returncode == (1 if stop else 0), done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    [constant] = [line for line in said if "constant-reward" in line]  # also no count of repetitions at the end
+    assert "constant-reward: every completion of the last 2 steps had the reward 0.5" in constant
+    assert len([line for line in said if "zero-gradient" in line]) == 1
+    steps = [record["step"] for record in figures(tmp_path / "run")]
+    if stop:
+        assert steps == [2, 4]
+        assert "\nerror: stopped at step 4 by --stop-on constant-reward: " in done.stderr
+        assert "\nhint: " in done.stderr
+        assert (tmp_path / "run/checkpoints/step_000004/manifest.json").exists()
+        return
+    assert steps == [2, 4, 6, 8]  # two more steps in which it would have been said
+    before, after = load_file(tiny / "model.safetensors"), load_file(tmp_path / "run/final/model.safetensors")
+    assert all((after[name] == before[name]).all() for name in before)  # it was true: nothing was learnt
 
 
 def test_groups_are_drawn_until_enough_are_mixed_and_things_begin_at_their_step(r1: Run, tiny: Path, tmp_path: Path) -> None:
@@ -90,8 +162,14 @@ def test_groups_are_drawn_until_enough_are_mixed_and_things_begin_at_their_step(
     assert [line["step"] for line in lines] == [2, 4, 6, 8]
     assert ["reward/format" in line for line in lines] == [False, False, True, True]
     assert all(line["signal_groups"] == 1.0 and 0 <= line["wasted"] < 1 and line["refills"] >= 0 for line in lines)
-    shown = [json.loads(line) for line in (tmp_path / "run/samples.jsonl").read_text().splitlines()]
-    names = {step: {str(row["id"]) for row in shown if row["step"] == step} for step in (2, 4, 6, 8)}
+    for line in lines[1:]:  # drawn with the weights before the last update; all completions are short, so their bucket holds the whole
+        buckets = {name for name in line if name.startswith(("sampler_mismatch/", "importance_weight/", "share/"))}
+        assert buckets == {"sampler_mismatch/le_256", "importance_weight/le_256"}
+        for name in ("sampler_mismatch", "importance_weight"):
+            assert line[f"{name}/le_256"] == pytest.approx(line[name])
+        assert line["sampler_mismatch"] > 1e-5 < abs(line["importance_weight"] - 1)
+    samples = shown(tmp_path / "run")
+    names = {step: {str(row["id"]) for row in samples if row["step"] == step} for step in (2, 4, 6, 8)}
     assert not any(name.startswith("late") for step in (2, 4) for name in names[step])
     assert any(name.startswith("late") for step in (6, 8) for name in names[step])
 

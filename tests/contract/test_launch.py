@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from r1cli.train.progress import Progress
 from tests.contract.conftest import Done, Run, assert_error, command_line, environment
 from tests.contract.test_rm import pairs
 from tests.contract.test_training import LESSONS, PROMPTS
@@ -37,6 +38,20 @@ GRPO = [
     "16",
 ]
 GRPO += ["--lr", "1e-3", "--dtype", "float32", "--save-every", "1", "--keep", "9", "--reference-every", "2"]
+GRPO += ["--updates-per-rollout", "2", "--no-mask-truncated"]  # the tiny model never ends its turn: no completion would give a gradient
+ENDING = """
+import os, pathlib, signal
+
+def brief(row):
+    metrics = pathlib.Path("two/metrics.jsonl")
+    if metrics.exists() and metrics.read_text():  # this is the second rollout
+        try:
+            pathlib.Path("ended").touch(exist_ok=False)
+            os.kill(os.getppid(), signal.SIGTERM)
+        except FileExistsError:
+            pass
+    return -len(row["completion"]) / 100
+"""
 CLOCK = ("time", "seconds", "tokens_per_second")
 
 
@@ -59,6 +74,13 @@ def assert_same(one: Path, other: Path, *, exactly: bool = False) -> None:
     assert mine.keys() == yours.keys()
     largest = max(float((mine[name] - yours[name]).abs().max()) for name in mine)
     assert largest == 0.0 if exactly else largest < 2e-4
+
+
+def assert_trained(run: Path, start: Path, *, more: float = 1e-3) -> None:
+    """Every step moved the weights, and together they moved some by more than `more`."""
+    assert all(record["updates"] >= 1 and record["grad_norm"] > 0 for record in figures(run))
+    before, after = load_file(start / "model.safetensors"), weights(run)
+    assert max(float((after[name].float() - before[name]).abs().max()) for name in before) > more
 
 
 def rewind(run: Path, step: int) -> None:
@@ -84,6 +106,7 @@ def alone(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, more in (("sft", [*SFT, "lessons.jsonl"]), ("grpo", [*GRPO, "problems.jsonl"])):
         done = launched([*command_line(), name, "--model", str(tiny), *more, "-o", name], folder)
         assert done.returncode == 0, done.stderr
+    assert_trained(folder / "grpo", tiny)
     return folder
 
 
@@ -106,13 +129,21 @@ def test_sft_in_two_processes_is_sft_in_one(r1: Run, tiny: Path, alone: Path, tm
 def test_grpo_in_two_processes_is_grpo_in_one_and_resumes_exactly(r1: Run, tiny: Path, alone: Path, tmp_path: Path, how: list[str]) -> None:
     """Later rollouts come from the weights the sampler was given: they are the same only if the sync is right."""
     files(tmp_path)
-    command = ["grpo", "--model", str(tiny), *GRPO, "problems.jsonl"]
-    done = r1(*command, *how, "-o", "two")
+    command = ["grpo", "--model", str(tiny), *GRPO, *how, "-o", "two", "problems.jsonl"]
+    done = r1(*command)
     assert done.returncode == 0, done.stderr
     assert_same(tmp_path / "two", alone / "grpo")
-    shutil.copytree(tmp_path / "two", tmp_path / "straight")
-    rewind(tmp_path / "two", 3)
-    done = r1(*command, *how, "-o", "two", "--resume")
+    (tmp_path / "two").rename(tmp_path / "straight")
+    if how is FSDP2:
+        shutil.copytree(tmp_path / "straight", tmp_path / "two", symlinks=True)
+        rewind(tmp_path / "two", 2)
+    else:  # ended with the second rollout drawn and scored, before its first update
+        (tmp_path / "mine.py").write_text(ENDING)
+        done = r1(*command, "--save-every", "0", "--reward-workers", "1")
+        assert done.returncode == 143, done.stderr
+        found = [Progress.load(tmp_path / "two/checkpoints/step_000002", rank, 2) for rank in range(2)]
+        assert [len(progress.batch.samples) for progress in found if progress and progress.batch] == [8, 8]
+    done = r1(*command, "--resume")
     assert done.returncode == 0, done.stderr
     assert_same(tmp_path / "two", tmp_path / "straight", exactly=True)
 

@@ -155,8 +155,8 @@ def test_two_processes_train_the_same_adapter(r1: Run, tiny: Path, tmp_path: Pat
     )
     assert both.returncode == 0, both.stderr
     one, two = records(tmp_path / "alone"), records(tmp_path / "both")
-    assert [record["loss"] for record in two] == pytest.approx([record["loss"] for record in one], abs=1e-3) and len(two) == 3
+    assert [record["loss"] for record in two] == pytest.approx([record["loss"] for record in one], rel=1e-4) and len(two) == 3
     ours, theirs, base = (load_file(place / "model.safetensors") for place in (tmp_path / "both/final", tmp_path / "alone/final", tiny))
     moved = max(float((ours[name] - base[name]).abs().max()) for name in base)
     assert ours.keys() == base.keys() and moved > 1e-2
-    assert max(float((ours[name] - theirs[name]).abs().max()) for name in base) < 0.05 * moved
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in base) < 2e-4

@@ -14,6 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.contract.conftest import Run, assert_error, command_line, environment
+from tests.contract.test_sft_stops import assert_ended_by_the_clock
 from tests.contract.test_training import figures, records
 from tests.fake_server import FakeServer, send
 
@@ -151,11 +152,9 @@ def test_a_signal_saves_first(r1: Run, tiny: Path, tmp_path: Path, command: str,
     assert int(kept[-1].parent.name.removeprefix("step_")) == records(tmp_path / "run")[-1]["step"]
 
 
-def test_a_time_limit_saves_and_ends_well(r1: Run, tiny: Path, tmp_path: Path) -> None:
-    done = r1("rm", "--model", str(tiny), *FLAGS, "--epochs", "100000", "--time-limit", "10s", "-o", "run", "-", stdin=pairs(0, 40))
-    assert done.returncode == 0, done.stderr
-    assert "rm: time limit reached after" in done.stderr and "--resume" in done.stderr
-    assert list((tmp_path / "run/checkpoints").glob("step_*/manifest.json")) and not (tmp_path / "run/final").exists()
+def test_a_time_limit_ends_the_run_in_time_and_it_goes_on(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text(pairs(0, 40))
+    assert_ended_by_the_clock(r1, ["rm", "--model", str(tiny), *FLAGS, "pairs.jsonl"], tmp_path, rows=40, batch_rows=8)
 
 
 def test_what_is_left_out_is_counted_and_said(r1: Run, tiny: Path) -> None:

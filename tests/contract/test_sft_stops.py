@@ -1,6 +1,7 @@
 """How `r1 sft` ends early: signals, time limit, alarms, broken numbers; and which part of a chat it learns."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -45,11 +46,51 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_was(r1: Run, tiny: Pat
     assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
-def test_a_time_limit_saves_and_ends_well(r1: Run, tiny: Path, tmp_path: Path) -> None:
-    done = r1("sft", "--model", str(tiny), *SFT, "--epochs", "100000", "--time-limit", "10s", "-o", "run", "-", stdin=LESSONS)
+# Clocks that are forty minutes ahead as soon as a file holds something.
+LATE = """
+import os, time
+
+def ahead(clock):
+    def late():
+        try:
+            return clock() + 2400 * (os.stat(FILE).st_size > 0)
+        except OSError:
+            return clock()
+    return late
+
+time.time, time.perf_counter = ahead(time.time), ahead(time.perf_counter)
+"""
+
+
+def late_clock(folder: Path, file: str) -> dict[str, str]:
+    """The environment of a run whose clocks jump once `file` holds something: no time limit has to be waited for."""
+    (folder / "late").mkdir()
+    (folder / "late/sitecustomize.py").write_text(LATE.replace("FILE", repr(str(folder / file))))
+    return {"PYTHONPATH": os.pathsep.join([str(folder / "late"), os.environ.get("PYTHONPATH", "")])}
+
+
+def test_a_time_limit_ends_the_run_in_time_and_it_goes_on(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(LESSONS)
+    words = ["sft", "--model", str(tiny), *SFT, "rows.jsonl"]
+    assert_ended_by_the_clock(r1, words, tmp_path, rows=12, batch_rows=4)
+
+
+def assert_ended_by_the_clock(r1: Run, words: list[str], folder: Path, *, rows: int, batch_rows: int) -> None:
+    """The first step takes forty minutes of an hour, so there is no second one: the run ends well, and goes on as a straight one."""
+    words = [*words, "--epochs", str(3.5 * batch_rows / rows), "--save-every", "3"]  # four steps
+    began = time.time()
+    done = r1(*words, "--time-limit", "1h", "-o", "run", env=late_clock(folder, "run/metrics.jsonl"))
     assert done.returncode == 0, done.stderr
-    assert "sft: time limit reached after" in done.stderr and "--resume" in done.stderr
-    assert list((tmp_path / "run/checkpoints").glob("step_*/manifest.json")) and not (tmp_path / "run/final").exists()
+    assert f"{words[0]}: time limit reached after 1 of 4 steps, 2,4" in done.stderr and "--resume" in done.stderr
+    [record] = records(folder / "run")
+    assert record["time"] < began + 3600
+    assert [path.name for path in (folder / "run/checkpoints").iterdir()] == ["step_000001"] and not (folder / "run/final").exists()
+    for name, more in (("run", ["--resume"]), ("straight", [])):
+        done = r1(*words, "-o", name, *more)
+        assert done.returncode == 0, done.stderr
+    assert figures(folder / "run") == figures(folder / "straight") and len(records(folder / "run")) == 4
+    ours, theirs = (load_file(folder / name / "final/model.safetensors") for name in ("run", "straight"))
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
 def test_early_stopping_by_the_held_out_loss(r1: Run, tiny: Path, tmp_path: Path) -> None:

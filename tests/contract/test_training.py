@@ -85,6 +85,17 @@ def test_sft_leaves_out_long_rows_and_says_so(r1: Run, tiny: Path) -> None:
     assert "12 rows" in done.stderr
 
 
+def test_sft_counts_what_it_leaves_out(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    long = json.dumps({"id": "long", "prompt": "a", "completion": "word " * 200}) + "\n"
+    done = r1(
+        "sft", "--model", str(tiny), "-o", "run", "--max-length", "100", "--epochs", "1", "--batch-rows", "7", "-", stdin=long + LESSONS
+    )
+    assert done.returncode == 0, done.stderr
+    counted = json.loads((tmp_path / "run/manifest.json").read_text())["counts"]
+    assert counted == {"rows": 13, "trained_on": 12, "too_long": 1, "bad": 0, "steps": 2}
+    assert "sft: 12 rows, 2 steps" in done.stderr and len(records(tmp_path / "run")) == 2
+
+
 def test_sft_measures_rows_it_never_trains_on(r1: Run, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "held.jsonl").write_text("".join(LESSONS.splitlines(keepends=True)[:3]))
     train = "".join(LESSONS.splitlines(keepends=True)[3:])

@@ -5,11 +5,13 @@ Run as a module it is one process of a distributed run (`test_processes.py` star
 
 import random
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 
 from r1cli.commands.stopping import Stopper
 from r1cli.row import Row
@@ -25,7 +27,7 @@ from r1cli.train.reward_model import load_reward_model
 from r1cli.train.rm import RmConfig, train_rm
 from r1cli.train.rollout import Draw, Hooks
 from r1cli.train.sft import SftConfig, SftHooks, train_sft
-from r1cli.train.strategy import prepare
+from r1cli.train.strategy import prepare, shard, whole
 from r1cli.train.update import NotFinite
 from tests.train.toy import PAD, grpo_config, tokens
 
@@ -70,7 +72,7 @@ def grpo_run(
     """
     config = grpo_config(**changes)
     policy = load_policy(folder)
-    reference = frozen(load_policy(folder))
+    reference = shard(accelerator, frozen(load_policy(folder)))
     rule = optimizer(policy.parameters(), lr=1.0) if optimizer else build_optimiser(policy.parameters(), config.optimiser)
     progress = None
     place = (accelerator.process_index, accelerator.num_processes)
@@ -83,7 +85,8 @@ def grpo_run(
 
     def save(progress: Progress) -> None:
         if checkpoint is not None and checkpoint_at in (progress.step, None):
-            torch.save(accelerator.unwrap_model(policy).state_dict(), checkpoint / "weights.pt")
+            if accelerator.is_main_process:
+                torch.save(accelerator.unwrap_model(policy).state_dict(), checkpoint / "weights.pt")
             save_state(accelerator, rule, checkpoint, progress.step, reference)
             progress.save(checkpoint, *place)
 
@@ -94,7 +97,7 @@ def grpo_run(
     own = {"sample": toy_sample, "score": toy_score, "sync": lambda: None, "log": log, "save": save, "stopping": stopping}
     hooks = Hooks(**{**own, **(more or {})})
     train_grpo(accelerator, policy, reference, rule, config, prompts=Prompts([(0, PROMPTS)]), hooks=hooks, progress=progress)
-    return {name: value.detach().clone() for name, value in accelerator.unwrap_model(policy).named_parameters()}, records
+    return {name: whole(value.detach()).clone() for name, value in accelerator.unwrap_model(policy).named_parameters()}, records
 
 
 def sft_run(
@@ -108,12 +111,13 @@ def sft_run(
     spoil: Callable[[torch.Tensor], None] | None = None,
     broken: bool = False,
     said: list[str] | None = None,
+    held_out: int = 0,
     **changes: Any,
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     """The same for SFT, on rows of one or two samples.
 
     spoil: called with the token ids of every forward pass of the last process. broken: that process's log-probabilities are no numbers.
-    said: gets the warnings.
+    said: gets the warnings. held_out: samples that are measured only.
     """
     values: dict[str, Any] = {"epochs": 1.0, "batch_rows": 5, "microbatch_tokens": 40, "seed": 3, "pad_id": PAD, "pack_length": 60}
     values["optimiser"] = OptimiserConfig(lr=1e-2, lr_schedule="cosine", warmup_steps=1)
@@ -121,6 +125,7 @@ def sft_run(
     made = [rollout for step in range(2) for rollout in toy_sample(PROMPTS[:2], Draw(step, 0, 16))]
     samples = [rollout_sample(rollout, index) for index, rollout in enumerate(made)]
     rows = [samples[0:2], *[[sample] for sample in samples[2:]]]
+    others = [rollout_sample(rollout, 0) for rollout in toy_sample(PROMPTS[2:4], Draw(2, 0, 16))]
     policy = load_policy(folder)
     rule = optimizer(policy.parameters(), lr=1.0) if optimizer else build_optimiser(policy.parameters(), config.optimiser)
     start = 0
@@ -141,7 +146,7 @@ def sft_run(
             save_state(accelerator, rule, checkpoint, done)
 
     hooks = SftHooks(records.append, save, warn=(said if said is not None else []).append)
-    train_sft(accelerator, policy, rule, config, rows=rows, hooks=hooks, start_step=start)
+    train_sft(accelerator, policy, rule, config, rows=rows, hooks=hooks, held_out=others[:held_out], start_step=start)
     return {name: value.detach().clone() for name, value in accelerator.unwrap_model(policy).named_parameters()}, records
 
 
@@ -168,18 +173,30 @@ def rollout_sample(rollout: Rollout, index: int) -> Any:
     return Sample(index, rollout.prompt_ids, rollout.completion_ids)
 
 
-def one_asks(accelerator: Any) -> Callable[[float], bool]:
-    """The last process, and only that one, is told to end at its eighth look: in the middle of the third step."""
+def one_asks(accelerator: Any, at: int = 10) -> Callable[[float], bool]:
+    """The last process, and only that one, is told to end at its `at`th look; the tenth is in the middle of the third step."""
     stopper = Stopper()
     looks: list[float] = []
 
     def stopping(seconds: float) -> bool:
         looks.append(seconds)
-        if len(looks) == 8 and accelerator.process_index == accelerator.num_processes - 1:
+        if len(looks) == at and accelerator.process_index == accelerator.num_processes - 1:
             stopper.reason = "terminate"
         return stopper.agreed(accelerator, 0.0)
 
     return stopping
+
+
+def cut_in_a_rollout(accelerator: Any, folder: str, **changes: Any) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]], int]:
+    """(weights, metrics, updates made of the rollout it was cut in) of a run that one process ends in a rollout, and that goes on."""
+    [place] = broadcast_object_list([tempfile.mkdtemp()])
+    stopping = one_asks(accelerator, at=12)  # before the second update on the second rollout
+    _, before = grpo_run(accelerator, folder, stopping=stopping, checkpoint=Path(place), checkpoint_at=None, **changes)
+    accelerator.wait_for_everyone()
+    progress = Progress.load(Path(place), accelerator.process_index, accelerator.num_processes)
+    done = progress.batch.done if progress and progress.batch else 0
+    weights, after = grpo_run(accelerator, folder, resume=Path(place), **changes)
+    return weights, [*before, *after], done
 
 
 def full_once() -> Callable[[torch.Tensor], None]:
@@ -205,7 +222,7 @@ def broken(accelerator: Any, folder: str) -> str:
 
 
 def every_run(accelerator: Any, folder: str) -> dict[str, Any]:
-    """What two processes and one must agree on: three objectives and SFT, one step of plain gradient descent each, uneven shares."""
+    """What two processes and one must agree on: the objectives and SFT, one step of plain gradient descent or a few, uneven shares."""
     sgd = torch.optim.SGD
     rate = OptimiserConfig(lr=1.0, max_grad_norm=0.0)
     small = OptimiserConfig(lr=0.02, max_grad_norm=0.0)
@@ -215,12 +232,22 @@ def every_run(accelerator: Any, folder: str) -> dict[str, Any]:
     halves: dict[str, Any] = {"updates_per_rollout": 2, "epochs_per_rollout": 2, "steps": 4, "prompts_per_step": 2}
     halves["importance"] = "sequence"
     found["several updates"] = grpo_run(accelerator, folder, optimizer=sgd, optimiser=small, **halves)
+    for loss in ("gspo", "cispo"):
+        found[loss] = grpo_run(accelerator, folder, optimizer=sgd, loss=loss, microbatch_tokens=30, optimiser=small, **halves)
+    each: dict[str, Any] = {"pack_length": 0, "microbatch_tokens": 1}  # a micro-batch a completion: bnpo's sum depends on how a step is cut
+    found["bnpo"] = grpo_run(accelerator, folder, optimizer=sgd, loss="bnpo", optimiser=rate, **each)
+    twice = {**halves, "steps": 8, "optimizer": sgd, "optimiser": small}
+    found["straight"] = grpo_run(accelerator, folder, **twice)
+    *found["goes on"], found["cut after"] = cut_in_a_rollout(accelerator, folder, **twice)
     bonus: dict[str, Any] = {"entropy_coef": 0.5, "kl_correction": True, "kl": "k1", "clip_cap": 3.0}
     found["bonus"] = grpo_run(accelerator, folder, optimizer=sgd, optimiser=rate, **bonus)
     found["dynamic"] = grpo_run(accelerator, folder, optimizer=sgd, optimiser=rate, dynamic_sampling="even", prompts_per_step=4)
     found["asked to end"] = grpo_run(accelerator, folder, optimizer=sgd, optimiser=small, steps=6, stopping=one_asks(accelerator))
     found["batch"] = grpo_run(accelerator, folder, optimizer=sgd, advantage="batch", optimiser=rate)
     found["sft"] = sft_run(accelerator, folder, optimizer=sgd, epochs=0.5, batch_rows=7, optimiser=rate)
+    for name, number in (("held out", 5), ("one held out", 1)):
+        measured: dict[str, Any] = {"held_out": number, "held_out_every": 1}
+        found[name] = sft_run(accelerator, folder, optimizer=sgd, batch_rows=4, optimiser=small, **measured)
     said: list[str] = []
     found["runs out"] = sft_run(
         accelerator, folder, optimizer=sgd, epochs=0.5, batch_rows=7, optimiser=rate, spoil=full_once(), said=said, microbatch_tokens=200

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.train.runs import every_run
+from tests.train.test_resume import same_figures
 from tests.train.toy import largest_difference, weights
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ def both(tiny: Path, accelerator: Any, tmp_path_factory: pytest.TempPathFactory)
 
 
 RUNS = ["grpo", "dr_grpo", "dapo", "several updates", "bonus", "dynamic", "asked to end", "batch", "sft", "one row"]
-RUNS += ["runs out", "pairs", "labels", "one pair"]
+RUNS += ["runs out", "pairs", "labels", "one pair", "gspo", "cispo", "bnpo", "straight", "goes on", "held out", "one held out"]
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -66,6 +67,20 @@ def test_every_process_reports_the_figures_of_all(both: Any, run: str) -> None:
         expected = {name: value for name, value in one.items() if name not in timed}
         for record in (first, second):
             assert {name: value for name, value in record.items() if name not in timed} == pytest.approx(expected, abs=2e-5, rel=1e-4)
+
+
+def test_a_run_that_is_cut_in_a_rollout_goes_on_as_if_it_had_not(both: Any) -> None:
+    for found in (both[0], *both[1]):
+        assert found["cut after"] == 1
+        assert largest_difference(found["goes on"][0], found["straight"][0]) == 0.0
+        assert same_figures(found["goes on"][1], found["straight"][1])
+
+
+@pytest.mark.parametrize("run", ["held out", "one held out"])
+def test_every_process_measures_its_share_of_what_is_held_out(both: Any, run: str) -> None:
+    """With one sample a process has none; the figures are compared above."""
+    losses = [record["held_out_loss"] for record in both[0][run][1]]
+    assert len(set(losses)) == len(losses) > 1
 
 
 def test_one_process_out_of_memory_halves_the_micro_batches_of_all(both: Any) -> None:

@@ -54,9 +54,9 @@ SEVERAL: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("calls", range(2, 12))
+@pytest.mark.parametrize("calls", range(2, 14))
 def test_a_run_that_is_asked_to_end_goes_on_as_if_it_had_not(accelerator: Any, tiny: Path, tmp_path: Path, calls: int) -> None:
-    """Asked at every place where it looks: before and after sampling, between the updates of a rollout (its buffer is saved then)."""
+    """Asked at every place where it looks: before and after sampling, after scoring, between updates (the rollout is saved then)."""
     straight, records = grpo_run(accelerator, str(tiny), **SEVERAL)
     seen: list[float] = []
 
@@ -67,7 +67,7 @@ def test_a_run_that_is_asked_to_end_goes_on_as_if_it_had_not(accelerator: Any, t
     _, before = grpo_run(accelerator, str(tiny), stopping=stopping, checkpoint=tmp_path, checkpoint_at=None, **SEVERAL)
     assert len(seen) == calls  # it ended there
     made = (tmp_path / "weights.pt").exists()
-    assert made is (calls > 3)  # before the first update there is nothing to save
+    assert made is (calls > 4)  # before the first update there is nothing to save
     resumed, after = grpo_run(accelerator, str(tiny), resume=tmp_path if made else None, **SEVERAL)
     assert same_figures([*(before if made else []), *after], records)
     assert largest_difference(straight, resumed) == 0.0
@@ -89,7 +89,7 @@ def test_a_rollout_drawn_ahead_waits_for_a_run_that_ends_before_its_turn(acceler
 
     def stopping(seconds: float) -> bool:
         calls.append(seconds)
-        return len(calls) == 5  # the second rollout is there, and not looked at yet
+        return len(calls) == 6  # the second rollout is there, and not looked at yet
 
     grpo_run(accelerator, str(tiny), stopping=stopping, checkpoint=tmp_path, checkpoint_at=None, **lagging)
     resumed, later = grpo_run(accelerator, str(tiny), resume=tmp_path, **lagging)
@@ -103,7 +103,7 @@ def test_a_rollout_that_was_being_drawn_ahead_is_drawn_again(accelerator: Any, t
 
     def stopping(seconds: float) -> bool:
         calls.append(seconds)
-        return len(calls) == 6  # after the second rollout was taken over, before its update
+        return len(calls) == 8  # after the second rollout was taken over, before its update
 
     more = {"abandon": lambda: abandoned.append(True)}
     grpo_run(accelerator, str(tiny), stopping=stopping, checkpoint=tmp_path, checkpoint_at=None, more=more, **lagging)
@@ -187,7 +187,7 @@ def test_the_time_for_a_checkpoint_counts_when_it_asks_whether_to_end(accelerato
 
     more = {"save": lambda progress: time.sleep(0.3), "log": lambda *_: time.sleep(0.2)}
     grpo_run(accelerator, str(tiny), steps=2, save_every=1, optimiser=RATE, stopping=stopping, more=more)
-    before_sampling, _, before_the_update, *later = asked
+    before_sampling, _, _, before_the_update, *later = asked
     assert before_sampling == before_the_update == 0.0
     assert later[0] >= 0.5 and min(later) >= 0.3  # before the second step; then at every look
 

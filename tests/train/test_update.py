@@ -195,7 +195,7 @@ def test_memory_that_runs_out_while_weights_move_ends_the_run(accelerator: Any, 
     def full() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.32 GiB")
 
-    optimizer.step = full  # type: ignore[assignment]
+    optimizer.step = full
     with pytest.raises(R1Error, match="out of memory in the optimizer's own step, step 3") as caught:
         budget.within(
             lambda tokens: update(

@@ -32,7 +32,7 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
     if training.done:
         say_done(training, lambda: _facts(settings, reader, {}))
         return
-    options = {"temperature": settings.temperature, "trust_remote_code": settings.trust_remote_code}
+    options: dict[str, Any] = {"temperature": settings.temperature, "trust_remote_code": settings.trust_remote_code}
     teacher = load_reference(teacher_folder, dtype=training.dtype, **options)
     config = on_policy_config(settings, training.pad_id, teacher.row_length(training.row_length(PACK_LENGTH)))
     last: dict[str, Any] = {}
