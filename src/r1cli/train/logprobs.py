@@ -38,8 +38,7 @@ CACHED = 1_000_000  # float32 logits worked on at a time on a CPU
 class HeadShape:
     """How hidden states become the logits that are sampled from: scale * softcap(head(hidden)).
 
-    scale: 1 / temperature, times what the model's own configuration scales its logits by. softcap: c of c * tanh(x / c), as Gemma has;
-    0 is none.
+    scale: 1 / temperature, times what the model itself scales its logits by. softcap: c of c * tanh(x / c), as Gemma has; 0 is none.
     """
 
     scale: float = 1.0

@@ -6,7 +6,8 @@ shaped sum: a format or length penalty makes rewards differ in a group that teac
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,53 +115,46 @@ def draw_batch(
 
     Raises `Interrupted` when the run is asked to end meanwhile. After any error its prompts count as not taken.
     """
-    taken = dict(progress.taken)
-    try:
-        return _drawn(accelerator, prompts, hooks, config, progress, clock, ahead)
-    except BaseException:
-        progress.taken = taken
-        raise
-
-
-def _drawn(
-    accelerator: Any,
-    prompts: Prompts,
-    hooks: Hooks,
-    config: GrpoConfig,
-    progress: Progress,
-    clock: Clock,
-    ahead: tuple[Draw, list[Rollout]] | None,
-) -> RolloutBatch:
     step = progress.step
     parts = config.parts(step)
     wanted = config.prompts_per_step * parts
     draw = Draw(step, 0, value_at(config.max_completion_length, step))
     found = _Kept()
-    while True:
-        if ahead is not None:
-            draw, completions, ahead = *ahead, None
-        else:
-            number = wanted if draw.refill == 0 else _needed(wanted, found)
-            completions = hooks.sample(take_prompts(accelerator, prompts, progress, step, number, config), draw)
-        clock.lap("sample")
-        if hooks.stopping(0.0):
-            raise Interrupted
-        rows = hooks.score([completion.row for completion in completions], step)
-        clock.lap("score")
-        if hooks.stopping(
-            0.0
-        ):  # a signal to all processes of a job may have ended what a reward had started: its score is not to be trusted
-            raise Interrupted
-        _keep(accelerator, found, completions, rows, config)
-        if found.kept >= wanted or config.dynamic_sampling is None:
-            break
-        if draw.refill == config.max_refills:
-            raise _too_few(step, wanted, found, config)
-        draw = dataclasses.replace(draw, refill=draw.refill + 1)
+    with _giving_back(progress):
+        while True:
+            if ahead is not None:
+                draw, completions, ahead = *ahead, None
+            else:
+                number = wanted if draw.refill == 0 else _needed(wanted, found)
+                completions = hooks.sample(take_prompts(accelerator, prompts, progress, step, number, config), draw)
+            clock.lap("sample")
+            if hooks.stopping(0.0):
+                raise Interrupted
+            rows = hooks.score([completion.row for completion in completions], step)
+            clock.lap("score")
+            if hooks.stopping(0.0):  # a signal to all processes of a job may have ended what a reward had started: its score is no score
+                raise Interrupted
+            _keep(accelerator, found, completions, rows, config)
+            if found.kept >= wanted or config.dynamic_sampling is None:
+                break
+            if draw.refill == config.max_refills:
+                raise _too_few(step, wanted, found, config)
+            draw = dataclasses.replace(draw, refill=draw.refill + 1)
     samples, scored = with_advantages(accelerator, _cut(found, wanted), config)
     figures = {"refills": float(draw.refill), "wasted": 1 - min(1.0, wanted / found.drawn)} if config.dynamic_sampling else {}
     sources = [] if prompts.shares is None else [prompts.source_of(row) for row in scored]
     return RolloutBatch(step, parts, draw.limit, samples, scored, figures, sources=sources)
+
+
+@contextmanager
+def _giving_back(progress: Progress) -> Iterator[None]:
+    """After an error, the prompts that were taken meanwhile count as not taken."""
+    taken = dict(progress.taken)
+    try:
+        yield
+    except BaseException:
+        progress.taken = taken
+        raise
 
 
 def _too_few(step: int, wanted: int, found: _Kept, config: GrpoConfig) -> TooFewPrompts:
