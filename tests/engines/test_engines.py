@@ -83,6 +83,19 @@ def test_logprobs_are_those_a_trainer_computes(engine, model, temperature):
         torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=0)
 
 
+def test_a_group_computes_most_of_its_prompt_once(engine, model, monkeypatch):
+    prompt = [40 + place % 50 for place in range(75)]
+    shared = []
+    if engine.name == "vllm":
+        finished = engine._completion
+        monkeypatch.setattr(engine, "_completion", lambda r, output, p: shared.append(output.num_cached_tokens) or finished(r, output, p))
+    drawn = draw(engine, SamplingParams(max_tokens=8, logprobs=True), requests([prompt] * 4))
+    for completion in drawn.values():
+        expected = logprobs_of(model, prompt, completion.token_ids, 1.0)
+        torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=0)
+    assert sorted(shared) in ([], [0, 64, 64, 64])
+
+
 def test_a_draw_depends_on_its_seed_and_not_on_its_company(engine):
     params = SamplingParams(max_tokens=16, temperature=1.0)
     together = draw(engine, params)

@@ -33,6 +33,7 @@ from r1cli.engines.watchdog import LOAD_DEADLINE, Watchdog
 from r1cli.errors import Exit, R1Error
 
 STALL_SECONDS = 120.0
+CPU_BLOCK = 32  # tokens; whole blocks are what prompts share, and with vLLM's own 128 a group computes a usual prompt for each completion
 
 
 @contextmanager
@@ -98,6 +99,7 @@ class VllmEngine:
                 # rewind the generator of its request, which a CPU generator cannot
                 del memory["gpu_memory_utilization"]
                 memory |= {"kv_cache_memory_bytes": int(kv_cache_gib * 2**30), "enforce_eager": True, "enable_chunked_prefill": False}
+                memory["block_size"] = CPU_BLOCK
             self._llm = vllm.LLM(
                 model=model,
                 dtype=dtype,
