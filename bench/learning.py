@@ -5,8 +5,9 @@
 
 Rows have `prompt` and a whole number as `answer`. The reward is 1 when the last whole number of a completion is the answer, the same few
 lines of Python on both sides; truncated completions are trained on, beta is 0. Each side begins with its loading done and has the same
-minutes; the curve is the mean reward of each step's fresh completions, at the time when that step ended. `r1_last` and `trl_last` are the
-means of the last fifth of each side's steps. `--plot` needs matplotlib.
+minutes (r1's time limit is longer, for its start; what comes after them is not counted). The curve is the mean reward of each step's fresh
+completions, at the time when that step ended. `r1_last` and `trl_last` are the means of the last fifth of each side's steps. `--plot` needs
+matplotlib.
 """
 
 import json
@@ -70,7 +71,7 @@ def main() -> None:
         arguments = [
             "grpo", str(Path(given.rows).resolve()), "--model", given.model, "--rewards", f"{work / 'reward.py'}:right", "--beta", "0",
             "--prompts-per-step", str(given.prompts), "--group-size", str(given.group), "--lr", str(given.lr), "--no-mask-truncated",
-            "--max-completion-length", str(given.max_completion_length), "--steps", "1000", "--time-limit", f"{given.minutes + 0.5}m",
+            "--max-completion-length", str(given.max_completion_length), "--steps", "1000", "--time-limit", f"{given.minutes + 1.5}m",
             "--microbatch-tokens", "2048", "--batch-size", str(given.group * given.prompts), "--lr-schedule", "constant",
         ]  # fmt: skip
         records, _ = run_r1(arguments, work / "r1", work)
