@@ -88,7 +88,12 @@ def test_a_group_computes_most_of_its_prompt_once(engine, model, monkeypatch):
     shared = []
     if engine.name == "vllm":
         finished = engine._completion
-        monkeypatch.setattr(engine, "_completion", lambda r, output, p: shared.append(output.num_cached_tokens) or finished(r, output, p))
+
+        def watched(request, output, params):
+            shared.append(output.num_cached_tokens)
+            return finished(request, output, params)
+
+        monkeypatch.setattr(engine, "_completion", watched)
     drawn = draw(engine, SamplingParams(max_tokens=8, logprobs=True), requests([prompt] * 4))
     for completion in drawn.values():
         expected = logprobs_of(model, prompt, completion.token_ids, 1.0)

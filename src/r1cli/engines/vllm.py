@@ -90,16 +90,15 @@ class VllmEngine:
             self._on_cpu = current_platform.is_cpu()
             if sleep and not current_platform.is_sleep_mode_available():
                 raise R1Error("vLLM's sleep mode needs a GPU", hint="leave out --engine-sleep", code=Exit.USAGE)
-            memory: dict[str, Any] = {"gpu_memory_utilization": gpu_memory, "enable_sleep_mode": sleep}
+            memory: dict[str, Any] = {"enable_sleep_mode": sleep, **({} if self._on_cpu else {"gpu_memory_utilization": gpu_memory})}
             if not self._owns_process_group and torch.distributed.get_world_size() > 1:
                 # one engine a trainer process, on its own device: by default every one of them would take the first GPU
                 memory["distributed_executor_backend"] = "external_launcher"
             if self._on_cpu:
                 # graphs are for GPUs; compiling for a CPU takes minutes and a C++ compiler; a prompt computed in parts makes vLLM 0.32
                 # rewind the generator of its request, which a CPU generator cannot
-                del memory["gpu_memory_utilization"]
-                memory |= {"kv_cache_memory_bytes": int(kv_cache_gib * 2**30), "enforce_eager": True, "enable_chunked_prefill": False}
-                memory["block_size"] = CPU_BLOCK
+                memory |= {"kv_cache_memory_bytes": int(kv_cache_gib * 2**30), "block_size": CPU_BLOCK}
+                memory |= {"enforce_eager": True, "enable_chunked_prefill": False}
             self._llm = vllm.LLM(
                 model=model,
                 dtype=dtype,
