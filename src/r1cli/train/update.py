@@ -11,6 +11,7 @@ from torch import Tensor
 from r1cli.errors import R1Error
 from r1cli.train.agreement import failing_together, highest
 from r1cli.train.batches import MicroBatch
+from r1cli.train.model import give_back_freed_memory
 from r1cli.train.optimiser import OptimiserConfig
 from r1cli.train.strategy import add_up_gradients, backward, is_whole, reshard, take_step, uses_deepspeed
 
@@ -119,6 +120,8 @@ def update(
     if not uses_deepspeed(accelerator):
         _step(optimizer, where)
     optimizer.zero_grad(set_to_none=True)  # 4 bytes a weight that the sampler, the reference or a checkpoint can have
+    if getattr(accelerator.unwrap_model(policy).model, "is_gradient_checkpointing", False):
+        give_back_freed_memory()  # steps differ in size, and holes that the next one does not fit add up; here memory is what counts
     names = sorted(sums)
     totals = accelerator.reduce(torch.stack([sums[name].float() for name in names]), "sum").tolist()
     return {**dict(zip(names, totals, strict=True)), "grad_norm": float(norm), "lr": lr}
