@@ -1,6 +1,7 @@
 """Run directories: what is in them, what resuming drops, what --force removes."""
 
 import json
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,16 @@ def test_resume_drops_torn_and_later_lines(tmp_path: Path) -> None:
     assert [record["id"] for record in lines(run.path / "samples.jsonl")] == [1, 2, 3, 4, 5]
     assert (run.path / "logs" / "latest").readlink() == Path("attempt_2")
     assert json.loads((run.path / "logs" / "attempt_1" / "config.json").read_text())["settings"]["lr"] == 0.1
+
+
+def test_a_run_that_was_copied_with_links_followed_goes_on(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run") as run:
+        save(run, 4)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    assert (tmp_path / "copy/logs/latest").is_dir() and not (tmp_path / "copy/logs/latest").is_symlink()
+    with open_run(tmp_path / "copy", resume=True) as copied:
+        assert copied.resumed_step == 4
+    assert (tmp_path / "copy/logs/latest").readlink() == Path("attempt_2")
 
 
 def test_resume_without_a_checkpoint_or_a_run_starts_at_zero(tmp_path: Path) -> None:

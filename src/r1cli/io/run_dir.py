@@ -99,7 +99,7 @@ class RunDir:
         if diff:
             (self.path / "code.diff").write_text(diff, "utf-8")
         latest = self.path / "logs" / "latest"
-        latest.unlink(missing_ok=True)
+        remove(latest)  # a folder where the run was copied with links followed
         latest.symlink_to(self.logs.name)
 
     def rewind(self) -> None:
