@@ -23,7 +23,7 @@ r1-zero: setup   ## GRPO straight from a base model, without SFT
 	@$(IN_VENV) $(MAKE) --no-print-directory -f examples/demo/Makefile r1-zero
 
 test: setup      ## all tests
-	@$(IN_VENV) python -m pytest
+	@$(IN_VENV) python -m pytest -n 2 --dist loadfile
 
 check: lint test ## what must hold before a change lands: lint, types, tests
 

@@ -204,7 +204,7 @@ class Killed(BaseException):
     """Stands for kill -9: nothing may handle it."""
 
 
-@pytest.mark.parametrize("moment", range(15))
+@pytest.mark.parametrize("moment", range(16))
 def test_force_that_is_killed_leaves_a_run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
     """Killed before its n-th removal, or before its n-th small file is written."""
     path = finished(tmp_path / "run").path
@@ -226,7 +226,7 @@ def test_force_that_is_killed_leaves_a_run_directory(tmp_path: Path, monkeypatch
             open_run(path, force=True)
         except Killed:
             killed = True
-        assert killed is (moment < 14), "ten things to remove, four files to write"
+        assert killed is (moment < 15), "eleven things to remove, four files to write"
     assert run_dir.is_run_dir(path)
     for way in ("resume", "force"):
         copy = shutil.copytree(path, tmp_path / way, symlinks=True)
