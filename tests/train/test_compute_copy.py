@@ -43,30 +43,36 @@ def random_marks(seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("step", [1, 64])
 @pytest.mark.parametrize(("joined", "block"), [(0, 200), (0, 8_000_000), (1_000_000, 8_000_000)])
 def test_attention_by_segments_is_attention_under_the_mask(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, joined: int, block: int
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, joined: int, block: int, step: int
 ) -> None:
+    """With a step of 64 there are tokens that only fill up: nothing comes out of them and nothing goes back into them."""
     monkeypatch.setattr(attention, "BLOCK", block)
     monkeypatch.setattr(segments_module, "JOINED", joined)
     marks_BT = random_marks(block)
-    segments = Segments.of(marks_BT)
+    segments = Segments.of(marks_BT, step)
+    used = slice(0, segments.used)
+    assert segments.used == (marks_BT != PADDING).sum()
+    assert segments.count % step == 0
     assert bool(segments.joined) == bool(joined)
     torch.manual_seed(1)
     heads = [torch.randn(segments.count, count, 32).to(dtype).requires_grad_() for count in (6, 2, 2)]
     slope_NHD = torch.randn(segments.count, 6, 32).to(dtype)
     out_NHD = SegmentAttention.apply(*heads, segments, 0.2)
     found = torch.autograd.grad(out_NHD, heads, slope_NHD)
+    assert not any(part[segments.used :].any() for part in (out_NHD, *found))
 
-    plain = [part.detach().double().requires_grad_() for part in heads]
-    rows = [torch.zeros(marks_BT.numel(), *p.shape[1:], dtype=torch.float64).index_add(0, segments.keep_N, p) for p in plain]
+    plain = [part.detach().double()[used].requires_grad_() for part in heads]
+    rows = [torch.zeros(marks_BT.numel(), *p.shape[1:], dtype=torch.float64).index_add(0, segments.keep_N[used], p) for p in plain]
     batched = [part.view(*marks_BT.shape, *part.shape[1:]).transpose(1, 2) for part in rows]
     query, key, value = batched
     out = scaled_dot_product_attention(query, key, value, attn_mask=dense_mask(marks_BT), scale=0.2, enable_gqa=True)
-    out = out.transpose(1, 2).flatten(0, 1)[segments.keep_N]
-    expected = torch.autograd.grad(out, plain, slope_NHD.double())
-    assert distance(out_NHD, out) < ROUGH[dtype]
-    assert all(distance(one, other) < ROUGH[dtype] for one, other in zip(found, expected, strict=True))
+    out = out.transpose(1, 2).flatten(0, 1)[segments.keep_N[used]]
+    expected = torch.autograd.grad(out, plain, slope_NHD[used].double())
+    assert distance(out_NHD[used], out) < ROUGH[dtype]
+    assert all(distance(one[used], other) < ROUGH[dtype] for one, other in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

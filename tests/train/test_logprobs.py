@@ -97,6 +97,16 @@ def test_every_packing_measures_the_same(accelerator: Any, new_policy: Callable[
             assert torch.allclose(found[sample.index].double(), plain_logprobs(policy.model, sample)[0], atol=1e-5)
 
 
+def test_batches_of_all_sizes_are_products_of_a_few_sizes(new_policy: Callable[..., Any]) -> None:
+    """The matrix library of a CPU makes a kernel for every size it meets, and keeps it."""
+    policy, seen = new_policy(), set()
+    policy.model.get_decoder().layers[0].mlp.register_forward_hook(lambda module, given, out: seen.add(out.shape[1]))
+    for length in range(3, 60):
+        logprobs, _ = forward(policy, collate(group_rows([Sample(0, [11, 12], tokens(random.Random(length), length, length))]), PAD))
+        assert len(logprobs) == length
+    assert seen == {64}
+
+
 def test_a_completion_without_tokens_is_no_obstacle(new_policy: Callable[..., Any]) -> None:
     batch = collate(group_rows([Sample(0, [11, 12], [])]), PAD)
     logprobs, entropies = forward(new_policy(), batch)

@@ -98,7 +98,7 @@ def test_the_runs_are_what_they_are_for(alone: dict[str, Any]) -> None:
 def test_training_in_bfloat16_stays_close(alone: dict[str, Any], rounded: list[dict[str, Any]], new_policy: Any, run: str) -> None:
     moved = largest_difference(alone[run][0], weights(new_policy()))
     assert largest_difference(rounded[0][run][0], rounded[1][run][0]) == 0.0
-    assert largest_difference(rounded[0][run][0], alone[run][0]) < 0.1 * moved
+    assert largest_difference(rounded[0][run][0], alone[run][0]) < 0.2 * moved
     assert all(values.dtype == torch.float32 for values in rounded[0][run][0].values())
 
 

@@ -29,6 +29,7 @@ from r1cli.engines.detokenize import completion_text
 from r1cli.engines.feed import Feed
 from r1cli.engines.model_files import end_ids, is_tied, tensor_names, whole_weights
 from r1cli.engines.protocol import Completion, Request, SamplingParams, never
+from r1cli.engines.vllm_norms import kernel_priorities
 from r1cli.engines.watchdog import LOAD_DEADLINE, Watchdog
 from r1cli.errors import Exit, R1Error
 
@@ -98,7 +99,7 @@ class VllmEngine:
                 # graphs are for GPUs; compiling for a CPU takes minutes and a C++ compiler; a prompt computed in parts makes vLLM 0.32
                 # rewind the generator of its request, which a CPU generator cannot
                 memory |= {"kv_cache_memory_bytes": int(kv_cache_gib * 2**30), "block_size": CPU_BLOCK}
-                memory |= {"enforce_eager": True, "enable_chunked_prefill": False}
+                memory |= {"enforce_eager": True, "enable_chunked_prefill": False, **kernel_priorities()}
             self._llm = vllm.LLM(
                 model=model,
                 dtype=dtype,

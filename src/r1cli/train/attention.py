@@ -93,6 +93,7 @@ class SegmentAttention(torch.autograd.Function):
         key_NHD, value_NHD = _repeated(key_NKD, repeats), _repeated(value_NKD, repeats)
         out_NHD = torch.empty_like(query_NHD, memory_format=torch.contiguous_format)
         norm_NH = torch.empty(query_NHD.shape[:2], dtype=torch.float32, device=query_NHD.device)
+        out_NHD[segments.used :], norm_NH[segments.used :] = 0, 0
         for index_SL in segments.buckets_SL:
             inside = index_SL.clamp(max=segments.count - 1)
             rows = [part[inside].transpose(1, 2) for part in (query_NHD, key_NHD, value_NHD)]
@@ -144,6 +145,7 @@ def _joined_forward(query_NHD: Tensor, key_NKD: Tensor, value_NKD: Tensor, segme
     tokens, heads, size = query_NHD.shape
     out = query_NHD.new_empty((tokens + 1) * heads, size)
     norm = torch.empty((tokens + 1) * heads, dtype=torch.float32, device=query_NHD.device)
+    out[segments.used * heads :], norm[segments.used * heads :] = 0, 0
     for bucket in segments.joined:
         count, length = bucket.query_SL.shape
         rows = _head_rows(bucket.query_SL, heads, key_NKD.shape[1])
@@ -165,6 +167,7 @@ def _joined_gradients(
     rows, heads, extended = query_NHE.shape
     key_heads, size = key_NKE.shape[1], extended - EXTRA
     d_query = query_NHE.new_empty(rows * heads, size)
+    d_query[segments.used * heads :] = 0
     d_key_NF, d_value_NF = (torch.zeros(rows, key_heads * size, dtype=torch.float32, device=query_NHE.device) for _ in range(2))
     for bucket in segments.joined:
         count, keys = bucket.key_SM.shape

@@ -53,6 +53,11 @@ class ComputeCopy:
         return [(weight.data_ptr(), weight._version) for weight, _ in self.pairs]
 
 
+def all_in(model: Any, dtype: torch.dtype) -> bool:
+    """Whether the model has all its weights in this type: then it needs no copy."""
+    return all(weight.dtype == dtype for weight in model.parameters())
+
+
 def _marking(reference: "weakref.ref[ComputeCopy]") -> Callable[..., None]:
     """Called after each step of any optimizer: marks the copy when its weights were among those that moved."""
 

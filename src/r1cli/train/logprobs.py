@@ -21,11 +21,11 @@ from torch.autograd.function import once_differentiable
 
 from r1cli.train.attention import NAME, computes, head_size, supported
 from r1cli.train.batches import dense_mask
-from r1cli.train.compute_copy import ComputeCopy
+from r1cli.train.compute_copy import ComputeCopy, all_in
 from r1cli.train.dropout import remove_dropout, train_without_dropout
 from r1cli.train.lora import Lora
 from r1cli.train.probe import own_shapes
-from r1cli.train.segments import Segments
+from r1cli.train.segments import Segments, filled_up, step_on
 from r1cli.train.strategy import WHOLE
 
 CHUNK = 1024  # tokens; 1,024 x 152k bfloat16 logits are 0.3 GiB
@@ -104,13 +104,16 @@ class Policy(nn.Module):
         kind = input_ids_BT.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.model.get_output_embeddings().weight.dtype
         model = self._computing(dtype)
-        with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and not _all_in(model, dtype)):
+        wanted = len(target_N)
+        source_N, target_N = (filled_up(part, step_on(part.device)) for part in (source_N, target_N))
+        with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and not all_in(model, dtype)):
             hidden_NH = self._hidden(model, dtype, input_ids_BT, position_ids_BT, marks_BT, source_N)
         head, own = model.get_output_embeddings(), self.model.get_output_embeddings()
         cast = None
         if model is not self.model:
             cast = head.weight.detach(), None if (bias := getattr(head, "bias", None)) is None else bias.detach()
-        return TokenLogprobs.apply(hidden_NH, own.weight, getattr(own, "bias", None), target_N, self.shape, dtype, cast)
+        given = TokenLogprobs.apply(hidden_NH, own.weight, getattr(own, "bias", None), target_N, self.shape, dtype, cast)
+        return given[0][:wanted], given[1][:wanted]
 
     def computing(self) -> list[Any]:
         """The model, and its copy in the computation type if there is one."""
@@ -118,7 +121,7 @@ class Policy(nn.Module):
 
     def _computing(self, dtype: torch.dtype) -> Any:
         """The model whose forward pass is run: a copy in the computation type, where the weights are not sharded."""
-        if _all_in(self.model, dtype) or PartialState().distributed_type not in WHOLE:
+        if all_in(self.model, dtype) or PartialState().distributed_type not in WHOLE:
             return self.model
         if self._copy is None:
             self._copy = ComputeCopy(self.model, dtype)
@@ -135,14 +138,10 @@ class Policy(nn.Module):
             places = {"position_ids": position_ids_BT} if counts else {}
             hidden_BTH = decoder(input_ids=input_ids_BT, attention_mask=dense_mask(marks_BT), use_cache=False, **places).last_hidden_state
             return hidden_BTH.flatten(0, 1)[source_N]
-        segments = Segments.of(marks_BT)
+        segments = Segments.of(marks_BT, step_on(marks_BT.device))
         packed = [part.flatten()[segments.keep_N][None] for part in (input_ids_BT, position_ids_BT)]
         hidden_1NH = decoder(input_ids=packed[0], position_ids=packed[1], segments=segments, use_cache=False).last_hidden_state
         return hidden_1NH[0][segments.packed_BT.flatten()[source_N]]
-
-
-def _all_in(model: Any, dtype: torch.dtype) -> bool:
-    return all(weight.dtype == dtype for weight in model.parameters())
 
 
 class TokenLogprobs(torch.autograd.Function):

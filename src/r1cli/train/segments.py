@@ -7,6 +7,10 @@ A segment is a run of tokens that attends to itself, causally: a shared prefix, 
 it as well. That is all the structure there is, so attention needs no T x T mask: it is computed a bucket of segments at a time, and then
 between each prefix and the tokens behind it. Where sequences are short, each is joined with its prefix instead: _M keys, a mask of
 _S x _L x _M, and one pass instead of two.
+
+On a CPU the packed tokens are filled up to a multiple of CPU_STEP with tokens that belong to no segment. The matrix library makes a kernel
+for every new number of tokens and keeps it: 5 ms and 1 MiB each (oneDNN, bfloat16, AMX), which in a run whose batches all differ adds up
+to 50 MiB a step.
 """
 
 from collections.abc import Callable
@@ -20,6 +24,8 @@ from torch import Tensor
 PREFIX = 0  # segment number of a prompt that the segments after it share
 PADDING = -1
 FULLNESS = 0.75  # the shortest segment of a bucket is at least this share of the longest
+CPU_STEP = 64  # packed tokens, and tokens of a pass over the head, come in multiples of this
+TILE = 16  # queries of a segment, and keys, come in multiples of this: rows that the matrix units of a CPU take at a time
 JOINED = 1_000_000  # elements of all masks, _S x _L x _M, up to which sequences are joined with their prefixes
 
 
@@ -88,21 +94,23 @@ class Lengths:
 @dataclass
 class Segments:
     """keep_N: index of each token in the flattened [B, T] rows; packed_BT: the other way round. runs: the segments in the order of the
-    packed tokens; shared: those among them that others see."""
+    packed tokens; shared: those among them that others see. count: packed tokens; used: those before the ones that only fill up."""
 
     count: int
+    used: int
     keep_N: Tensor
     packed_BT: Tensor
     runs: list[Run]
     shared: list[Shared]
 
     @classmethod
-    def of(cls, marks_BT: Tensor) -> "Segments":
-        """From the segment number of every position of the padded rows (PREFIX, 1, 2, ..., PADDING)."""
+    def of(cls, marks_BT: Tensor, step: int = 1) -> "Segments":
+        """From the segment number of every position of the padded rows (PREFIX, 1, 2, ..., PADDING), filled up to a multiple of `step`."""
         flat = marks_BT.flatten()
         keep_N = (flat != PADDING).nonzero().squeeze(-1)
         packed = torch.zeros_like(flat)
         packed[keep_N] = torch.arange(len(keep_N), device=flat.device)
+        used, keep_N = len(keep_N), filled_up(keep_N, step)
         runs: list[Run] = []
         shared: list[Shared] = []
         at = 0
@@ -115,7 +123,7 @@ class Segments:
                 at += length
             if parts and parts[0][0] == PREFIX and len(parts) > 1:
                 shared.append(Shared(first, first + parts[0][1], at))
-        return cls(len(keep_N), keep_N, packed.view_as(marks_BT), runs, shared)
+        return cls(len(keep_N), used, keep_N, packed.view_as(marks_BT), runs, shared)
 
     @cached_property
     def lengths(self) -> Lengths:
@@ -134,6 +142,16 @@ class Segments:
         return [_join(bucket, self.count, self.keep_N.device) for bucket in near] if small else []
 
 
+def step_on(device: torch.device) -> int:
+    """Packed tokens come in multiples of this."""
+    return CPU_STEP if device.type == "cpu" else 1
+
+
+def filled_up(index_N: Tensor, step: int) -> Tensor:
+    """The indices and the first of them again, until their number is a multiple of `step`."""
+    return torch.cat([index_N, index_N[:1].expand(-len(index_N) % step)])
+
+
 def _similar(runs: list[Run], size: Callable[[Run], int]) -> list[list[Run]]:
     """Runs in buckets of about one size, the largest first."""
     buckets: list[list[Run]] = []
@@ -145,6 +163,10 @@ def _similar(runs: list[Run], size: Callable[[Run], int]) -> list[list[Run]]:
     return buckets
 
 
+def _whole_tiles(size: int) -> int:
+    return -(-size // TILE) * TILE
+
+
 def _longest(bucket: list[Run]) -> int:
     return max(run.length for run in bucket)
 
@@ -152,15 +174,15 @@ def _longest(bucket: list[Run]) -> int:
 def _indices(bucket: list[Run], count: int, device: torch.device) -> Tensor:
     """The packed tokens of each run, [S, L]; `count` fills the shorter ones up."""
     start_S1, length_S1 = torch.tensor([(run.start, run.length) for run in bucket], device=device)[:, :, None].unbind(1)
-    place_L = torch.arange(_longest(bucket), device=device)
+    place_L = torch.arange(_whole_tiles(_longest(bucket)), device=device)
     return torch.where(place_L < length_S1, start_S1 + place_L, count)
 
 
 def _join(bucket: list[Run], count: int, device: torch.device) -> Joined:
     facts = torch.tensor([(run.start, run.length, run.prefix, run.before) for run in bucket], device=device)
     start_S1, length_S1, prefix_S1, before_S1 = facts[:, :, None].unbind(1)
-    place_M = torch.arange(max(run.before + run.length for run in bucket), device=device)
+    place_M = torch.arange(_whole_tiles(max(run.before + run.length for run in bucket)), device=device)
     own_SM = place_M - before_S1  # place in the run itself, negative in its prefix
     key_SM = torch.where(own_SM < 0, prefix_S1 + place_M, torch.where(own_SM < length_S1, start_S1 + own_SM, count))
-    place_L = torch.arange(_longest(bucket), device=device)
-    return Joined(_indices(bucket, count, device), key_SM, own_SM[:, None, :] > place_L[:, None])
+    query_SL = _indices(bucket, count, device)
+    return Joined(query_SL, key_SM, own_SM[:, None, :] > torch.arange(query_SL.shape[1], device=device)[:, None])
