@@ -6,6 +6,7 @@ Operations have several implementations in vLLM (`vllm.ir`), of which a list of 
 """
 
 import importlib.util
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -20,17 +21,18 @@ def kernel_priorities() -> dict[str, Any]:
     if importlib.util.find_spec("vllm.ir") is None:
         return {}
     from vllm import ir
+    from vllm.engine.arg_utils import EngineArgs
     from vllm.platforms import current_platform
 
     current_platform.import_kernels()
-    kernels = torch.ops._C
-    operations = {"rms_norm": (_norm, False), "fused_add_rms_norm": (_add_and_norm, True)}
-    if not all(hasattr(kernels, name) and hasattr(ir.ops, name) for name in operations):
+    operations = {"rms_norm": (_norm, _fits, False), "fused_add_rms_norm": (_add_and_norm, _both_fit, True)}
+    can_choose = "ir_op_priority" in {field.name for field in fields(EngineArgs)}
+    if not (can_choose and all(hasattr(torch.ops._C, name) and hasattr(ir.ops, name) for name in operations)):
         return {}
-    for name, (function, inplace) in operations.items():
+    for name, (function, fits, inplace) in operations.items():
         operation = getattr(ir.ops, name)
         if PROVIDER not in operation.impls:
-            operation.register_impl(PROVIDER, supports_args=_fits if not inplace else _both_fit, inplace=inplace)(function)
+            operation.register_impl(PROVIDER, supports_args=fits, inplace=inplace)(function)
     return {"ir_op_priority": {name: [PROVIDER] for name in operations}}
 
 
