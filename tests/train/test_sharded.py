@@ -94,11 +94,17 @@ def test_the_runs_are_what_they_are_for(alone: dict[str, Any]) -> None:
     assert moved[0] == 0.0 and min(moved[1:]) > 1e-4  # the reference follows the policy
 
 
+def length(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> float:
+    """2-norm of the difference of all weights."""
+    return float(sum((some[name].double() - others[name].double()).square().sum() for name in others)) ** 0.5
+
+
 @pytest.mark.parametrize("run", RUNS)
 def test_training_in_bfloat16_stays_close(alone: dict[str, Any], rounded: list[dict[str, Any]], new_policy: Any, run: str) -> None:
     moved = largest_difference(alone[run][0], weights(new_policy()))
     assert largest_difference(rounded[0][run][0], rounded[1][run][0]) == 0.0
     assert largest_difference(rounded[0][run][0], alone[run][0]) < 0.2 * moved
+    assert length(rounded[0][run][0], alone[run][0]) < 0.1 * length(alone[run][0], weights(new_policy()))
     assert all(values.dtype == torch.float32 for values in rounded[0][run][0].values())
 
 
