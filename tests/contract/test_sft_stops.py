@@ -46,6 +46,30 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_was(r1: Run, tiny: Pat
     assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
+def test_two_jobs_never_write_to_one_run(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    """A second job is refused while the first one runs; with --resume it waits for one that was told to end, and goes on from there."""
+    (tmp_path / "rows.jsonl").write_text(LESSONS)
+    words = ["sft", "--model", str(tiny), *SFT, "--epochs", "40", "rows.jsonl", "-o", "run"]
+    first = subprocess.Popen([*command_line(), *words], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run/metrics.jsonl"
+    deadline = time.monotonic() + 200
+    while not (metrics.exists() and metrics.read_text()):
+        assert first.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    first.send_signal(signal.SIGSTOP)  # it is in the middle of something, for as long as it takes
+    assert_error(r1(*words, "--force"), 2, f"`run` is being written by another job (process {first.pid} on ", "another name")
+    second = subprocess.Popen([*command_line(), *words, "--resume"], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    assert second.stderr is not None
+    assert "for another job to leave `run`" in second.stderr.readline()
+    first.send_signal(signal.SIGCONT)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(60) == 143
+    _, said = second.communicate(timeout=200)
+    assert second.returncode == 0, said
+    assert "resuming `run/checkpoints/step_" in said
+    assert [record["step"] for record in records(tmp_path / "run")] == list(range(1, 121))
+
+
 # Clocks that are forty minutes ahead as soon as a file holds something.
 LATE = """
 import os, time

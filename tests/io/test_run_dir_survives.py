@@ -243,8 +243,8 @@ def test_a_first_start_that_is_killed_can_be_started_again(tmp_path: Path, monke
         with monkeypatch.context() as patched, pytest.raises(Killed):
             patched.setattr(Path, "replace", dying)
             open_run(path)
-        [left] = names(path)
-        assert left.startswith(".config.json.")
+        lock, left = names(path)[::-1]
+        assert lock == ".lock" and left.startswith(".config.json.")
         (path / left).rename(path / ".config.json.1.tmp")  # of another process
         open_run(path, **options).close()
         assert ".config.json.1.tmp" not in names(path) and json.loads((path / "config.json").read_text())["command"] == "grpo"

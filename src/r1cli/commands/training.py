@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1cli.commands import tracking
+from r1cli.commands.disk_room import check_room
 from r1cli.commands.preflight import turn_end
 from r1cli.commands.resuming import Standing, is_done, standing
 from r1cli.engines.model_files import end_ids, refuse_classifier
@@ -94,6 +95,7 @@ class Training:
         self.start_step = load_state(self.optimizer, checkpoint, self.reference) if checkpoint else 0
         if states is not None:
             states.rest()
+        check_room(self, total)
 
     def _load_reference(self, folder: str, temperature: float) -> Policy | OffloadedReference:
         """In the computation type, where the policy computes in a copy of that type too; an average of weights needs float32."""
@@ -161,10 +163,10 @@ class Training:
         """
         if step >= total:
             with self._final(step) as folder:
-                save_model(self.accelerator, self.policy, self.tokenizer, folder, merged=self._merged)
+                save_model(self.accelerator, self.policy, self.tokenizer, folder, merged=self.merged)
             return
         with self._checkpoint(step) as folder:
-            save_model(self.accelerator, self.policy, self.tokenizer, folder, merged=self._merged, resumable=True)
+            save_model(self.accelerator, self.policy, self.tokenizer, folder, merged=self.merged, resumable=True)
             save_state(self.accelerator, self.optimizer, folder, step, self.reference)
             folder.mkdir(parents=True, exist_ok=True)  # of a process without the main one's disk
             save_random(self.accelerator, folder)
@@ -191,7 +193,8 @@ class Training:
             yield checkpoint_folder(self.settings.out, step)
 
     @property
-    def _merged(self) -> bool:
+    def merged(self) -> bool:
+        """Whether what is saved is a plain model: with LoRA, the sum of model and adapter."""
         return getattr(self.settings, "lora_export", "merged") == "merged"
 
     def _check_strategy(self) -> None:

@@ -8,8 +8,9 @@
     held_out.json          what a reward model is worth on --held-out
     trackers/              what --track tensorboard writes
     logs/attempt_1/        config.json and env.json of each start; logs/latest points at the newest
+    .lock                  held by the process that writes here
 
-Only one process of a run opens it (rank 0).
+Only one process of a run opens it (rank 0), and only one run at a time.
 """
 
 import json
@@ -24,6 +25,7 @@ from typing import Any, Self
 from r1cli.errors import Exit, R1Error
 from r1cli.io import manifest
 from r1cli.io.environment import code_diff, environment
+from r1cli.io.lock import LOCK, WAIT_SECONDS, Lock, check_free
 from r1cli.io.step_lines import StepLines
 from r1cli.io.whole_folder import declare_whole, filling, is_whole, remove, remove_if_possible
 
@@ -42,7 +44,9 @@ class RunDir:
     changed: settings that differ from those the run was started with, name -> (then, now).
     """
 
-    def __init__(self, path: Path, attempt: int, resumed_step: int | None, changed: dict[str, tuple[Any, Any]], keep: int | None) -> None:
+    def __init__(
+        self, path: Path, lock: Lock, attempt: int, resumed_step: int | None, changed: dict[str, tuple[Any, Any]], keep: int | None
+    ) -> None:
         self.path = path
         self.final = path / "final"
         self.attempt = attempt
@@ -51,6 +55,7 @@ class RunDir:
         self.changed = changed
         self.started = time.time()
         self._keep = keep
+        self._lock = lock
         self._metrics, self._samples = StepLines(path / "metrics.jsonl"), StepLines(path / "samples.jsonl")
 
     @classmethod
@@ -61,7 +66,8 @@ class RunDir:
 
         A directory that holds anything is refused (`R1Error`, exit 2) unless `resume` or `force`. `force` removes what a run left there,
         and only from a run directory. `resume` drops a torn last line and all lines after the newest whole checkpoint, unless `final/` is
-        whole (see `rewind`); in a directory that holds no run it starts one, so that a job script may always pass it.
+        whole (see `rewind`); in a directory that holds no run it starts one, so that a job script may always pass it. A directory that
+        another process writes to is refused; `resume` waits for it first (`lock.WAIT_SECONDS`): it may be one that was told to end.
         sources: setting -> "flag", "environment", "file" ...
         """
         path = Path(path)
@@ -77,9 +83,12 @@ class RunDir:
             "sources": dict(sources),
             "versions": manifest.versions(),
         }
+        _check_use(path, resume=resume, force=force)  # before a lock is put into somebody else's folder
         try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = Lock(path, WAIT_SECONDS if resume else 0.0)
             step, before = _prepare(path, config, resume=resume, force=force)
-            run = cls(path, 1 + attempts(path), step, _differences(before, config), getattr(settings, "keep", None))
+            run = cls(path, lock, 1 + attempts(path), step, _differences(before, config), getattr(settings, "keep", None))
             if not is_whole(run.final):
                 run.rewind()
             run._note_start(config)
@@ -165,6 +174,7 @@ class RunDir:
     def close(self) -> None:
         self._metrics.close()
         self._samples.close()
+        self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -229,11 +239,15 @@ def declare_done(path: Path, facts: Mapping[str, Any]) -> None:
 
 
 def check_unused(path: str | Path, *, resume: bool = False, force: bool = False) -> bool:
-    """Refuse (`R1Error`, exit 2) what `RunDir.open` would refuse, without touching anything; whether there is a run already."""
-    path = Path(path)
+    """Refuse (`R1Error`, exit 2) what `RunDir.open` would refuse, touching nothing; whether there is a run. Not while it is open."""
+    check_free(Path(path), WAIT_SECONDS if resume else 0.0)
+    return _check_use(Path(path), resume=resume, force=force)
+
+
+def _check_use(path: Path, *, resume: bool, force: bool) -> bool:
     if path.exists() and not path.is_dir():
         raise R1Error(f"`{path}` is a file, not a run directory", hint="give -o another name", code=Exit.USAGE)
-    used = path.is_dir() and any(not _HALF_CONFIG.fullmatch(entry.name) for entry in path.iterdir())
+    used = path.is_dir() and any(entry.name != LOCK and not _HALF_CONFIG.fullmatch(entry.name) for entry in path.iterdir())
     if used and not is_run_dir(path):
         raise R1Error(f"`{path}` holds files that are not a run's", hint="give -o another name", code=Exit.USAGE)
     if used and not resume and not force:
@@ -250,12 +264,11 @@ def _prepare(path: Path, config: Mapping[str, Any], *, resume: bool, force: bool
 
     The configuration stays there all the time and the new one replaces it: whenever this is killed, the directory is still a run's.
     """
-    used = check_unused(path, resume=resume, force=force)
+    used = _check_use(path, resume=resume, force=force)
     before = json.loads((path / CONFIG).read_text("utf-8")) if used and not force else None
     if used and force:
         for name in _CONTENTS:
             remove(path / name)
-    path.mkdir(parents=True, exist_ok=True)
     for entry in list(path.iterdir()):
         if _HALF_CONFIG.fullmatch(entry.name):
             remove_if_possible(entry)

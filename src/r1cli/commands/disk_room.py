@@ -1,0 +1,49 @@
+"""Whether the disk holds what a training run will write: asked before the first step, not found out after the last one."""
+
+import shutil
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from r1cli.errors import Exit, R1Error
+from r1cli.train.lora import LoraReference
+
+if TYPE_CHECKING:
+    from r1cli.commands.training import Training
+
+GIB = 2**30
+MOMENTS = 2 * 4  # bytes a trained weight: AdamW's two moments in float32
+
+
+def check_room(training: "Training", total: int) -> None:
+    """Of a run of `total` steps: refuse (`R1Error`, exit 3) a disk that does not hold its model, or one checkpoint of those it will save on
+    the way; warn of one that does not hold as many as will lie there. Rows, metrics and quotas are not counted.
+    """
+    if training.run is None:  # not the process that writes
+        return
+    settings, out = training.settings, training.run.path
+    weights = list(training.policy.parameters())
+    trained = [weight for weight in weights if weight.requires_grad]
+    reference = training.reference
+    second = [] if reference is None else trained if isinstance(reference, LoraReference) else reference.model.parameters()
+    final = _size(weights if training.merged else trained)
+    checkpoint = _size(weights) + _size(second) + MOMENTS * sum(weight.numel() for weight in trained)
+    every = settings.save_every
+    due = (total - training.start_step - 1) // every if every else 0
+    free = shutil.disk_usage(out).free
+    if free < (checkpoint if due else final):
+        what = f"a checkpoint takes {checkpoint / GIB:.2f}" if due else f"the model takes {final / GIB:.2f}"
+        raise R1Error(
+            f"{what} GiB, and the disk of `{out}` has {free / GIB:.2f} GiB free",
+            hint="free some space, then --resume; or give -o a folder on another disk",
+            code=Exit.ENVIRONMENT,
+        )
+    most = final + min(due, settings.keep + 1) * checkpoint  # the oldest one goes when the newest is whole
+    if free < most:
+        training.context.console.warn(
+            f"what is kept takes up to {most / GIB:.2f} GiB (--keep {settings.keep}), and the disk of `{out}` has {free / GIB:.2f} GiB free"
+        )
+
+
+def _size(weights: Iterable[Any]) -> int:
+    """Bytes."""
+    return sum(weight.numel() * weight.element_size() for weight in weights)
