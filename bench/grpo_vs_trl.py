@@ -1,14 +1,17 @@
 """A GRPO step of r1 and of TRL, side by side on one machine, every group carrying signal.
 
     python bench/grpo_vs_trl.py --model MODEL --rows gsm8k_train.jsonl [--prompts 4] [--group 8] [--max-completion-length 96]
-                                [--steps 4] [--engine vllm|transformers] [--signal 1.0] [--json]
+                                [--steps 4] [--engine vllm|transformers] [--signal 1.0] [--trl-batch 32]
+                                [--trl-weights bfloat16|float32] [--json]
 
-Same model, prompts, group size and length limit; beta 0; bfloat16. The reward is a hash of the completion, so no group is silent and no
-work is skipped; truncated completions are trained on, as TRL does. With `--signal 0.5` the completions of every second prompt all get the
-same reward: r1 leaves such groups out of the training pass. TRL samples with transformers and takes the whole step as one batch
-(`--trl-batch`); r1's micro-batches and KV cache are as small as the sizes allow (`--microbatch-tokens`, `--kv-cache-gib`). `speedup` is
-TRL's seconds a step over r1's, medians over the steps after the first; `memory_ratio` is the peak resident memory of r1's process over
-that of TRL's, model loading included. r1's reward workers are not in it.
+Same model, prompts, group size and length limit; beta 0; both compute in bfloat16. r1's weights and moments are float32; TRL's are bfloat16
+here, which is its fastest way and the least memory, though small updates are lost (`--trl-weights float32`). The reward is a hash of the
+completion, so no group is silent and no work is skipped; truncated completions are trained on, as TRL does. With `--signal 0.5` the
+completions of every second prompt all get the same reward: r1 leaves such groups out of the training pass. TRL samples with transformers
+and takes the whole step as one batch, its fastest way (`--trl-batch` makes it smaller: less memory, more time); r1's micro-batches and KV
+cache are as small as the sizes allow (`--microbatch-tokens`, `--kv-cache-gib`). `speedup` is TRL's seconds a step over r1's, medians over
+the steps after the first; `memory_ratio` is the peak resident memory of r1's process over that of TRL's, model loading included. r1's
+reward workers are not in it.
 """
 
 import json
@@ -41,6 +44,7 @@ def main() -> None:
     flags.add_argument("--kv-cache-gib", type=float, default=0.25, help="r1's, on a CPU")
     flags.add_argument("--gpu-memory", type=float, default=0.3, help="share of it that r1's vLLM takes at once, on a GPU")
     flags.add_argument("--trl-batch", type=int, help="completions in a pass of TRL's (default: all of a step)")
+    flags.add_argument("--trl-weights", choices=["bfloat16", "float32"], default="bfloat16", help="TRL's; float32 computes under autocast")
     given = flags.parse_args()
     with Path(given.rows).open(encoding="utf-8") as lines:
         rows = [json.loads(line) for _, line in zip(range(given.prompts * given.steps), lines, strict=False)]
@@ -51,7 +55,7 @@ def main() -> None:
         settings = {
             "model": given.model, "steps": given.steps, "group": given.group, "prompts": given.prompts,
             "texts": [row["prompt"] for row in rows], "max_completion_length": given.max_completion_length,
-            "signal": signal, "trl_batch": given.trl_batch or given.group * given.prompts,
+            "signal": signal, "weights": given.trl_weights, "trl_batch": given.trl_batch or given.group * given.prompts,
         }  # fmt: skip
         theirs, their_memory = run_trl("grpo", settings, given.environment, work)
         (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -72,7 +72,7 @@ def grpo(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> GRPO
         made = [{**row, "answer": answer} for row, answer in zip(made, settings["answers"], strict=True)]
     rows, reward = Dataset.from_list(made), right if "answers" in settings else Spread(settings["signal"])
     return GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(settings["model"], dtype="bfloat16"), reward_funcs=reward,
+        model=AutoModelForCausalLM.from_pretrained(settings["model"], dtype=settings["weights"]), reward_funcs=reward,
         args=config, train_dataset=rows, processing_class=AutoTokenizer.from_pretrained(settings["model"]), callbacks=[timer],
     )  # fmt: skip
 

@@ -8,8 +8,10 @@ import sys
 
 def main() -> None:
     """Run `r1` with the words of the command line and end the process with its exit code."""
-    from r1cli.cli import main as run
-
+    try:
+        from r1cli.cli import main as run
+    except KeyboardInterrupt:  # before anything has begun
+        os._exit(130)
     end(run())
 
 

@@ -30,7 +30,7 @@ from r1cli.shared_settings import (
 )
 
 LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo")
-OF_LOSS: dict[str, dict[str, Any]] = {  # defaults of the method that a loss is named after, where they are not those of the flags
+OF_LOSS: dict[str, dict[str, Any]] = {  # the method's own default, only where that of the flag would break its loss
     "gspo": {"clip_low": 3e-4, "clip_high": 4e-4},  # arXiv 2507.18071, section 5.1: the ratio is a mean over a sequence
     "dr_grpo": {"advantage": "mean"},  # arXiv 2503.20783: no division by the standard deviation
 }
@@ -61,7 +61,7 @@ class GrpoSettings(
     prompts_per_step: Annotated[int, Flag("prompts an update (R1-Zero: 32)", TRAINING, min=1)] = 32
     group_size: Annotated[int, Flag("completions a prompt (R1-Zero: 16)", TRAINING, min=2)] = 16
     updates_per_rollout: Annotated[
-        int, Flag("steps that one rollout serves: it draws their prompts at once and is split at random (R1-Zero: 16)", TRAINING, min=1)
+        int, Flag("minibatches (optimizer steps) per rollout, split at random (R1-Zero: 16)", TRAINING, min=1)
     ] = 1
     epochs_per_rollout: Annotated[int, Flag("passes over each rollout", TRAINING, min=1)] = 1
     loss: Annotated[str, Flag("objective and its divisor", TRAINING, choices=LOSSES)] = "grpo"
@@ -75,12 +75,19 @@ class GrpoSettings(
     ] = None
     beta: Annotated[float, Flag("weight of the KL to the reference (R1-Zero: 0.001); 0 needs no reference", TRAINING, min=0.0)] = 0.001
     kl: Annotated[str, Flag("estimate of the KL (R1: k3)", TRAINING, choices=("k1", "k2", "k3"))] = "k3"
-    kl_correction: Annotated[bool, Flag("weigh the KL by the policy's ratio: an unbiased gradient of the reverse KL", TRAINING)] = False
+    kl_correction: Annotated[
+        bool, Flag("weigh the KL by the policy's ratio: the gradient of the reverse KL (k1 and k3; k2 has it without)", TRAINING)
+    ] = False
     entropy_coef: Annotated[float, Flag("weight of an entropy bonus", TRAINING, min=0.0)] = 0.0
     reference_every: Annotated[int, Flag("steps after which the reference follows the policy; 0 is never", TRAINING, min=0)] = 400
     reference_mix: Annotated[
         float,
-        Flag("share of the policy in the new reference: 1 is a copy; 0.01 with --reference-every 1 an average", TRAINING, min=0, max=1),
+        Flag(
+            "share of the policy in the new reference: 1 copies; 0.01 with --reference-every 1 is an exponential moving average",
+            TRAINING,
+            min=0,
+            max=1,
+        ),
     ] = 1.0
     advantage: Annotated[
         str, Flag("how rewards become advantages (--loss dr_grpo: mean)", TRAINING, choices=("group", "batch", "mean", "loo"))
@@ -89,7 +96,7 @@ class GrpoSettings(
     importance: Annotated[
         str,
         Flag(
-            "weight between trainer and sampler: of a token, mean or product of its sequence",
+            "importance-sampling ratio trainer / sampler: per token, geometric mean, or product over the sequence",
             TRAINING,
             choices=("token", "geometric", "sequence"),
         ),

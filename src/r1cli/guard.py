@@ -2,7 +2,7 @@
 
 r1 sample ... | head -1      a reader that leaves is no failure: exit 0, silence
 Ctrl-C                       what is finished is kept, the command that continues is named, exit 130; a second one, 2 s later, kills
-SIGTERM                      the same without a hint, exit 143
+SIGTERM, SIGHUP              the same without a hint, exit 143
 R1Error                      `error:` and `hint:`, its exit code
 anything else                a bug in r1: one line, exit 1; --debug or R1_DEBUG=1 shows the traceback
 """
@@ -90,8 +90,9 @@ def run(command: str, settings: Any, sources: dict[str, str]) -> int:
 
 def exit_code(work: Callable[[], None], console: Console, *, debug: bool = False, resume: list[str] | None = None) -> int:
     """Call `work` and turn whatever ends it into an exit code, saying what people need to know."""
+    taken: set[int] = set()
     try:
-        with signals_raise():
+        with signals_raise() as taken:
             work()
             console.close()
         return Exit.OK
@@ -108,6 +109,8 @@ def exit_code(work: Callable[[], None], console: Console, *, debug: bool = False
     except BrokenPipeError as error:
         return _leave_quietly() if reader_left() else failed(error, console, debug)
     except Exception as error:  # the last stop: every failure of a command ends here
+        if isinstance(error, ImportError) and signal.SIGTERM in taken:  # an extension module makes one of what interrupts it
+            return Exit.TERMINATED
         return failed(error, console, debug)
 
 
@@ -219,14 +222,14 @@ def ignore_repeats(number: int) -> None:
 
 
 @contextmanager
-def signals_raise() -> Iterator[None]:
-    """Ctrl-C and SIGTERM become exceptions in the main thread, once: a later one ends the process by itself."""
+def signals_raise() -> Iterator[set[int]]:
+    """Ctrl-C and SIGTERM become exceptions in the main thread, once: a later one ends the process by itself. Yields those that came."""
+    taken: set[int] = set()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield taken
         return
     owner = os.getpid()
     ending = False
-    taken: set[int] = set()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a child made by fork dies as if it had no handler
@@ -244,8 +247,10 @@ def signals_raise() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else it is ignored: nohup
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, _hung_up([number for number in (1, 2) if os.isatty(number)]))
     try:
-        yield
+        yield taken
     except (KeyboardInterrupt, Terminated):
         ending = True
         raise
@@ -255,6 +260,24 @@ def signals_raise() -> Iterator[None]:
                 signal.signal(number, old)
             elif signal.getsignal(number) is not signal.SIG_IGN:  # a repeat must not change how this process ends
                 ignore_repeats(number)
+
+
+def _hung_up(terminals: list[int]) -> Callable[[int, FrameType | None], None]:
+    """What SIGHUP does: it is SIGTERM, whoever handles that now, and what is said on a terminal that has gone must not fail."""
+    owner = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a child made by fork
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for terminal in terminals:
+            os.dup2(nowhere, terminal)
+        os.close(nowhere)
+        signal.raise_signal(signal.SIGTERM)
+
+    return handle
 
 
 def _end_later() -> None:

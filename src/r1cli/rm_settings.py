@@ -29,7 +29,7 @@ class RmSettings(
     """r1 rm"""
 
     lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "constant"
-    epochs: Annotated[float, Flag("passes over the rows", TRAINING, min=0.0)] = 1.0
+    epochs: Annotated[float, Flag("passes over the rows", TRAINING, min=0.0001)] = 1.0
     batch_rows: Annotated[int, Flag("rows (pairs, or labelled completions) a step, over all processes", TRAINING, min=1)] = 64
     max_length: Annotated[
         int, Flag("longest prompt + completion in tokens; rows with a longer one are left out and counted", TRAINING, min=1)

@@ -39,6 +39,7 @@ from r1cli.shared_settings import (
 )
 
 SFT_ALARMS = ("diverging", "overfitting")
+LEAST_EPOCHS = 0.0001  # above 0, which would train on nothing
 
 FiltersFlag = Annotated[
     str | None,
@@ -161,7 +162,7 @@ class SftSettings(
     """r1 sft"""
 
     lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "cosine"
-    epochs: Annotated[float, Flag("passes over the rows", TRAINING, min=0.0)] = 2.0
+    epochs: Annotated[float, Flag("passes over the rows", TRAINING, min=LEAST_EPOCHS)] = 2.0
     batch_rows: Annotated[int, Flag("rows a step, over all processes", TRAINING, min=1)] = 128
     max_length: Annotated[int, Flag("longest row in tokens; longer ones are left out and counted", TRAINING, min=1)] = 32768
     template: Annotated[str, Flag("how prompt + completion rows become text: chat, boxed, r1-zero, raw, or a file", TRAINING)] = "chat"
@@ -207,7 +208,7 @@ class DistillSettings(
         float, Flag("cap of the per-token weight between trainer and sampler with --on-policy; 0 is off", TRAINING, min=0.0)
     ] = 2.0
     lr_schedule: Annotated[str, Flag("shape of the learning rate after warm-up", TRAINING, choices=SCHEDULES)] = "cosine"
-    epochs: Annotated[float, Flag("passes over the traces", TRAINING, min=0.0)] = 2.0
+    epochs: Annotated[float, Flag("passes over the traces", TRAINING, min=LEAST_EPOCHS)] = 2.0
     batch_rows: Annotated[int, Flag("rows a step, over all processes", TRAINING, min=1)] = 64
     max_length: Annotated[int, Flag("longest row in tokens; longer ones are left out and counted", TRAINING, min=1)] = 32768
 

@@ -115,9 +115,12 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """Which sampler. auto is vllm where it can be imported, else transformers."""
+    """Which sampler."""
 
-    engine: Annotated[str, Flag("sampler; auto is the server of --url, or vllm", MODEL, choices=ENGINES)] = "auto"
+    engine: Annotated[
+        str,
+        Flag("sampler; auto is the server of --url, else vllm, else transformers where vllm cannot be imported", MODEL, choices=ENGINES),
+    ] = "auto"
     max_model_len: Annotated[
         int | None, Flag("longest prompt + completion the engine makes room for (default: what the longest prompt needs)", MODEL, min=1)
     ] = None
@@ -222,7 +225,7 @@ class OptimizerSettings:
     lr_floor: Annotated[float, Flag("last learning rate as a share of the peak", TRAINING, min=0.0, max=1.0)] = 0.1
     warmup_steps: Annotated[int, Flag("steps over which the learning rate rises from 0", TRAINING, min=0)] = 0
     weight_decay: Annotated[float, Flag("AdamW's weight decay", TRAINING, min=0.0)] = 0.0
-    adam_beta2: Annotated[float, Flag("AdamW's beta2", TRAINING, min=0.0, max=1.0)] = 0.999
+    adam_beta2: Annotated[float, Flag("AdamW's beta2", TRAINING, min=0.0, max=0.999999)] = 0.999
     max_grad_norm: Annotated[float, Flag("gradients are scaled down to this norm; 0 is off", TRAINING, min=0.0)] = 1.0
     microbatch_tokens: Annotated[
         int,
@@ -233,7 +236,7 @@ class OptimizerSettings:
         str | None,
         Flag("on a GPU: keep these in the machine's memory between their uses: optimizer, reference", TRAINING, metavar="PART,..."),
     ] = None
-    save_every: Annotated[int, Flag("steps between checkpoints; 0 is only the last", TRAINING, min=0)] = 0
+    save_every: Annotated[int, Flag("steps between checkpoints, in grpo at the end of a rollout; 0 is only the last", TRAINING, min=0)] = 0
     keep: Annotated[int, Flag("checkpoints that stay on disk", TRAINING, min=1)] = 2
 
 
@@ -242,7 +245,13 @@ class LaunchSettings:
     """Training in several processes."""
 
     num_processes: Annotated[
-        int, Flag("processes that train together on this machine, one a GPU (or shares of the CPU); the result is that of one", RUN, min=1)
+        int,
+        Flag(
+            "processes that train together on this machine, one a GPU (or shares of the CPU); the result is that of one up to rounding "
+            "(dropout draws other numbers)",
+            RUN,
+            min=1,
+        ),
     ] = 1
     accelerate_config: Annotated[
         str | None, Flag("accelerate's configuration for them, such as FSDP2 (examples/accelerate/)", RUN, metavar="FILE")

@@ -1,6 +1,7 @@
 """What `r1 grpo` makes of its flags before it trains: the clip and the advantage of the method that a loss is named after, and a reference
 where there is a KL."""
 
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from r1cli.errors import R1Error
 from r1cli.grpo_settings import LOSSES, GrpoSettings, of_loss
 from r1cli.guard import Context
 from r1cli.report.console import Console
+from r1cli.train import losses
 from r1cli.train.grpo_config import Prompts
 
 NAMES = ("clip_low", "clip_high", "advantage")
@@ -26,6 +28,22 @@ def test_gspo_and_dr_grpo_are_those_of_their_papers_and_the_others_are_left_alon
     assert found(loss="gspo") == (3e-4, 4e-4, "group")
     assert found(loss="dr_grpo") == (0.2, None, "mean")
     assert {found(loss=loss) for loss in LOSSES if loss not in ("gspo", "dr_grpo")} == {(0.2, None, "group")}
+
+
+def test_the_flag_offers_the_losses_that_there_are() -> None:
+    """Two lists: the flags must not import torch."""
+    assert LOSSES == losses.LOSSES
+
+
+def test_k2_is_not_corrected() -> None:
+    wrong = GrpoSettings(model="m", out="o", inputs=[], kl="k2", kl_correction=True)
+    with pytest.raises(R1Error, match="--kl k2 has the gradient of the reverse KL already") as caught:
+        grpo.check_flags(wrong, {})
+    assert caught.value.code == 2 and "--kl k3" in (caught.value.hint or "")
+    for kl in ("k1", "k3"):
+        grpo.check_flags(dataclasses.replace(wrong, kl=kl), {})
+    grpo.check_flags(dataclasses.replace(wrong, kl_correction=False), {})
+    grpo.check_flags(dataclasses.replace(wrong, beta=0.0), {})  # there is no KL at all
 
 
 @pytest.mark.parametrize("layer", ["flag", "env", "config", "preset"])

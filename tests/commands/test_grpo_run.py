@@ -1,4 +1,4 @@
-"""The wiring of `r1 grpo`: what is saved of a rollout that is given up, and which prompts an engine has room for."""
+"""The wiring of `r1 grpo`: what is saved of a rollout that is given up, which prompts an engine has room for, and which rows a model."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from r1cli.commands import grpo_run, sft_run
 from r1cli.commands.grpo_run import Wiring, _fitting
+from r1cli.commands.stopping import Stopper
 from r1cli.errors import R1Error
 from r1cli.row import Row
-from r1cli.settings import GrpoSettings
+from r1cli.settings import GrpoSettings, SftSettings
 from r1cli.shared_settings import Changing
 from r1cli.text.prompts import PromptRenderer
 from r1cli.train.grpo_config import Prompts
@@ -34,7 +36,7 @@ class Saved:
 def wiring(memory: dict[str, list[float]], progress: Progress) -> tuple[Wiring, Saved]:
     training, bar = Saved(), SimpleNamespace(advance=lambda steps: None, restart=lambda: None)
     scorer = SimpleNamespace(memory=lambda: {name: list(values) for name, values in memory.items()})
-    return Wiring(training, None, scorer, None, bar, None, progress), training  # type: ignore[arg-type]
+    return Wiring(training, None, scorer, Stopper(), bar, None, progress), training  # type: ignore[arg-type]
 
 
 def test_what_half_a_rollout_taught_a_running_normalisation_is_not_saved() -> None:
@@ -55,6 +57,47 @@ def test_a_run_whose_last_line_is_still_to_be_written_is_not_done() -> None:
     progress.batch = None
     wired.save(progress)
     assert training.calls == [(4, False), (4, True)]
+
+
+def test_the_engine_rests_and_takes_weights_over_and_its_thread_is_given_up() -> None:
+    made: Any = wiring({}, Progress())
+    (wired, training), done = made, list[Any]()
+    training.context, training.weights = SimpleNamespace(console=SimpleNamespace(warn=None)), lambda: "weights"
+    wired.scorer.score = None
+    wired.sampler = SimpleNamespace(engine=SimpleNamespace(rest=lambda: done.append("rests"), load_weights=done.append))
+    hooks = wired.hooks()
+    hooks.rest()
+    hooks.sync()
+    assert done == ["rests", "weights"] and not wired.stopper.wanted()
+    hooks.abandon()
+    assert wired.stopper.wanted()
+
+
+@pytest.mark.parametrize("command", [grpo_run, sft_run])
+@pytest.mark.parametrize("shares", [True, False])
+def test_rows_are_as_long_as_the_model_lets_several_sequences_share(command: Any, shares: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose layers have windows of their own takes a row for each sequence."""
+
+    class Configured(Exception):
+        pass
+
+    def configured(settings: Any, pad_id: int, *pack_length: int) -> Any:
+        if pack_length:
+            raise Configured(*pack_length)
+        return SimpleNamespace(steps=lambda rows: 1)
+
+    training = SimpleNamespace(done=False, pad_id=0, row_length=lambda wanted: wanted * shares)
+    monkeypatch.setattr(command, "Training", lambda *given, **named: training)
+    monkeypatch.setattr(command, "grpo_config" if command is grpo_run else "sft_config", configured)
+    context: Any = SimpleNamespace(console=None)
+    with pytest.raises(Configured) as found:
+        if command is grpo_run:
+            grpo_run.train(GrpoSettings(inputs=[], model="m", out="o", steps=4), context, "m", Prompts([(0, [])]), [], [], 0.0)
+        else:
+            monkeypatch.setattr(sft_run, "checked", lambda *given: [])
+            reader: Any = SimpleNamespace(bad=0)
+            sft_run.train(SftSettings(inputs=[], model="m", out="o"), context, "m", [], reader, 0.0)
+    assert found.value.args == (command.PACK_LENGTH * shares,)
 
 
 def test_prompts_that_the_engine_has_no_room_for_are_left_out_and_counted(tiny: Path) -> None:

@@ -31,7 +31,7 @@ from r1cli.text.prompts import PromptRenderer
 from r1cli.train import batches
 from r1cli.train.batches import Sample
 from tests.text.test_conversation import STRIPS_THINK
-from tests.tiny import tiny_tokenizer
+from tests.tiny import CHAT_TEMPLATE, tiny_tokenizer
 
 
 def levels(findings: list[Finding]) -> dict[str, str]:
@@ -72,24 +72,71 @@ def test_answers_end_with_the_token_of_the_template_where_sampling_stops_at_it(t
 
 
 END = 2
+OPENED, CLOSED = "<think>\n", "<think>\n\n</think>\n\n"
+GOOD = ([5], [6, 7, END])
+
+
+def found_in(texts: list[str], think_prefix: str = "", closed_think: str = "", **fields: Any) -> list[Finding]:
+    """What is found in answers that end once, one a row."""
+    rows = [Row({"id": place, **fields}, where=f"rows.jsonl:{place}") for place in range(1, len(texts) + 1)]
+    return check_lessons([GOOD] * len(texts), texts, rows, END, think_prefix, closed_think)
 
 
 def test_answers_end_once() -> None:
-    good, early = ([5], [6, 7, END]), ([5], [6, END, 7, END])
-    assert levels(check_lessons([good, good], ["a", "b"], END, "")) == {"answers": OK}
-    (some,) = check_lessons([good, good, early], ["a", "b", "c"], END, "")
+    rows = [Row({"id": place}, where=f"rows.jsonl:{place}") for place in (1, 2, 3)]
+    early = ([5], [6, END, 7, END])
+    assert levels(check_lessons([GOOD, GOOD], ["a", "b"], rows[:2], END)) == {"answers": OK}
+    (some,) = check_lessons([GOOD, GOOD, early], ["a", "b", "c"], rows, END)
     assert some.level == WARN and some.text.startswith("1 of 3 answers hold the end-of-turn token in their text")
-    assert levels(check_lessons([early, early, good], ["a", "b", "c"], END, "")) == {"early end": FAIL}
+    assert some.text.endswith(" (rows.jsonl:3)")
+    assert levels(check_lessons([early, early, GOOD], ["a", "b", "c"], rows, END)) == {"early end": FAIL}
 
 
 def test_answers_go_on_where_the_prompt_has_opened_the_reasoning() -> None:
-    good = ([5], [6, 7, END])
-    opened = "<think>\n"
-    assert levels(check_lessons([good, good], ["<think>\na</think>b", "a</think>b"], END, opened)) == {"answers": OK}
-    (twice,) = check_lessons([good], ["<think> a</think>b"], END, opened)  # not what the template wrote, so it is not taken off
-    assert (twice.name, twice.level) == ("reasoning twice", FAIL)
-    assert levels(check_lessons([good] * 3, ["a</think>b"] * 2 + ["b"], END, opened)) == {"no reasoning": WARN}
-    assert levels(check_lessons([good] * 3, ["a</think>b"] + ["b"] * 2, END, opened)) == {"no reasoning": FAIL}
+    good, twice = "a</think>b", "<think> a</think>b"  # not what the template wrote, so it is not taken off
+    assert levels(found_in(["<think>\na</think>b", good], OPENED)) == {"answers": OK}
+    assert levels(found_in([twice], OPENED)) == {"reasoning twice": FAIL}
+    (few,) = found_in([good, good, twice], OPENED)
+    assert (few.name, few.level) == ("reasoning twice", WARN) and "rows.jsonl:3" in few.text and few.fix
+    assert levels(found_in([good, good, "b"], OPENED)) == {"no reasoning": WARN}
+    assert levels(found_in([good, "b", "b"], OPENED)) == {"no reasoning": FAIL}
+
+
+def test_a_prompt_that_closes_an_empty_reasoning_fails_for_every_answer_that_reasons() -> None:
+    tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE.replace("assistant\n{%", "assistant\n" + CLOSED + "{%"))
+    renderer = PromptRenderer(tokenizer)
+    assert (renderer.think_prefix, renderer.closed_think) == ("", CLOSED)
+    reasons = "<think>\na\n</think>\n\nb"
+    (found,) = found_in(["b", "b", reasons], renderer.think_prefix, renderer.closed_think)
+    assert (found.name, found.level) == ("reasoning twice", FAIL)
+    assert found.text.startswith("1 of 3 answers") and found.text.endswith("(rows.jsonl:3)") and "--template" in found.fix
+    assert levels(found_in(["b", "b"], renderer.think_prefix, renderer.closed_think)) == {"answers": OK}
+    assert levels(found_in([reasons])) == {"answers": OK}
+
+
+def test_answers_that_are_not_finished() -> None:
+    whole, never = "<think>a</think>b", "<think>a"
+    assert levels(found_in([whole, "plain", "it writes <think>"])) == {"answers": OK}
+    (some,) = found_in([whole, whole, never])
+    assert (some.name, some.level) == ("open reasoning", WARN) and "rows.jsonl:3" in some.text and "r1 reject" in some.fix
+    assert levels(found_in([whole, never, never])) == {"open reasoning": FAIL}
+    (some,) = found_in([whole, " \n", "a"])
+    assert (some.name, some.level) == ("empty answer", WARN) and "rows.jsonl:2" in some.text and some.fix
+    assert levels(found_in(["", "", "a"])) == {"empty answer": FAIL}
+    assert levels(found_in([OPENED, "a</think>b", "a</think>b"], OPENED)) == {"empty answer": WARN, "no reasoning": WARN}
+
+
+def test_rows_whose_completion_was_cut() -> None:
+    cut, whole, silent = Row({"id": 1, "finish_reason": "length"}), Row({"id": 2, "finish_reason": "stop"}), Row({"id": 3})
+    (some,) = check_lessons([GOOD] * 4, ["a"] * 4, [whole, cut, cut, silent], END)  # two turns of one row are one row
+    assert (some.name, some.level) == ("cut off", WARN) and some.text.startswith("1 of 3 rows") and some.text.endswith("(row `1`)")
+    assert "r1 reject --filters truncated" in some.fix
+    assert levels(found_in(["a"] * 3, finish_reason="length")) == {"cut off": FAIL}
+
+
+def test_three_rows_are_named_and_the_rest_is_shown_to_be_there() -> None:
+    (found,) = found_in([""] * 5)
+    assert found.text.endswith("(rows.jsonl:1, rows.jsonl:2, rows.jsonl:3, ...)")
 
 
 @pytest.mark.parametrize("pad_id", [0, END])
@@ -124,6 +171,8 @@ def test_padding_with_the_end_token_is_named() -> None:
 
 def test_lengths_against_limits_and_context() -> None:
     assert levels(check_lengths([10, 20], 32, 64, 128)) == {"prompt length": OK}
+    (over,) = check_lengths([10, 40], 32, 64, 96, [Row({}, where="a:1"), Row({}, where="a:2")])
+    assert over.level == WARN and over.text.endswith("would be left out (a:2)")
     assert levels(check_lengths([10, 40], 32, 64, 96)) == {"prompt length": WARN}
     assert levels(check_lengths([10, 20], 32, 64, 80)) == {"prompt length": OK, "context": FAIL}
 
@@ -139,9 +188,12 @@ def test_golds_that_cannot_be_compared_with_fail_and_null_is_a_declaration() -> 
     assert rows_with_golds(parse_specs("format,language"), rows) == []
 
 
-def test_a_failure_stops_with_its_fix() -> None:
+def test_warnings_are_said_with_their_fix_and_a_failure_stops_with_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     context = Context("grpo", {}, Console(quiet=2, progress=False))
-    stop_or_warn([Finding("a", OK, "fine"), Finding("b", WARN, "odd")], context)
+    said: list[str] = []
+    monkeypatch.setattr(context.console, "warn", said.append)
+    stop_or_warn([Finding("a", OK, "fine", "no"), Finding("b", WARN, "odd", "turn it"), Finding("c", WARN, "so")], context)
+    assert said == ["b: odd (fix: turn it)", "c: so"]
     with pytest.raises(R1Error, match="c: broken") as raised:
         stop_or_warn([Finding("c", FAIL, "broken", "do this")], context)
     assert raised.value.hint == "do this"

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,6 +85,19 @@ def test_the_clock_ends_a_run_before_work_that_would_not_fit() -> None:
     stopper.leave()  # no signal: nothing is raised
 
 
+def test_the_longest_save_so_far_must_fit_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    stopper = Stopper(limit=100.0)
+    for seconds in (30.0, 5.0):
+        with stopper.saving():
+            now[0] += seconds
+    assert not stopper.wanted(30.0)  # 35 + 30 + 30
+    now[0] += 30.0
+    assert not stopper.wanted(4.0) and stopper.wanted(6.0)
+
+
 def test_abandoned_work_ends_without_a_reason() -> None:
     stopper = Stopper()
     stopper.abandon()
@@ -99,11 +113,20 @@ def test_the_time_limit_says_how_to_go_on_where_that_is_possible(monkeypatch: py
         context.on_interrupt()
     stopper = Stopper()
     stopper.reason = TIME
-    say_unfinished(stopper, context, 3, 9, "1 min")
+    say_unfinished(stopper, context, 3, 9, "1 min", before=2)
     assert said[0] == "sft: time limit reached after 3 of 9 steps, 1 min"
     assert said[1] == (
         "next: r1 sft rows.jsonl --resume" if resumable else "this run cannot be resumed; its last checkpoint is a model like any other"
     )
+
+
+def test_a_time_limit_that_leaves_time_for_no_step_is_an_error() -> None:
+    """A job script that starts the next one after exit 0 would go on for ever."""
+    stopper = Stopper()
+    stopper.reason = TIME
+    with pytest.raises(R1Error, match="left no time for a step: 3 of 9 are done") as caught:
+        say_unfinished(stopper, Context("sft", {}, SimpleNamespace()), 3, 9, "1 min", before=3)  # type: ignore[arg-type]
+    assert caught.value.code == 1
 
 
 def test_a_signal_that_comes_while_processes_agree_counts_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:

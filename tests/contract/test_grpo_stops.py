@@ -138,7 +138,7 @@ def test_an_alarm_is_said_once_and_may_end_the_run(r1: Run, tiny: Path, tmp_path
     assert done.returncode == (1 if stop else 0), done.stderr
     said = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
     [constant] = [line for line in said if "constant-reward" in line]  # also no count of repetitions at the end
-    assert "constant-reward: every completion of the last 2 steps had the reward 0.5" in constant
+    assert "constant-reward: every completion of the last 2 rollouts had the reward 0.5" in constant
     assert len([line for line in said if "zero-gradient" in line]) == 1
     steps = [record["step"] for record in figures(tmp_path / "run")]
     if stop:

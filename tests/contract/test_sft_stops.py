@@ -16,7 +16,7 @@ from tests.contract.test_training import LESSONS, figures, records
 SFT = ["--batch-rows", "4", "--lr", "1e-2", "--dtype", "float32"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 143)])
 def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_was(r1: Run, tiny: Path, tmp_path: Path, number: int, code: int) -> None:
     (tmp_path / "rows.jsonl").write_text(LESSONS)
     (tmp_path / "held.jsonl").write_text(LESSONS.replace("What is", "And what is"))
@@ -35,7 +35,7 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_was(r1: Run, tiny: Pat
     assert process.returncode == code, said
     assert "saving what is done, then ending" in said and ("--resume" in said) is (number == signal.SIGINT)
     assert list((tmp_path / "run/checkpoints").glob("step_*/manifest.json")) and not (tmp_path / "run/final").exists()
-    if number == signal.SIGINT:
+    if number != signal.SIGTERM:
         return
     resumed = r1(*words, "-o", "run", "--resume")
     assert resumed.returncode == 0, resumed.stderr

@@ -125,12 +125,12 @@ def test_end_tokens_and_lengths(engine):
 
 def test_a_stop_string_ends_a_completion_and_stays_in_its_text(engine):
     params = SamplingParams(max_tokens=60, temperature=1.5, stop=("an", "1"))
-    for completion in draw(engine, params, [Request(n, [50], n) for n in range(8)]).values():
+    drawn = draw(engine, params, [Request(n, [50], n) for n in range(8)])
+    assert [completion.finish_reason for completion in drawn.values()] == ["stop"] * 8
+    for completion in drawn.values():
         found = [completion.text.find(stop) for stop in ("an", "1") if stop in completion.text]
-        if found:
-            assert completion.finish_reason == "stop"
-            assert completion.text.endswith(("an", "1"))
-            assert min(found) >= len(completion.text) - 2
+        assert completion.text.endswith(("an", "1"))
+        assert min(found) >= len(completion.text) - 2
 
 
 def test_a_closed_iterator_leaves_the_engine_usable(engine):

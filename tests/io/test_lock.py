@@ -26,9 +26,9 @@ from r1cli.io.lock import Lock
 
 lock = Lock(Path(sys.argv[1]))
 if sys.argv[2] == "and forks" and os.fork() == 0:
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\\n".encode())  # at once: the other one writes too
     time.sleep(60)
-print("held", flush=True)
+os.write(1, b"held\\n")
 time.sleep(float(sys.argv[3]))
 """
 

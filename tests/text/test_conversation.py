@@ -1,10 +1,13 @@
 """SFT rows become what sampling would see: prompt, then the assistant's own text and the end token."""
 
+from typing import Any
+
 import pytest
 
+from r1cli.engines.openai_api import _text
 from r1cli.errors import R1Error
 from r1cli.row import Row
-from r1cli.text.conversation import turns
+from r1cli.text.conversation import answers, turns
 from r1cli.text.prompts import PromptRenderer
 from tests.tiny import tiny_tokenizer
 
@@ -48,7 +51,7 @@ def test_prompt_and_completion_rows_take_the_template_of_sampling() -> None:
 
 def test_a_row_without_anything_to_learn_is_named() -> None:
     tokenizer = tiny_tokenizer()
-    with pytest.raises(R1Error, match=r"rows.jsonl:3: row `a` has no assistant message to learn from"):
+    with pytest.raises(R1Error, match=r"rows.jsonl:3: row `a`: it has no assistant message to learn from"):
         turns(Row({"id": "a", "messages": CHAT[:1]}, where="rows.jsonl:3"), PromptRenderer(tokenizer), tokenizer, tokenizer.eos_token_id)
 
 
@@ -57,5 +60,112 @@ def test_without_a_prompt_the_first_token_is_what_the_rest_is_predicted_from() -
     renderer, end = PromptRenderer(tokenizer, template="raw"), tokenizer.eos_token_id
     ids = tokenizer("What is 2 + 2?")["input_ids"]
     assert turns(Row({"id": "a", "prompt": "", "completion": "What is 2 + 2?"}), renderer, tokenizer, end) == [(ids[:1], [*ids[1:], end])]
-    with pytest.raises(R1Error, match=r"rows.jsonl:9: row `a` is empty: prompt and answer have no token"):
+    with pytest.raises(R1Error, match=r"rows.jsonl:9: row `a`: it is empty: prompt and answer have no token"):
         turns(Row({"id": "a", "prompt": "", "completion": ""}, where="rows.jsonl:9"), renderer, tokenizer, end)
+
+
+def chat(**fields: Any) -> Row:
+    """A row of one question and an assistant message with these fields."""
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", **fields}]
+    return Row({"id": "a", "messages": messages}, where="rows.jsonl:3")
+
+
+CALL = [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        chat(content="", tool_calls=CALL),
+        chat(content=None, tool_calls=CALL),
+        chat(content="I look it up.", tool_calls=CALL),
+        chat(content=None, function_call=CALL[0]["function"]),
+        Row({**chat(content="4"), "tools": CALL}, where="rows.jsonl:3"),
+        Row({"id": "a", "prompt": [*chat(content="", tool_calls=CALL)["messages"], CHAT[0]], "completion": "4"}, where="rows.jsonl:3"),
+        Row({"id": "a", "prompt": "q", "completion": "4", "tools": CALL}, where="rows.jsonl:3"),
+    ],
+)
+def test_tool_calls_are_refused_by_name(row: Row) -> None:
+    with pytest.raises(R1Error, match=r"^rows.jsonl:3: row `a`: .*`(tools|tool_calls|function_call)`, and r1 does not train") as raised:
+        answers(row)
+    assert "into `content`" in str(raised.value.hint) and "--skip-bad" in str(raised.value.hint)
+    assert raised.value.code == 2
+
+
+def test_columns_that_a_row_does_not_use_are_no_tool_calls() -> None:
+    """A table of chats has every column in every row."""
+    row = Row({**chat(content="4", tool_calls=None, function_call=None, reasoning=None, reasoning_content=""), "tools": "[]"})
+    assert [text for _, text in answers(row)] == ["4"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"content": "\n\nans", "reasoning_content": " let me think\n"}, "<think>\nlet me think\n</think>\n\nans"),
+        ({"content": "ans", "reasoning": "r"}, "<think>\nr\n</think>\n\nans"),
+        ({"content": "ans", "reasoning": "r", "reasoning_content": "r"}, "<think>\nr\n</think>\n\nans"),
+        ({"content": "ans", "reasoning": " ", "reasoning_content": "r"}, "<think>\nr\n</think>\n\nans"),
+        ({"content": "<think>\nr\n</think>\n\nans", "reasoning_content": "r"}, "<think>\nr\n</think>\n\nans"),
+        ({"content": None, "reasoning_content": "r"}, "<think>\nr\n"),  # nothing came after it: it was cut
+    ],
+)
+def test_reasoning_beside_the_content_is_learnt_in_front_of_it(fields: dict[str, Any], text: str) -> None:
+    ((_, learnt),) = answers(chat(**fields))
+    assert learnt == text
+
+
+def test_reasoning_is_written_as_a_servers_answer_is() -> None:
+    message = {"content": "\n4", "reasoning_content": "2 + 2\n"}
+    for reason, given in (("stop", message), ("stop", {**message, "content": None}), ("length", {**message, "content": None})):
+        ((_, learnt),) = answers(Row({**chat(**given), "finish_reason": reason}))
+        assert learnt == _text({"message": given, "finish_reason": reason})
+
+
+def test_earlier_turns_have_their_reasoning_in_the_prompt() -> None:
+    row = Row({"id": "a", "messages": [*chat(content="ans", reasoning_content="r")["messages"], *CHAT[2:]]})
+    (_, (history, _)) = answers(row)
+    assert history[1] == {"role": "assistant", "content": "<think>\nr\n</think>\n\nans"}
+    assert "reasoning_content" in row["messages"][1], "rows are never changed in place"
+    as_prompt = Row({"id": "a", "prompt": row["messages"][:3], "completion": "3"})
+    assert answers(as_prompt) == [(history, "3")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"content": "<think>\nother\n</think>\n\nans", "reasoning_content": "r"},
+            "message 2 has reasoning in `reasoning_content` and other",
+        ),
+        ({"content": "ans", "reasoning": "r", "reasoning_content": "s"}, "message 2: `reasoning_content` and `reasoning` differ"),
+        ({"content": "ans", "reasoning": {"text": "r"}}, "message 2: `reasoning` must be a string, found dict"),
+    ],
+)
+def test_reasoning_that_would_be_lost_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(R1Error, match=f"^rows.jsonl:3: row `a`: {message}"):
+        answers(chat(**fields))
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        (chat(content="b\ud800"), "message 2: `content`"),
+        (chat(content="b", reasoning="\ud800"), "message 2: `content`"),
+        (Row({"id": "a", "prompt": "\ud800", "completion": "b"}, where="rows.jsonl:3"), "`prompt`"),
+        (Row({"id": "a", "prompt": "q", "completion": "b\ud800"}, where="rows.jsonl:3"), "`completion`"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_named(row: Row, field: str) -> None:
+    with pytest.raises(R1Error, match=rf"^rows.jsonl:3: row `a`: {field} holds half of a surrogate pair \(\\ud800, character \d+\)"):
+        answers(row)
+
+
+def test_what_the_template_refuses_is_named() -> None:
+    tokenizer = tiny_tokenizer()
+    row = Row({"id": "a", "messages": CHAT}, where="rows.jsonl:3")
+    with pytest.raises(R1Error, match=r"^rows.jsonl:3: row `a`: template `raw` takes one question") as raised:
+        turns(row, PromptRenderer(tokenizer, template="raw"), tokenizer, tokenizer.eos_token_id)
+    assert raised.value.hint == "take --template chat"
+    twice = Row({"id": "a", "messages": [*CHAT[:2], CHAT[1]]}, where="rows.jsonl:3")
+    with pytest.raises(R1Error, match=r"^rows.jsonl:3: row `a`: messages 2 and 3 are both the assistant's"):
+        answers(twice)

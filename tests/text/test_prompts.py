@@ -6,8 +6,8 @@ from r1cli.errors import R1Error
 from r1cli.row import Row
 from r1cli.text.prompts import BOXED, Example, PromptRenderer, WordRenderer, opened
 from r1cli.text.rewriting import rewrite_prompt
-from r1cli.text.templates import REFLECT
-from tests.tiny import tiny_tokenizer
+from r1cli.text.templates import REFLECT, closed
+from tests.tiny import CHAT_TEMPLATE, tiny_tokenizer
 
 THINKING = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -76,6 +76,21 @@ def test_a_template_that_opens_it_is_seen_and_not_doubled():
 def test_opened_wants_an_open_block():
     assert opened("assistant\n<think>\n\n</think>\n\n") == ""
     assert opened("</think> x <think>") == "<think>"
+
+
+def test_a_prompt_that_closes_the_reasoning_at_its_end_says_so():
+    assert closed("assistant\n<think>\n\n</think>\n\n") == "<think>\n\n</think>\n\n"
+    assert closed("<|Assistant|></think>") == "</think>"
+    assert closed("write <think> and </think>. Assistant:") == closed("assistant\n<think>\n") == ""
+    tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE.replace("assistant\n{%", "assistant\n<think>\n\n</think>\n\n{%"))
+    assert PromptRenderer(tokenizer).closed_think == "<think>\n\n</think>\n\n"
+    opened_again = PromptRenderer(tokenizer, think_prefix=True)
+    assert (opened_again.think_prefix, opened_again.closed_think) == ("<think>\n", "")
+
+
+def test_half_of_a_surrogate_pair_is_no_prompt(tokenizer):
+    with pytest.raises(R1Error, match=r"half of a surrogate pair \(\\udc80, character \d+\)"):
+        PromptRenderer(tokenizer).ids("a\udc80")
 
 
 def test_bos_comes_once_and_only_where_the_tokenizer_puts_one(tokenizer):

@@ -81,6 +81,43 @@ def test_a_model_that_pays_for_length_is_said_once_lengths_follow(tie: float, le
     assert names([PREFERENCE] * 5 + [later] * 20) == (["reward-length"] if alarm else [])
 
 
+MEASURED = {**PREFERENCE, "held_out/accuracy": 0.6, "held_out/problems": 1e6}
+FEW = {**MEASURED, "held_out/problems": 100.0}
+LONGER = {"length/helpful": 160.0, "length_correlation/helpful": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("alarm", "first", "later", "figure", "quiet", "loud"),
+    [
+        ("clipped", HEALTHY, {}, "clip_fraction", 0.299, 0.301),
+        ("truncated", HEALTHY, {}, "truncated", 0.499, 0.501),
+        ("entropy", HEALTHY, {}, "entropy", 0.121, 0.119),  # of 1.2
+        ("language", HEALTHY, {}, "reward/language", 0.801, 0.799),  # of 0.95
+        ("reward-length", PREFERENCE, LONGER, "length_correlation/helpful", 0.499, 0.501),
+        ("reward-length", PREFERENCE, LONGER, "length/helpful", 99.0, 101.0),  # of 80
+        ("reward-length", PREFERENCE, {"length_correlation/helpful": -0.8}, "length/helpful", 64.5, 63.5),
+        ("reward-hacking", PREFERENCE, {"reward/accuracy": 0.4}, "reward/helpful", 0.419, 0.421),  # of 0.4
+        ("reward-hacking", PREFERENCE, {"reward/helpful": 0.7}, "reward/accuracy", 0.501, 0.499),  # of 0.6
+        ("reward-hacking", MEASURED, {"reward/helpful": 0.7}, "held_out/accuracy", 0.551, 0.549),
+        ("reward-hacking", FEW, {"reward/helpful": 0.7}, "held_out/accuracy", 0.461, 0.459),  # 2 sqrt((0.24 + 0.2484) / 100) = 0.1398
+    ],
+)
+def test_where_a_sign_begins(alarm: str, first: dict[str, float], later: dict[str, float], figure: str, quiet: float, loud: float) -> None:
+    assert names([first] * 5 + [{**first, **later, figure: quiet}] * 20) == []
+    assert names([first] * 5 + [{**first, **later, figure: loud}] * 20) == [alarm]
+
+
+def test_a_language_that_was_learnt_and_is_lost_again_is_said() -> None:
+    learnt = [{**HEALTHY, "reward/language": share} for share in (0.6, 0.7, 0.8, 0.9, 0.9, 0.9)]
+    assert names([*learnt, *[{**HEALTHY, "reward/language": 0.76}] * 5]) == []
+    assert names([*learnt, *[{**HEALTHY, "reward/language": 0.74}] * 5]) == ["language"]
+
+
+@pytest.mark.parametrize("sign", [{"entropy": 0.0}, {"clip_fraction": 1.0}, {"truncated": 1.0}, {"reward/language": 0.0}])
+def test_one_odd_rollout_among_ten_is_no_sign(sign: dict[str, float]) -> None:
+    assert raised([HEALTHY] * 20 + [{**HEALTHY, **sign}] + [HEALTHY] * 20, steps=10) == []
+
+
 def test_a_step_without_an_update_has_no_gradient() -> None:
     assert raised([{"reward": 1.0, "reward_min": 0.0, "reward_max": 1.0, "updates": 0.0}] * 3) == [(2, "zero-gradient")]
 

@@ -16,6 +16,7 @@ from r1cli.train.logprobs import Policy
 from r1cli.train.model import frozen, load_policy
 from r1cli.train.on_policy import OnPolicyConfig, OnPolicyHooks, train_on_policy
 from r1cli.train.optimiser import OptimiserConfig
+from r1cli.train.sft import SftConfig, SftHooks, mean_loss, train_sft
 from r1cli.train.update import forward
 from tests.train.runs import grpo_run
 from tests.train.toy import PAD, VOCAB, group_samples, plain_logprobs
@@ -78,6 +79,18 @@ def test_training_computes_what_evaluation_computes(made: Callable[[str], str], 
     found.sum().backward()
     assert len(passes) == 2 * (1 + checkpointing)
     assert all(weight.grad is not None for weight in policy.parameters())
+
+
+def test_a_supervised_step_has_dropout_and_a_measurement_has_none(accelerator: Any, made: Callable[[str], str]) -> None:
+    """What is trained on and what is held out are the same rows, and the weights stay as they are."""
+    policy, samples, records = load_policy(made("GPT-2, modules")), group_samples(groups=2, size=3), list[dict[str, Any]]()
+    config = SftConfig(epochs=2, batch_rows=6, microbatch_tokens=0, seed=0, pad_id=PAD, optimiser=OptimiserConfig(lr=0.0), pack_length=0)
+    measured = [mean_loss(accelerator, policy.train(), samples, config) for _ in range(2)]
+    rule, hooks = torch.optim.SGD(policy.parameters()), SftHooks(records.append, lambda step: None)
+    train_sft(accelerator, policy, rule, config, rows=[[sample] for sample in samples], hooks=hooks, held_out=samples)
+    assert measured[0] == measured[1] == records[1]["held_out_loss"]
+    losses = [measured[0], *(record["loss"] for record in records)]
+    assert all(abs(losses[i] - losses[i - 1]) > 1e-4 for i in range(3))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -50,7 +50,7 @@ def test_micro_batches_and_rows_do_not_change_the_gradient(
     whole = one_step(accelerator, new_policy, grpo_config(**options), samples)
     moved = largest_difference(whole, weights(new_policy()))
     assert moved > 1e-3  # something was learnt at all
-    for tokens, pack_length, rows in ((40, 10_000, 3), (1, 10_000, 3), (4096, 1, 12), (60, 30, None)):
+    for tokens, pack_length, rows in ((30, 10_000, None), (1, 10_000, 12), (4096, 1, 12), (60, 30, None)):
         config = grpo_config(microbatch_tokens=tokens, pack_length=pack_length, **options)
         batches = grpo.cut(samples, tokens, config)
         made = sum(len(batch.input_ids_BT) for batch in batches)

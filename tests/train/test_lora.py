@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
 
@@ -207,9 +208,22 @@ def test_a_classifier_keeps_a_head_of_its_own(tiny: Path, tmp_path: Path) -> Non
     assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
-def test_the_same_seed_is_the_same_adapter(tiny: Path) -> None:
+def test_a_tied_head_is_written_once_from_another_device_too(
+    accelerator: Any, adapted: Callable[..., Any], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There each tensor that goes to the CPU is one of its own, tied or not."""
+    monkeypatch.setattr(Tensor, "cpu", Tensor.clone)
+    save_model(accelerator, adapted(), load_tokenizer(str(tiny)), tmp_path)
+    assert load_file(tmp_path / "model.safetensors").keys() == load_file(tiny / "model.safetensors").keys()
+
+
+def test_the_same_seed_is_the_same_adapter(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no GPU's generator is seeded: each process draws a dropout of its own there."""
+    on_gpus: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", on_gpus.append)
     first, same, other = (lora_policy(tiny, LoraConfig(rank=4, seed=seed)) for seed in (1, 1, 2))
     assert largest_difference(weights(first), weights(same)) == 0.0 < largest_difference(weights(first), weights(other))
+    assert not on_gpus
 
 
 @pytest.mark.parametrize(

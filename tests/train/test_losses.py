@@ -92,6 +92,16 @@ def test_with_eps_10_only_the_cap_of_11_binds_and_only_for_good_tokens() -> None
     assert clipped("grpo", 12.0, -1.0, 10.0, 10.0) == (pytest.approx(12.0, rel=1e-5), pytest.approx(12.0, rel=1e-5), False)
 
 
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "low", "high", "silenced"),
+    [(0.8, -1.0, 0.1, 0.5, True), (0.8, -1.0, 0.5, 0.1, False), (1.2, 1.0, 0.1, 0.5, False), (1.2, 1.0, 0.5, 0.1, True)],
+)
+def test_each_side_of_the_clip_has_its_own_bound(ratio: float, advantage: float, low: float, high: float, silenced: bool) -> None:
+    loss, gradient, found = clipped("grpo", ratio, advantage, low, high)
+    held = {0.8: 0.9, 1.2: 1.1}[ratio] if silenced else ratio
+    assert (loss, gradient) == pytest.approx((-held * advantage, 0.0 if silenced else -ratio * advantage)) and found is silenced
+
+
 def test_cispo_caps_the_weight_and_keeps_the_gradient() -> None:
     assert clipped("cispo", 1.1, 2.0, 0.2, 0.2)[1] == pytest.approx(-2.2, rel=1e-5)
     loss, gradient, silenced = clipped("cispo", 3.0, 2.0, 0.2, 0.5)

@@ -1,8 +1,9 @@
-"""What is moved away between its uses is there when it is used, and nothing changes. A machine without a GPU has no second device: another
-floating type stands for "elsewhere", which every float32 survives."""
+"""What is moved away between its uses is there when it is used, and nothing changes. A machine without a GPU has no second device: rooms
+of ordinary memory stand for the other place, and are filled with NaN while their tensors are meant to be on the device."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,24 +14,35 @@ from r1cli.commands.lora_flags import PARTS as FLAG_PARTS
 from r1cli.train.batches import collate, group_rows, micro_batches
 from r1cli.train.grpo import train_on
 from r1cli.train.model import frozen
-from r1cli.train.offload import HOST, PARTS, OffloadedReference, OffloadedStates, moved, visiting
+from r1cli.train.offload import PARTS, OffloadedReference, OffloadedStates, page_locked, visiting
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.reference import renew_reference
 from r1cli.train.update import forward, measure
 from tests.train.toy import PAD, group_samples, grpo_config, largest_difference, rollout_batch, weights
 
-AWAY = torch.float64
+
+class Rooms:
+    """Makes rooms and knows them."""
+
+    def __init__(self) -> None:
+        self.made: list[Tensor] = []
+
+    def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        new = [torch.empty_like(tensor) for tensor in tensors]
+        self.made += new
+        return new
+
+    def hold(self, tensor: Tensor) -> bool:
+        return tensor.data_ptr() in {room.data_ptr() for room in self.made}
+
+    def forget(self) -> None:
+        """What is read from here now, instead of from the device, is wrong."""
+        for room in self.made:
+            room.fill_(float("nan"))
 
 
-def move(journal: list[str]) -> Callable[[Tensor, torch.device], Tensor]:
-    """The first move of each pair goes away, the second comes back; both are noted."""
-
-    def change(tensor: Tensor, device: torch.device) -> Tensor:
-        coming = tensor.dtype == AWAY
-        journal.append("back" if coming else "away")
-        return tensor.to(torch.float32 if coming else AWAY)
-
-    return change
+def moments(rule: torch.optim.Optimizer) -> list[Tensor]:
+    return [state for states in rule.state.values() for state in states.values() if state.ndim]
 
 
 def steps(policy: Any, rule: torch.optim.Optimizer, count: int = 3) -> None:
@@ -41,20 +53,27 @@ def steps(policy: Any, rule: torch.optim.Optimizer, count: int = 3) -> None:
 
 
 def test_states_are_away_between_steps_and_the_weights_are_the_same(new_policy: Callable[..., Any]) -> None:
-    journal: list[str] = []
+    rooms = Rooms()
+    inside: list[list[bool]] = []
     ends = []
+
+    def in_a_step(rule: torch.optim.Optimizer, *_: Any) -> None:
+        inside.append([rooms.hold(state) for state in moments(rule)])
+        rooms.forget()
+
     for offloaded in (False, True):
         policy = new_policy()
         rule = build_optimiser(policy.parameters(), OptimiserConfig(lr=0.01))
         if offloaded:
-            OffloadedStates(rule, move(journal))
+            OffloadedStates(rule, rooms)
+            rule.register_step_pre_hook(in_a_step)
         steps(policy, rule)
-        moments = [state for states in rule.state.values() for state in states.values() if state.ndim]
-        assert {state.dtype for state in moments} == ({AWAY} if offloaded else {torch.float32})
+        assert all(rooms.hold(state) for state in moments(rule)) is offloaded
         ends.append(weights(policy))
     assert largest_difference(*ends) == 0.0
-    many = len(moments)
-    assert journal == ["away"] * many + (["back"] * many + ["away"] * many) * 2  # the first step makes its states where it runs
+    many = len(moments(rule))
+    assert inside == [[], [False] * many, [False] * many]  # the first step makes its states where it runs
+    assert len(rooms.made) == many, "each is asked for once"
 
 
 def test_states_that_were_loaded_go_away_before_the_next_step(new_policy: Callable[..., Any]) -> None:
@@ -65,28 +84,34 @@ def test_states_that_were_loaded_go_away_before_the_next_step(new_policy: Callab
     other.load_state_dict(policy.state_dict())
     resumed = build_optimiser(other.parameters(), OptimiserConfig(lr=0.01))
     resumed.load_state_dict(copy.deepcopy(rule.state_dict()))
-    states = OffloadedStates(resumed, move([]))
+    rooms = Rooms()
+    states = OffloadedStates(resumed, rooms)
     states.rest()
-    assert {state.dtype for each in resumed.state.values() for state in each.values() if state.ndim} == {AWAY}
+    assert all(rooms.hold(state) for state in moments(resumed))
     steps(policy, rule, 1)
     steps(other, resumed, 1)
     assert largest_difference(weights(policy), weights(other)) == 0.0
 
 
-def test_a_reference_visits_for_its_measurements_only(accelerator: Any, new_policy: Callable[..., Any]) -> None:
-    journal: list[str] = []
-    samples = group_samples(groups=2, size=2)
-    rows = micro_batches(group_rows(samples), 4096, PAD)
-    expected = measure(accelerator, frozen(new_policy()), rows)
-    reference = OffloadedReference(frozen(new_policy()), torch.device("cpu"), move(journal))
-    parts = len(list(reference.policy.parameters())) + len(list(reference.policy.buffers()))
-    assert journal == ["away"] * parts
-    with pytest.raises(ZeroDivisionError), visiting(reference):
-        found = measure(accelerator, reference, rows)
-        raise ZeroDivisionError
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_reference_visits_for_its_measurements_only(accelerator: Any, new_policy: Callable[..., Any], dtype: str) -> None:
+    """In bfloat16 it computes in a copy, which must go away with it."""
+    rooms = Rooms()
+    rows = micro_batches(group_rows(group_samples(groups=2, size=2)), 4096, PAD)
+    reference = OffloadedReference(frozen(new_policy()), torch.device("cpu"), rooms)
+    alone = frozen(new_policy())
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+        expected = measure(accelerator, alone, rows)
+        parts = [*reference.policy.parameters(), *reference.policy.buffers()]
+        assert len(rooms.made) == len(parts) and all(map(rooms.hold, parts))
+        with pytest.raises(ZeroDivisionError), visiting(reference):
+            rooms.forget()
+            found = measure(accelerator, reference, rows)
+            assert not any(map(rooms.hold, parts)) and len(reference.policy.computing()) == (1 if dtype == "float32" else 2)
+            raise ZeroDivisionError
     assert all(torch.equal(found[index], expected[index]) for index in expected)
-    assert journal == ["away"] * parts + ["back"] * parts + ["away"] * parts
-    assert {weight.dtype for weight in reference.policy.parameters()} == {AWAY}
+    assert len(rooms.made) == len(parts) and all(map(rooms.hold, parts)) and reference.policy.computing() == [reference.model]
+    assert not any(part.isnan().any() for part in parts)
 
 
 def test_a_step_of_grpo_is_the_same_and_a_renewal_reaches_the_reference(accelerator: Any, new_policy: Callable[..., Any]) -> None:
@@ -94,7 +119,7 @@ def test_a_step_of_grpo_is_the_same_and_a_renewal_reaches_the_reference(accelera
     ends, figures, renewed = [], [], []
     for offloaded in (False, True):
         policy, plain = new_policy(), frozen(new_policy())
-        reference: Any = OffloadedReference(plain, torch.device("cpu"), move([])) if offloaded else plain
+        reference: Any = OffloadedReference(plain, torch.device("cpu"), Rooms()) if offloaded else plain
         rule = torch.optim.SGD(policy.parameters(), lr=1.0)
         figures.append(train_on(accelerator, policy, reference, rule, rollout_batch(group_samples(groups=3, size=4), config), config))
         ends.append(weights(policy))
@@ -112,19 +137,38 @@ def test_the_reference_of_a_sharded_run_comes_back(new_policy: Callable[..., Any
     with torch.no_grad():
         for weight in policy.parameters():
             weight.add_(0.5)
-    reference = OffloadedReference(plain, torch.device("cpu"), move([]))
+    rooms = Rooms()
+    reference = OffloadedReference(plain, torch.device("cpu"), rooms)
     for state in (dict(policy.named_parameters()), policy.state_dict()):
         with torch.no_grad():
             for weight in plain.parameters():
                 weight.zero_()
         reference.load_state_dict(state)
-        assert {weight.dtype for weight in plain.parameters()} == {AWAY}
+        assert all(map(rooms.hold, plain.parameters()))
         assert largest_difference(weights(policy), {name: value.float() for name, value in weights(plain).items()}) == 0.0
 
 
-def test_on_one_device_nothing_is_copied() -> None:
-    tensor = torch.ones(3)
-    assert moved(tensor, HOST) is tensor
+def test_rooms_are_views_of_memory_that_is_locked_once_a_type(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """No room is larger than its tensor: torch's own page-locked memory comes in powers of two."""
+    locked: list[tuple[int, int, int]] = []
+
+    def register(place: int, size: int, flag: int) -> int:
+        locked.append((place, size, flag))
+        return 0 if len(locked) < 3 else 2
+
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: SimpleNamespace(cudaHostRegister=register))
+    given = [torch.rand(3, 5), torch.rand(7).bfloat16(), torch.rand(0).half(), torch.rand(()), torch.rand(2, 2, 2)]
+    rooms = page_locked(given)
+    assert [(room.shape, room.dtype) for room in rooms] == [(tensor.shape, tensor.dtype) for tensor in given]
+    assert [size for _, size, _ in locked] == [4 * (15 + 1 + 8), 2 * 7] and {flag for *_, flag in locked} == {1}
+    for room, tensor in zip(rooms, given, strict=True):
+        room.copy_(tensor)
+    assert all(torch.equal(room, tensor) for room, tensor in zip(rooms, given, strict=True)), "none lies over another"
+    begin = locked[0][0]
+    assert [rooms[index].data_ptr() - begin for index in (0, 3, 4)] == [0, 60, 64]
+    assert not caplog.text
+    page_locked(given)
+    assert "cannot be page-locked (CUDA error 2)" in caplog.text
     assert PARTS == FLAG_PARTS
 
 

@@ -13,7 +13,7 @@ from r1cli.train.model import frozen
 from r1cli.train.on_policy import OnPolicyConfig, OnPolicyHooks, ReverseKl, surplus, train_on_policy
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.update import measure, update
-from tests.train.toy import PAD, group_samples, largest_difference, weights
+from tests.train.toy import PAD, group_samples, largest_difference, plain_logprobs, weights
 
 # TRL 1.16.0, experimental.gkd.GKDTrainer.generalized_jsd_loss(student, teacher, labels=zeros, beta=1.0): its value and its gradient.
 STUDENT = [[1.0, 0.5, -0.5, 2.0], [0.0, -1.0, 0.3, 0.7], [2.0, 1.0, 0.0, -1.0]]
@@ -59,6 +59,8 @@ def test_by_hand() -> None:
     assert float(kl) == pytest.approx(0.6931472)
     assert student.grad is not None and float(student.grad) == pytest.approx(0.6931472)
     assert not kl.requires_grad
+    centred, _ = reverse_kl_loss(student, torch.tensor([0.25]).log(), 0.36)
+    assert centred.item() == pytest.approx((0.6931472 - 0.36) * -0.6931472)
     assert float(reverse_kl_loss(student.detach(), torch.tensor([0.5]).log())[0]) == 0.0  # the same: nothing to learn
 
 
@@ -68,8 +70,14 @@ def test_without_a_baseline_the_gradient_is_the_same_on_average_and_far_noisier(
     student_V, teacher_V = logits_V.log_softmax(-1), teacher_V.log_softmax(-1) - 3.0  # far apart: d is large at every token
     drawn = torch.multinomial(student_V.exp(), 20000, replacement=True, generator=generator)
     score = torch.nn.functional.one_hot(drawn, 20) - student_V.exp()  # grad log student
-    kl = (student_V - teacher_V)[drawn]
-    plain, centred = (score * (kl - baseline)[:, None] for baseline in (0.0, float(kl.mean())))
+
+    def gradients(baseline: float) -> torch.Tensor:
+        """Of each token's loss with respect to the logits."""
+        chosen_N = student_V[drawn].requires_grad_()
+        loss_N, _ = reverse_kl_loss(chosen_N, teacher_V[drawn], baseline)
+        return score * torch.autograd.grad(loss_N.sum(), chosen_N)[0][:, None]
+
+    plain, centred = gradients(0.0), gradients(float((student_V - teacher_V)[drawn].mean()))
     assert centred.var(0).sum() < plain.var(0).sum() / 3
     assert (plain.mean(0) - centred.mean(0)).abs().max() < 5 * float((plain.var(0).max() / 20000) ** 0.5)
 
@@ -94,6 +102,29 @@ def test_the_step_is_the_same_however_it_is_cut(accelerator: Any, new_policy: Ca
     assert found[0][0] < found[1][0]
     assert largest_difference(found[0][1], found[1][1]) < 1e-5
     assert found[0][2]["reverse_kl"] == pytest.approx(found[1][2]["reverse_kl"], abs=1e-5)
+
+
+def test_every_token_weighs_what_the_student_thinks_of_it_against_the_sampler_up_to_the_cap(
+    accelerator: Any, new_policy: Callable[..., Any]
+) -> None:
+    """The sampler found every token e times less likely: the weight would be 2.72."""
+    student, teacher = new_policy(), frozen(new_policy(temperature=2.0))
+    samples, apart = group_samples(groups=2, size=2), list[float]()
+    for one in samples:
+        own, other = (plain_logprobs(student.model, one, temperature)[0].detach() for temperature in (1.0, 2.0))
+        one.sampler_logprobs = (own - 1).tolist()
+        apart += (own - other).tolist()
+    found: list[dict[str, Any]] = []
+    for cap in (2.0, 1.5, 3.0):
+        config = OnPolicyConfig(
+            steps=1, prompts_per_step=2, microbatch_tokens=40, seed=0, pad_id=PAD, optimiser=OptimiserConfig(lr=0.0), importance_cap=cap
+        )
+        hooks = OnPolicyHooks(lambda rows, step: samples, lambda: None, found.append, lambda step: None)
+        rule = torch.optim.SGD(student.parameters())
+        train_on_policy(accelerator, student, teacher, rule, config, prompts=[Row({"id": n, "prompt": ""}) for n in range(2)], hooks=hooks)
+    assert [record["importance_weight"] for record in found] == pytest.approx([2.0, 1.5, 2.718282], rel=1e-4)
+    kl = sum(apart) / len(apart)
+    assert [record["reverse_kl"] for record in found] == pytest.approx([2.0 * kl, 1.5 * kl, 2.718282 * kl], rel=1e-3)
 
 
 def test_a_student_approaches_its_teacher(accelerator: Any, new_policy: Callable[..., Any], tmp_path: Any) -> None:

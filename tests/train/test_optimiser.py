@@ -30,6 +30,11 @@ def test_short_runs_have_a_rate(schedule: str) -> None:
     assert all(0.0 < rate <= 1.0 for rate in rates(2, lr_schedule=schedule, warmup_steps=5))
 
 
+def test_the_moments_decay_as_asked() -> None:
+    optimiser = build_optimiser(nn.Linear(3, 2).parameters(), OptimiserConfig(lr=0.1, adam_beta2=0.95))
+    assert [group["betas"] for group in optimiser.param_groups] == [(0.9, 0.95)] * 2
+
+
 def test_vectors_do_not_decay_and_frozen_weights_are_left_out() -> None:
     layer, frozen = nn.Linear(3, 2), nn.Linear(3, 2).requires_grad_(False)
     optimiser = build_optimiser([*layer.parameters(), *frozen.parameters()], OptimiserConfig(lr=0.1, weight_decay=0.5))

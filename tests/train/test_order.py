@@ -1,6 +1,7 @@
 """Which rows a step takes, and how a rollout is split."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -39,6 +40,12 @@ def test_the_split_belongs_to_the_keys_not_to_their_places() -> None:
     assert [part & other_part for part, other_part in zip(one[:2], other[:2], strict=True)] == one[:2]
     assert random_parts(keys, 4, "salt") != random_parts(keys, 4, "pepper")
     assert random_parts(keys, 3, "salt")[0] != list(range(10))
+
+
+@pytest.mark.parametrize("sources", [(), [0, 0, 1, 1, 1, 0]])
+def test_also_a_small_rollout_is_split_at_random(sources: Sequence[int]) -> None:
+    firsts = [frozenset(random_parts(range(6), 2, str(salt), sources)[0]) for salt in range(30)]
+    assert len(set(firsts)) > 6 and len({index for first in firsts for index in first}) == 6
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=80), st.integers(1, 9))

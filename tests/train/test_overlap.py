@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from r1cli.row import Row
 from r1cli.train.grpo import train_grpo
 from r1cli.train.grpo_config import Prompts
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
+from r1cli.train.overlap import Overlap
 from r1cli.train.progress import Progress, Rollout
 from r1cli.train.rollout import Draw, Hooks
 from tests.train.runs import PROMPTS, toy_sample, toy_score
@@ -62,6 +64,20 @@ def test_with_lag_a_rollout_has_the_weights_of_before_the_update(accelerator: An
 def test_both_train_on_the_same_prompts(accelerator: Any, new_policy: Callable[..., Any]) -> None:
     straight, lagging = (run(accelerator, new_policy(), lag)[1] for lag in (0, 1))
     assert [record["reward"] for record in straight] == [record["reward"] for record in lagging]
+
+
+def test_the_other_thread_uses_the_gpu_of_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread begins with GPU 0; the device of a process that no launcher started has no number."""
+    chosen: list[tuple[int, bool]] = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(
+        torch.cuda, "set_device", lambda number: chosen.append((number, threading.current_thread() is threading.main_thread()))
+    )
+    with Overlap(
+        grpo_config(steps=4, rollout_lag=1), Hooks(toy_sample, toy_score, lambda: None, lambda *_: None, lambda progress: None), Progress()
+    ) as overlap:
+        overlap.begin(SimpleNamespace(device=torch.device("cuda"), num_processes=1, process_index=0), Prompts([(0, PROMPTS)]), 1)
+    assert chosen == [(3, False)]
 
 
 def test_an_error_in_the_other_thread_ends_the_run(accelerator: Any, new_policy: Callable[..., Any]) -> None:

@@ -1,5 +1,6 @@
 """A run that stops and goes on ends where the straight run ends, to the last digit."""
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ import torch
 
 from r1cli.errors import R1Error
 from r1cli.row import Row
+from r1cli.train import grpo
 from r1cli.train.batches import Sample
 from r1cli.train.checkpoints import load_state, save_model
 from r1cli.train.model import load_policy
 from r1cli.train.optimiser import OptimiserConfig
-from r1cli.train.progress import Progress, Rollout, RolloutBatch
+from r1cli.train.progress import Ahead, Progress, Rollout, RolloutBatch
 from r1cli.train.rollout import Draw, Interrupted, TooFewPrompts
 from r1cli.train.update import NotFinite
 from tests.train.runs import grpo_run, sft_run, toy_sample
@@ -77,7 +79,7 @@ def test_a_rollout_drawn_ahead_is_in_the_checkpoint(accelerator: Any, tiny: Path
     lagging: dict[str, Any] = {"steps": 5, "rollout_lag": 1, "save_every": 1, "optimiser": RATE}
     straight, records = grpo_run(accelerator, str(tiny), checkpoint=tmp_path, checkpoint_at=2, **lagging)
     progress = Progress.load(tmp_path, 0, 1)
-    assert progress is not None and progress.step == 2 and progress.ahead is not None and len(progress.ahead) == 12
+    assert progress is not None and progress.step == 2 and progress.ahead is not None and len(progress.ahead.completions) == 12
     resumed, later = grpo_run(accelerator, str(tiny), resume=tmp_path, **lagging)
     assert same_figures(records[2:], later) and largest_difference(straight, resumed) == 0.0
 
@@ -100,18 +102,109 @@ def test_a_rollout_that_was_being_drawn_ahead_is_drawn_again(accelerator: Any, t
     lagging: dict[str, Any] = {"steps": 3, "rollout_lag": 1, "optimiser": RATE, "updates_per_rollout": 1}
     calls: list[float] = []
     abandoned: list[bool] = []
+    ended = threading.Event()
+
+    def sample(rows: list[Row], draw: Draw) -> list[Rollout]:
+        if draw.step == 2:
+            ended.wait(60)  # it is still at it when the run ends
+        return toy_sample(rows, draw)
+
+    def abandon() -> None:
+        abandoned.append(True)
+        ended.set()
 
     def stopping(seconds: float) -> bool:
         calls.append(seconds)
         return len(calls) == 8  # after the second rollout was taken over, before its update
 
-    more = {"abandon": lambda: abandoned.append(True)}
+    more = {"abandon": abandon, "sample": sample}
     grpo_run(accelerator, str(tiny), stopping=stopping, checkpoint=tmp_path, checkpoint_at=None, more=more, **lagging)
     progress = Progress.load(tmp_path, 0, 1)
     assert abandoned == [True] and progress is not None
     assert progress.step == 1 and progress.ahead is None and progress.taken == {0: 6}
     _, later = grpo_run(accelerator, str(tiny), resume=tmp_path, **lagging)
     assert [record["step"] for record in later] == [2, 3]
+
+
+def interrupted_with_a_rollout_ahead(accelerator: Any, tiny: Path, folder: Path, **settings: Any) -> list[dict[str, Any]]:
+    """A run that is asked to end between two updates of its first rollout, when the second one is there."""
+    there = threading.Event()
+
+    def sample(rows: list[Row], draw: Draw) -> list[Rollout]:
+        drawn = toy_sample(rows, draw)
+        if draw.step > 0:
+            threading.Timer(0.3, there.set).start()
+        return drawn
+
+    def stopping(seconds: float) -> bool:
+        return there.wait(60) if asked.append(seconds) is None and len(asked) == 5 else False  # type: ignore[func-returns-value]
+
+    asked: list[float] = []
+    _, records = grpo_run(
+        accelerator, str(tiny), stopping=stopping, checkpoint=folder, checkpoint_at=None, more={"sample": sample}, rollout_lag=1, **settings
+    )
+    progress = Progress.load(folder, 0, 1)
+    assert progress is not None and progress.batch is not None and progress.batch.done == 1
+    assert progress.ahead is not None and len(progress.ahead.completions) == progress.ahead.prompts * 4
+    return records
+
+
+def test_a_rollout_ahead_that_is_whole_when_the_run_ends_is_kept(accelerator: Any, tiny: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"steps": 8, "updates_per_rollout": 4, "optimiser": RATE}
+    straight, records = grpo_run(accelerator, str(tiny), rollout_lag=1, **settings)
+    before = interrupted_with_a_rollout_ahead(accelerator, tiny, tmp_path, **settings)
+    resumed, later = grpo_run(accelerator, str(tiny), resume=tmp_path, rollout_lag=1, **settings)
+    assert same_figures(records, [*before, *later]) and largest_difference(straight, resumed) == 0.0
+
+
+@pytest.mark.parametrize("changed", [{"steps": 12}, {"group_size": 3}, {"prompts_per_step": 2}])
+def test_a_rollout_ahead_of_another_shape_is_drawn_again(accelerator: Any, tiny: Path, tmp_path: Path, changed: dict[str, int]) -> None:
+    """The last rollout of 5 steps is one of a single step; with more steps it would be one of four."""
+    settings: dict[str, Any] = {"steps": 5, "updates_per_rollout": 4, "optimiser": RATE}
+    interrupted_with_a_rollout_ahead(accelerator, tiny, tmp_path, **settings)
+    sizes: list[tuple[int, int, int]] = []
+    size = changed.get("group_size", 4)
+
+    def sample(rows: list[Row], draw: Draw) -> list[Rollout]:
+        sizes.append((draw.step, len(rows), size))
+        return [rollout for rollout in toy_sample(rows, draw) if rollout.row["sample"] < size]
+
+    _, records = grpo_run(accelerator, str(tiny), resume=tmp_path, rollout_lag=1, more={"sample": sample}, **{**settings, **changed})
+    parts = 4 if "steps" in changed else 1
+    assert sizes[0] == (4, parts * changed.get("prompts_per_step", 3), size)
+    assert [record["updates"] for record in records] == ([4.0, 4.0, 4.0] if "steps" in changed else [4.0, 1.0])
+
+
+def half_trained(accelerator: Any, tiny: Path, folder: Path, done: int, **settings: Any) -> None:
+    """A checkpoint from between the updates of the first rollout."""
+    asked: list[float] = []
+
+    def stopping(seconds: float) -> bool:
+        asked.append(seconds)
+        return len(asked) == 4 + done
+
+    grpo_run(accelerator, str(tiny), stopping=stopping, checkpoint=folder, checkpoint_at=None, **settings)
+    progress = Progress.load(folder, 0, 1)
+    assert progress is not None and progress.batch is not None and progress.batch.done == done
+
+
+@pytest.mark.parametrize("changed", [{"beta": 0.05}, {"entropy_coef": 0.01}, {"mask_truncated": False}])
+def test_an_objective_that_changes_within_a_rollout_is_refused(
+    accelerator: Any, tiny: Path, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    """What the policy said before its first update was asked for what counted then; more would count now."""
+    settings: dict[str, Any] = {"steps": 4, "updates_per_rollout": 4, "optimiser": RATE, "beta": 0.0}
+    half_trained(accelerator, tiny, tmp_path, 1, **settings)
+    with pytest.raises(R1Error, match="the rollout of step 1 was begun with settings under which other completions count") as caught:
+        grpo_run(accelerator, str(tiny), resume=tmp_path, **{**settings, **changed})
+    assert caught.value.code == 2
+
+
+def test_a_kl_that_begins_within_a_rollout_of_which_all_counts_is_measured(accelerator: Any, tiny: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"steps": 4, "updates_per_rollout": 4, "optimiser": RATE, "beta": 0.0, "entropy_coef": 0.01}
+    half_trained(accelerator, tiny, tmp_path, 1, **settings)
+    ends = [grpo_run(accelerator, str(tiny), resume=tmp_path, **{**settings, "beta": beta})[0] for beta in (0.0, 0.5)]
+    assert largest_difference(*ends) > 1e-3
 
 
 def test_a_rollout_ahead_that_the_end_cut_short_is_drawn_again(accelerator: Any, tiny: Path, tmp_path: Path) -> None:
@@ -178,18 +271,31 @@ def test_an_error_between_two_updates_saves_what_was_learnt(accelerator: Any, ti
     assert same_figures(records[2:], later) and largest_difference(straight, resumed) == 0.0
 
 
-def test_the_time_for_a_checkpoint_counts_when_it_asks_whether_to_end(accelerator: Any, tiny: Path) -> None:
-    asked: list[float] = []
+def test_it_asks_for_the_longest_rollout_and_update_so_far(accelerator: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rollout takes 5 seconds, its updates 1 each; the second rollout takes 20, its first update 3."""
+    now, asked = [0.0], []
+
+    def passing(seconds: float) -> None:
+        now[0] += seconds
 
     def stopping(seconds: float) -> bool:
         asked.append(seconds)
         return False
 
-    more = {"save": lambda progress: time.sleep(0.3), "log": lambda *_: time.sleep(0.2)}
-    grpo_run(accelerator, str(tiny), steps=2, save_every=1, optimiser=RATE, stopping=stopping, more=more)
-    before_sampling, _, _, before_the_update, *later = asked
-    assert before_sampling == before_the_update == 0.0
-    assert later[0] >= 0.5 and min(later) >= 0.3  # before the second step; then at every look
+    def sample(rows: list[Row], draw: Draw) -> list[Rollout]:
+        passing(20.0 if draw.step == 2 else 5.0)
+        return toy_sample(rows, draw)
+
+    def slow(*given: Any) -> dict[str, float] | None:
+        passing(3.0 if given[3].start == 2 and given[3].done == 0 else 1.0)
+        return one_update(*given)
+
+    one_update = grpo.one_update
+    monkeypatch.setattr(grpo, "one_update", slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    grpo_run(accelerator, str(tiny), steps=8, updates_per_rollout=2, optimiser=RATE, stopping=stopping, more={"sample": sample})
+    looks = [asked[start : start + 5] for start in range(0, 20, 5)]  # the loop, after sampling, after scoring, before each update
+    assert looks == [[0, 0, 0, 0, 1], [6, 0, 0, 1, 3], [23, 0, 0, 3, 3], [23, 0, 0, 3, 3]]
 
 
 def test_another_number_of_processes_starts_a_new_rollout(tmp_path: Path) -> None:
@@ -200,6 +306,9 @@ def test_another_number_of_processes_starts_a_new_rollout(tmp_path: Path) -> Non
     assert same is not None and same.batch is not None and other is not None
     assert same.batch.samples == batch.samples and same.batch.rows == batch.rows and torch.equal(same.batch.old[0], batch.old[0])  # type: ignore[index]
     assert (other.step, other.taken, other.batch, other.memory) == (5, {0: 12}, None, {"clipped": [0.1]})
+    Progress(5, {0: 12}, batch, Ahead(6, 3, 4, 16, {0: 9}, [0, 0, 0])).save(tmp_path, 0, 1)
+    other = Progress.load(tmp_path, 0, 2)
+    assert other is not None and other.ahead is None and other.taken == {0: 9}, "what was drawn ahead is drawn again"
     assert Progress.load(tmp_path / "nothing", 0, 1) is None
 
 

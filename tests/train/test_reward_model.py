@@ -53,12 +53,14 @@ def test_the_score_is_read_at_the_last_token_that_is_no_padding() -> None:
     assert scored_ids([END, END], END) == [END, END]
 
 
-def test_the_head_is_drawn_from_the_seed_and_leaves_the_generator_alone(tiny: Path) -> None:
-    torch.manual_seed(7)
+def test_the_head_is_drawn_from_the_seed_and_leaves_the_generators_alone(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_gpus: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", on_gpus.append)
+    torch.default_generator.manual_seed(7)
     before = torch.get_rng_state()
     one, same, other = (load_reward_model(str(tiny), pad_id=PAD, seed=seed).model.score.weight for seed in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other)
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), before) and not on_gpus
 
 
 def test_the_computation_type_does_not_round_the_head(tiny: Path) -> None:

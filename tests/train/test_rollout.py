@@ -56,7 +56,7 @@ def test_without_dynamic_sampling_there_is_one_draw(accelerator: Any) -> None:
     sampler = Sampler(set())
     batch = drawn(accelerator, sampler)
     assert [(len(ids), draw) for ids, draw in sampler.draws] == [(3, Draw(0, 0, 16))]
-    assert len(batch.samples) == 6 and batch.figures == {}
+    assert len(batch.samples) == 6 and "wasted" not in batch.figures and batch.figures["tokens"] == 12
     assert [row["advantage"] for row in batch.rows] == [sample.advantage for sample in batch.samples]
 
 
@@ -70,7 +70,25 @@ def test_groups_are_kept_by_accuracy_and_the_rollout_is_filled(accelerator: Any)
     asked = [name for draw, _ in sampler.draws for name in draw]
     assert progress.taken == {0: len(asked)} and len(set(asked)) == len(asked)  # no prompt is drawn twice before all were
     assert ids == [name for name in asked if name in sampler.mixed][:3]  # in the order in which they were drawn
-    assert batch.figures == {"refills": len(sampler.draws) - 1, "wasted": pytest.approx(1 - 3 / len(asked))}
+    assert batch.figures["refills"] == len(sampler.draws) - 1 and batch.figures["wasted"] == pytest.approx(1 - 3 / len(asked))
+
+
+def test_what_is_measured_is_what_was_drawn_and_not_what_was_kept(accelerator: Any) -> None:
+    """Kept are groups that are half right by construction: their accuracy, and how many were cut, says nothing of the policy."""
+    sampler = Sampler({"p3"})
+    scored: list[Row] = []
+
+    def score(rows: list[Row], step: int) -> list[Row]:
+        scored.extend(sampler.score([row.with_fields(finish_reason="stop" if row["id"] == "p3" else "length") for row in rows], step))
+        return scored[-len(rows) :]
+
+    config = grpo_config(group_size=2, prompts_per_step=1, steps=9, dynamic_sampling="accuracy")
+    hooks = Hooks(sampler, score, lambda: None, lambda *_: None, lambda progress: None)
+    batch = draw_batch(accelerator, Prompts([(0, ROWS)]), hooks, config, Progress(), Clock())
+    assert [row["id"] for row in batch.rows] == ["p3", "p3"] and len(scored) > 2
+    figures = batch.figures
+    assert figures["reward/accuracy"] == pytest.approx(1 / len(scored)) and figures["tokens"] == 2 * len(scored)
+    assert figures["truncated"] == pytest.approx(1 - 2 / len(scored))
 
 
 def test_when_nothing_is_mixed_it_gives_up_and_says_why(accelerator: Any) -> None:
@@ -139,25 +157,26 @@ def test_limits_change_at_a_step(accelerator: Any) -> None:
 def test_prompts_join_at_a_step_and_every_stage_takes_each_once(accelerator: Any) -> None:
     prompts = Prompts([(0, ROWS[:4]), (5, ROWS[4:])])
     progress, config = Progress(), grpo_config()
-    first = take_prompts(accelerator, prompts, progress, 0, 4, config)
-    later = [row for step in (5, 6) for row in take_prompts(accelerator, prompts, progress, step, 5, config)]
+    first, sources = take_prompts(accelerator, prompts, progress, 0, 4, config)
+    later = [row for step in (5, 6) for row in take_prompts(accelerator, prompts, progress, step, 5, config)[0]]
+    assert sources == [0] * 4
     assert sorted(row["id"] for row in first) == ["p0", "p1", "p2", "p3"]
     assert sorted(row["id"] for row in later) == sorted(row["id"] for row in ROWS)
     assert progress.taken == {0: 4, 1: 10}
 
 
 def test_a_prompt_that_comes_twice_in_a_draw_has_an_id_of_its_own(accelerator: Any) -> None:
-    rows = take_prompts(accelerator, Prompts([(0, ROWS[:2])]), Progress(), 0, 5, grpo_config())
+    rows, _ = take_prompts(accelerator, Prompts([(0, ROWS[:2])]), Progress(), 0, 5, grpo_config())
     assert len({row["id"] for row in rows}) == 5 and {row["id"].partition("#")[0] for row in rows} == {"p0", "p1"}
 
 
 def test_processes_share_the_prompts_of_one_order() -> None:
     def of(process: int) -> list[str]:
         accelerator = SimpleNamespace(process_index=process, num_processes=2)
-        return [row["id"] for row in take_prompts(accelerator, Prompts([(0, ROWS)]), Progress(), 0, 10, grpo_config())]
+        return [row["id"] for row in take_prompts(accelerator, Prompts([(0, ROWS)]), Progress(), 0, 10, grpo_config())[0]]
 
     alone = SimpleNamespace(process_index=0, num_processes=1)
-    together = [row["id"] for row in take_prompts(alone, Prompts([(0, ROWS)]), Progress(), 0, 10, grpo_config())]
+    together = [row["id"] for row in take_prompts(alone, Prompts([(0, ROWS)]), Progress(), 0, 10, grpo_config())[0]]
     assert together[::2] == of(0) and together[1::2] == of(1)
 
 

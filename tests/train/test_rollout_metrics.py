@@ -1,4 +1,4 @@
-"""What is logged of reward models in a rollout."""
+"""What is logged of a rollout, and of reward models in it."""
 
 from typing import Any
 
@@ -14,6 +14,27 @@ from r1cli.train.rollout_metrics import rollout_metrics
 def measured(scores: list[float | None], lengths: list[int], size: int) -> dict[str, float]:
     rows = [Row({"rewards": {"helpful": score}, "reward": score or 0.0, "finish_reason": "stop"}) for score in scores]
     return rollout_metrics(Accelerator(cpu=True, mixed_precision="no"), rows, lengths, size, ["helpful"])
+
+
+def test_two_groups_by_hand(accelerator: Any) -> None:
+    """The second group has nothing to teach; its second completion was cut, and accuracy has nothing to say of it."""
+    ends, rewards = ["stop", "stop", "stop", "length"], [1.5, 0.25, 0.5, 0.5]
+    parts = [{"accuracy": 1.0, "format": 0.5}, {"accuracy": 0.0, "format": 0.25}, {"accuracy": 0.0, "format": 0.5}, {"accuracy": None}]
+    named = zip(rewards, parts, ends, strict=True)
+    rows = [Row({"reward": reward, "rewards": scores, "finish_reason": end}) for reward, scores, end in named]
+    assert rollout_metrics(accelerator, rows, [10, 20, 30, 60], 2) == pytest.approx(
+        {
+            "reward": 2.75 / 4,
+            "reward_min": 0.25,
+            "reward_max": 1.5,
+            "reward/accuracy": 1 / 3,
+            "reward/format": 1.25 / 3,
+            "completion_length": 30.0,
+            "truncated": 0.25,
+            "signal_groups": 0.5,
+            "tokens": 120.0,
+        }
+    )
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 500)), min_size=8, max_size=8))

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r1cli.row import Row
+from r1cli.train.clock import Clock
 from r1cli.train.grpo_config import Prompts
-from r1cli.train.progress import Progress
-from r1cli.train.rollout import take_prompts
+from r1cli.train.order import split
+from r1cli.train.progress import Progress, Rollout
+from r1cli.train.rollout import Draw, Hooks, draw_batch, take_prompts
 from r1cli.train.shares import Sequencer, shared_rows
 from tests.train.runs import grpo_config
 
@@ -52,7 +54,9 @@ def test_a_rollout_holds_the_shares_and_a_joining_file_takes_its_own(processes: 
         rows: list[Row] = []
         for process in range(processes):
             place: Any = type("Accelerator", (), {"process_index": process, "num_processes": processes})
-            rows += take_prompts(place, prompts, Progress(taken={1: 8, 2: 20}), step, 16, grpo_config())
+            mine, sources = take_prompts(place, prompts, Progress(taken={1: 8, 2: 20}), step, 16, grpo_config())
+            assert ["rgs"[source] for source in sources] == [str(row["id"])[0] for row in mine]
+            rows += mine
         assert len({row["id"] for row in rows}) == 16, "a prompt that comes twice has an id of its own"
         return kinds(rows)
 
@@ -60,7 +64,25 @@ def test_a_rollout_holds_the_shares_and_a_joining_file_takes_its_own(processes: 
     assert taken(4) == {"r": 8, "g": 5, "s": 3}
 
 
-def test_a_row_knows_the_file_it_came_from() -> None:
-    prompts = Prompts([(0, FILES[0]), (0, FILES[1])], SHARES[:2])
-    assert [prompts.source_of(row) for row in (FILES[0][3], FILES[1][2], Row({"id": "g2#3"}))] == [0, 1, 1]
-    assert Prompts([(0, FILES[0]), (0, FILES[1])]).source_of(FILES[1][0]) == 0
+def test_files_that_use_the_same_ids_keep_their_shares(accelerator: Any) -> None:
+    """Also in the split of a rollout into steps, which goes by the source of each completion."""
+    math, chat = ([Row({"id": str(number), "prompt": f"{name} {number}"}) for number in range(40)] for name in ("math", "chat"))
+
+    def sample(rows: list[Row], draw: Draw) -> list[Rollout]:
+        return [Rollout(row.with_fields(sample=n, completion="", finish_reason="stop"), [5], [7], [-1.0]) for row in rows for n in range(2)]
+
+    def score(rows: list[Row], step: int) -> list[Row]:
+        return [row.with_fields(rewards={"own": 1.0}, reward=1.0) for row in rows]
+
+    config = grpo_config(steps=8, updates_per_rollout=8, prompts_per_step=4, group_size=2)
+    hooks = Hooks(sample, score, lambda: None, lambda *_: None, lambda progress: None)
+    batch = draw_batch(accelerator, Prompts([(0, math), (0, chat)], (0.5, 0.5)), hooks, config, Progress(), Clock())
+    assert batch.sources == [int(row["prompt"].startswith("chat")) for row in batch.rows] and sum(batch.sources) == 32
+    parts = split(accelerator, [sample.key for sample in batch.samples], 8, "seed", batch.sources)
+    assert [sum(batch.sources[index] for index in part) for part in parts] == [4] * 8
+    assert len({row["id"] for row in batch.rows}) == 32, "completions are seeded by id"
+
+
+def test_a_prompt_that_is_there_twice_is_sampled_with_two_seeds(accelerator: Any) -> None:
+    rows, _ = take_prompts(accelerator, Prompts([(0, [Row({"id": "a"}), Row({"id": "a"})])]), Progress(), 0, 2, grpo_config())
+    assert [row["id"] for row in rows] == ["a", "a#2"]

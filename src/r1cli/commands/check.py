@@ -9,8 +9,9 @@ Exit 1 when something fails. What each finding means is in `preflight.py`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import TypeVar
 
 from r1cli.commands.gold_reward import check_gold_reward
 from r1cli.commands.preference_check import check_preferences
@@ -25,21 +26,27 @@ from r1cli.row import Row, require
 from r1cli.settings import CheckSettings
 from r1cli.text.preferences import is_preference, judged
 
+T = TypeVar("T")
+
 
 def run(settings: CheckSettings, context: Context) -> None:
     """Run the command. Raises `R1Error` (exit 1) when something fails, after all findings are printed."""
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
     rows = list(reader)
+    if not rows and (settings.inputs or settings.model is None):  # a model alone is looked at with nothing on stdin
+        raise _no_rows(reader)
     findings: list[Finding] = []
     if rows and is_preference(rows[0]):
         findings += _preference_findings(settings, context, rows, reader)
     else:
         if settings.model is not None:
-            findings += _model_findings(settings, context, rows)
+            findings += _model_findings(settings, context, rows, reader)
         asked = [row for row in rows if "answer" in row or not _is_lesson(row)]
         golds = rows_with_golds(parse_specs(settings.rewards), asked)
         if golds:
             findings += check_golds(golds, settings.reward_timeout)
+    if reader.bad:
+        context.console.warn(f"{reader.bad} bad rows left out, the first: {reader.first_bad}")
     out = claim_stdout()
     if settings.json:
         out.write(json.dumps({"rows": len(rows), "findings": [asdict(f) for f in findings]}, ensure_ascii=False) + "\n")
@@ -54,16 +61,21 @@ def run(settings: CheckSettings, context: Context) -> None:
         )
 
 
+def _no_rows(reader: RowReader) -> R1Error:
+    left_out = f": {reader.bad} bad ones left out, the first: {reader.first_bad}" if reader.bad else ""
+    return R1Error(f"no rows{left_out}", hint="name a file with rows in it", code=Exit.USAGE)
+
+
 def _is_lesson(row: Row) -> bool:
     """Whether a row is for SFT: it says what the assistant answers."""
     return "messages" in row or "completion" in row
 
 
-def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Row]) -> list[Finding]:
+def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Row], reader: RowReader) -> list[Finding]:
     from r1cli.commands.sft_lessons import lesson_findings
     from r1cli.commands.training import end_of_turn
     from r1cli.engines.model_files import end_ids
-    from r1cli.text.conversation import answers, turns
+    from r1cli.text.conversation import answers, prompt_ids, turns
     from r1cli.text.prompts import PromptRenderer
     from r1cli.train.model import load_config, load_tokenizer
 
@@ -75,23 +87,34 @@ def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Ro
     context_length = context_of(load_config(folder, trust_remote_code=settings.trust_remote_code))
     lessons = [row for row in rows if _is_lesson(row)]
     if lessons:
-        learnt = [turn for row in lessons for turn in turns(row, renderer, tokenizer, end_id)]
-        findings += lesson_findings(learnt, [text for row in lessons for _, text in answers(row)], renderer, end_id, context_length)
+        learnt = _each(lessons, reader, lambda row: (turns(row, renderer, tokenizer, end_id), [text for _, text in answers(row)]))
+        tokens = [turn for _, (ids, _) in learnt for turn in ids]
+        findings += lesson_findings(tokens, [(row, text) for row, (_, texts) in learnt for text in texts], renderer, end_id, context_length)
     elif rows:
-        lengths = [len(renderer.ids(require(row, "prompt", str, list))) for row in rows]
-        findings += check_lengths(lengths, settings.max_prompt_length, settings.max_completion_length, context_length)
+        lengths = _each(rows, reader, lambda row: len(prompt_ids(row, require(row, "prompt", str, list), renderer)))
+        prompts = [row for row, _ in lengths]
+        limits = settings.max_prompt_length, settings.max_completion_length, context_length
+        findings += check_lengths([length for _, length in lengths], *limits, prompts)
         specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
-        findings += check_gold_reward(rows, specs, settings.template, renderer.think_prefix, settings.reward_timeout)
+        findings += check_gold_reward(prompts, specs, settings.template, renderer.think_prefix, settings.reward_timeout)
     return findings
 
 
-def _preference_findings(settings: CheckSettings, context: Context, rows: Sequence[Row], reader: RowReader) -> list[Finding]:
-    judgements = []
+def _each(rows: Sequence[Row], reader: RowReader, work: Callable[[Row], T]) -> list[tuple[Row, T]]:
+    """The rows that `work` can be done on, with what it gave; the others are left out by `reader`. Raises `R1Error` when none is left."""
+    done: list[tuple[Row, T]] = []
     for row in rows:
         try:
-            judgements.append(judged(row))
+            done.append((row, work(row)))
         except R1Error as error:
             reader.leave_out(error)
+    if not done:
+        raise _no_rows(reader)
+    return done
+
+
+def _preference_findings(settings: CheckSettings, context: Context, rows: Sequence[Row], reader: RowReader) -> list[Finding]:
+    judgements = [judgement for _, judgement in _each(rows, reader, judged)]
     findings = check_preferences(judgements)
     if settings.model is None:
         return findings

@@ -29,6 +29,7 @@ from r1cli.commands.grpo_prompts import with_prompts
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.processes import check_unused, is_first, of_process
 from r1cli.commands.sampling import at_address, resolve_model, uses_server
+from r1cli.commands.useless_flags import refuse_useless
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io import manifest
@@ -54,7 +55,7 @@ def run(settings: DistillSettings, context: Context) -> None:
     context = of_process(context)
     _check(settings, context)
     folder = model_folder(settings.student, settings.trust_remote_code, say=context.console.info)
-    check_unused(settings.out, resume=settings.resume, force=settings.force)
+    check_unused(settings, context.command)
     if settings.eval:
         held_out(settings.eval)  # a file that cannot be read is better known now
     if settings.on_policy:
@@ -73,6 +74,7 @@ def _check(settings: DistillSettings, context: Context) -> None:
     parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     readability.parse(settings.filters or "")
     check_lora(settings, context)
+    refuse_useless(settings, context.sources)
     if settings.on_policy and settings.lora_dropout:
         raise R1Error(
             "--lora-dropout would train another student than the one that samples",

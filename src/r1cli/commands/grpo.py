@@ -17,6 +17,7 @@ from r1cli.commands.preflight import check_golds, rows_with_golds, stop_or_warn
 from r1cli.commands.processes import check_unused, of_process, starts_others
 from r1cli.commands.staged_scoring import check_stages
 from r1cli.commands.stopping import check_alarms, seconds_of
+from r1cli.commands.useless_flags import check_dry_run, refuse_useless
 from r1cli.errors import Exit, R1Error
 from r1cli.grpo_settings import ALARMS, GrpoSettings, of_loss
 from r1cli.guard import Context
@@ -47,7 +48,7 @@ def run(settings: GrpoSettings, context: Context) -> None:
     if golds:
         stop_or_warn(check_golds(golds, settings.reward_timeout), context)
     problems = held_out_problems(settings, everything)
-    check_unused(settings.out, resume=settings.resume, force=settings.force)
+    check_unused(settings, context.command)
     from r1cli.commands.grpo_preflight import (  # brings torch: not before all that a user can get wrong is checked
         longest_completion,
         usable_prompts,
@@ -60,6 +61,7 @@ def run(settings: GrpoSettings, context: Context) -> None:
         longest = max(longest, needed)
     settings = dataclasses.replace(settings, max_model_len=settings.max_model_len or longest + longest_completion(settings))
     if settings.dry_run:
+        check_dry_run(settings)
         console.summary([*plan(settings, folder, prompts, shares, longest), f"would write {settings.out}"])
         return
     train(settings, context, folder, Prompts(prompts, shares), problems, readers, started)
@@ -92,26 +94,19 @@ def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
             hint="lower the floor",
             code=Exit.USAGE,
         )
-    _refuse_useless(settings, sources)
-
-
-def _refuse_useless(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
-    """Flags that were given and would do nothing."""
-    needs = [
-        ("clip_cap", settings.loss == "cispo", "--loss cispo caps its weight already"),
-        ("server_weights", not settings.url, "it belongs to --url"),
-        ("engine_sleep", settings.rollout_lag > 0, "--rollout-lag 1 samples during the update"),
-        ("engine_sleep", bool(settings.url), "--url samples elsewhere"),
-        ("max_refills", settings.dynamic_sampling is None, "it belongs to --dynamic-sampling"),
-        *((name, not settings.beta, "--beta is 0: there is no KL") for name in ("kl", "kl_correction", "reference_every", "reference_mix")),
-        *(
-            (name, not (settings.importance_cap or settings.importance_floor), "--importance-cap 0 turns it off")
-            for name in ("importance", "importance_rule")
-        ),
-    ]
-    for name, useless, why in needs:
-        if useless and sources.get(name) == "flag":
-            raise R1Error(f"--{name.replace('_', '-')} does nothing: {why}", hint="leave one of them out", code=Exit.USAGE)
+    if settings.rollout_lag and not (settings.importance_cap or settings.importance_floor):
+        raise R1Error(
+            "--rollout-lag 1 needs the importance weights, which --importance-cap 0 turns off: they correct for the older weights",
+            hint="--importance-cap 2, or leave --rollout-lag out",
+            code=Exit.USAGE,
+        )
+    if settings.beta and settings.kl == "k2" and settings.kl_correction:
+        raise R1Error(
+            "--kl k2 has the gradient of the reverse KL already: --kl-correction would make it wrong",
+            hint="leave --kl-correction out, or take --kl k3",
+            code=Exit.USAGE,
+        )
+    refuse_useless(settings, sources)
 
 
 def plan(

@@ -14,6 +14,7 @@ from r1cli.grpo_settings import GrpoSettings
 from r1cli.guard import Context
 from r1cli.row import Row, require
 from r1cli.shared_settings import Changing
+from r1cli.text.conversation import prompt_ids
 from r1cli.text.prompts import PromptRenderer
 from r1cli.train.model import load_config, load_tokenizer
 
@@ -59,7 +60,7 @@ def keep_fitting(
     """(the stages with the prompts of at most `most` tokens, tokens of the longest); `because` says in words what `most` is."""
     fitting, longest, left_out = [], 0, 0
     for start, rows in stages:
-        lengths = [len(renderer.ids(require(row, "prompt", str, list))) for row in rows]
+        lengths = [len(prompt_ids(row, require(row, "prompt", str, list), renderer)) for row in rows]
         kept = [(row, length) for row, length in zip(rows, lengths, strict=True) if length <= most]
         if not kept:
             place = f" at step {start}" if start else ""

@@ -11,7 +11,7 @@ from r1cli.commands.grpo_preflight import keep_fitting, longest_completion
 from r1cli.commands.held_out_accuracy import ACCURACY, PROBLEMS, HeldOutAccuracy
 from r1cli.commands.lora_flags import following
 from r1cli.commands.preference import model_specs, open_models, rule_rewards
-from r1cli.commands.resuming import say_done
+from r1cli.commands.resuming import digest, say_done
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.staged_scoring import StagedScorer
 from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, seconds_of
@@ -46,8 +46,9 @@ def train(
 ) -> None:
     """Load policy, sampler and scorer, and run the loop. problems: those of --held-out."""
     console = context.console
+    data = digest(value for start, rows in prompts.stages for value in (start, *rows))
     training = Training(
-        settings, context, folder=folder, total=settings.steps, temperature=settings.temperature, reference=settings.beta > 0
+        settings, context, folder=folder, total=settings.steps, temperature=settings.temperature, reference=settings.beta > 0, data=data
     )
     facts = {"prompts": sum(len(rows) for _, rows in prompts.stages)}
     if training.done:
@@ -92,8 +93,7 @@ def train(
             console.warn(warning)
         timeouts = sum(of_all(training.accelerator, [scorer.timeouts]))
     if progress.step < config.steps or progress.batch is not None:
-        say_unfinished(stopper, context, progress.step, config.steps, spent(started))
-        return
+        return say_unfinished(stopper, context, progress.step, config.steps, spent(started), before=training.start_step)
     _finish(training, readers, {**facts, "reward_timeouts": timeouts}, wiring.last, started)
 
 
@@ -124,7 +124,12 @@ def _finish(training: Training, readers: Sequence[RowReader], facts: dict[str, i
         return say_done(training, made_of)
     training.finish(started=started, **made_of())
     reward = f", last reward {last['reward']:.3f}, {spent(started)}" if last else " were done"
-    words = [f"grpo: {settings.steps} steps{reward}", f"written: {settings.out}/final", following(settings)]
+    words = [
+        f"grpo: {max(settings.steps, training.start_step)} steps{reward}",
+        f"written: {settings.out}/final",
+        *finish.bad_lines(*readers),
+        following(settings),
+    ]
     training.context.console.summary(words)
 
 
@@ -226,7 +231,8 @@ class Wiring:
         progress.memory.update(self._settled if progress.batch is None else self.scorer.memory())
         process = training.accelerator.process_index
         last = settings.steps if progress.batch is None else settings.steps + 1  # else its last line is still to be logged
-        training.save(progress.step, last, lambda folder: progress.save(folder, process, training.accelerator.num_processes))
+        with self.stopper.saving():
+            training.save(progress.step, last, lambda folder: progress.save(folder, process, training.accelerator.num_processes))
 
 
 def readable(row: Row, step: int) -> str:

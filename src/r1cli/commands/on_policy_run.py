@@ -7,7 +7,7 @@ from r1cli.commands import finish
 from r1cli.commands.grpo_preflight import has_history
 from r1cli.commands.lora_flags import following
 from r1cli.commands.preflight import check_lengths, check_model, context_of, stop_or_warn
-from r1cli.commands.resuming import say_done
+from r1cli.commands.resuming import digest, say_done
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.training import Training, end_of_turn, optimiser_config, spent
 from r1cli.engines.model_files import end_ids
@@ -18,6 +18,7 @@ from r1cli.io.stream import RowReader
 from r1cli.report.console import Progress
 from r1cli.row import Row, seed_of
 from r1cli.settings import DistillSettings
+from r1cli.text.conversation import prompt_ids
 from r1cli.text.prompts import PromptRenderer
 from r1cli.train.batches import PACK_LENGTH, Sample
 from r1cli.train.model import load_config, load_reference, load_tokenizer
@@ -28,7 +29,7 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
     """Load student, teacher and sampler, and run the loop. Raises `R1Error` (exit 2) when the two do not share their tokens."""
     teacher_folder = model_folder(settings.teacher or "", settings.trust_remote_code)
     limit = _preflight(settings, context, folder, teacher_folder, prompts)
-    training = Training(settings, context, folder=folder, total=settings.steps, temperature=settings.temperature)
+    training = Training(settings, context, folder=folder, total=settings.steps, temperature=settings.temperature, data=digest(prompts))
     if training.done:
         say_done(training, lambda: _facts(settings, reader, {}))
         return
@@ -96,7 +97,7 @@ def _preflight(settings: DistillSettings, context: Context, folder: str, teacher
     limits = [context_of(load_config(model, trust_remote_code=remote)) for model in (folder, teacher)]
     limit = min((found for found in limits if found is not None), default=None)
     if prompts:  # longer ones than the shortest are left out where they do not fit
-        shortest = min(len(renderer.ids(row["prompt"])) for row in prompts)
+        shortest = min(len(prompt_ids(row, row["prompt"], renderer)) for row in prompts)
         findings += check_lengths([shortest], shortest, settings.max_completion_length, limit)
     stop_or_warn(findings, context)
     return limit
@@ -127,7 +128,7 @@ def _fitting(prompts: list[Row], sampler: Sampler, context: Context, limit: int 
     renderer = sampler.renderer
     assert isinstance(renderer, PromptRenderer)  # a student is sampled in this process
     room = sampler.room() if limit is None else min(sampler.room(), limit - sampler.params.max_tokens)
-    fitting = [row for row in prompts if len(renderer.ids(row["prompt"])) <= room]
+    fitting = [row for row in prompts if len(prompt_ids(row, row["prompt"], renderer)) <= room]
     if not fitting:
         raise R1Error(
             f"no prompts to train on: {len(prompts)} read, all longer than {room} tokens"

@@ -18,6 +18,7 @@ from r1cli.text.templates import CHAT_TEMPLATES, CLOSE, OPEN
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 SAID = "probe of what is said"
+CUT_FIX = "leave these rows out: r1 reject --filters truncated drops what was cut"
 PROBE = "<think>\nprobe of the reasoning\n</think>\n\nprobe of the answer"
 
 
@@ -91,28 +92,74 @@ def turn_end(tokenizer: Any) -> int | None:
     return next((token for token in behind if token in special), None)
 
 
-def check_lessons(lessons: Sequence[tuple[list[int], list[int]]], texts: Sequence[str], end_id: int, think_prefix: str) -> list[Finding]:
-    """Whether what is learnt ends once, and begins where the prompt stops.
+def check_lessons(
+    lessons: Sequence[tuple[list[int], list[int]]],
+    texts: Sequence[str],
+    rows: Sequence[Row],
+    end_id: int,
+    think_prefix: str = "",
+    closed_think: str = "",
+) -> list[Finding]:
+    """Whether what is learnt is finished, ends once, and begins where the prompt stops. What few answers do is a warning.
 
-    lessons: (prompt ids, completion ids) of assistant turns; texts: what the assistant wrote; think_prefix: what the prompt opens of it.
+    lessons: (prompt ids, completion ids) of assistant turns; texts: what the assistant wrote; rows: the row of each turn; think_prefix:
+    what the prompt opens of it; closed_think: the reasoning that the prompt has closed already.
     """
-    count = len(lessons)
-    found = []
-    early = sum(completion.index(end_id) < len(completion) - 1 for _, completion in lessons)
-    if early:
-        text = f"{early} of {count} answers hold the end-of-turn token in their text: the model would learn to stop there and to go on"
-        found.append(Finding("early end", FAIL if 2 * early > count else WARN, text, "take it out of the rows; r1 adds it"))
-    if think_prefix:
-        twice = sum(text.lstrip().startswith(OPEN) and not text.startswith(think_prefix) for text in texts)
-        none = sum(CLOSE not in text for text in texts)
-        if twice:
-            text = f"the prompt opens the reasoning with {think_prefix!r}, and {twice} of {count} answers open it again"
-            found.append(Finding("reasoning twice", FAIL, text, f"begin these answers with {think_prefix!r}, or leave the tag out of them"))
-        if none:
-            text = f"the prompt opens the reasoning, and {none} of {count} answers never close it: the answer would be learnt as reasoning"
-            fix = "leave these rows out, give them `</think>`, or take a template that opens nothing"
-            found.append(Finding("no reasoning", FAIL if 2 * none > count else WARN, text, fix))
-    return found or [Finding("answers", OK, f"{count} answers, each ends with one end-of-turn token that the loss covers")]
+    whole = list({id(row): row for row in rows}.values())
+    cut = [row.get("finish_reason") == "length" for row in whole]  # rows that do not say are taken as finished
+    early = [completion.index(end_id) < len(completion) - 1 for _, completion in lessons]
+    empty = [not text.removeprefix(think_prefix).strip() for text in texts]
+    found = [
+        *_share(cut, whole, "cut off", "rows were cut at the length limit, and would be learnt as finished", CUT_FIX),
+        *_share(
+            early,
+            rows,
+            "early end",
+            "answers hold the end-of-turn token in their text: the model would learn to stop there and to go on",
+            "take it out of the rows; r1 adds it",
+        ),
+        *_share(empty, rows, "empty answer", "answers are empty: the model would learn to end its turn at once", "leave these rows out"),
+        *_reasoning(texts, rows, think_prefix, closed_think),
+    ]
+    return found or [Finding("answers", OK, f"{len(lessons)} answers, each ends with one end-of-turn token that the loss covers")]
+
+
+def _reasoning(texts: Sequence[str], rows: Sequence[Row], think_prefix: str, closed_think: str) -> list[Finding]:
+    """Whether answers open reasoning that the prompt has opened or closed, and close what is open."""
+    opens = [text.lstrip().startswith(OPEN) for text in texts]
+    if not think_prefix:
+        never = [opening and CLOSE not in text for opening, text in zip(opens, texts, strict=True)]
+        found = _share(
+            never, rows, "open reasoning", "answers never close <think>: the model would learn to stop while it reasons", CUT_FIX
+        )
+        if closed_think and any(opens):  # wrong for every answer that reasons, however few they are
+            text = f"answers open reasoning behind a prompt that ends with {closed_think!r}: the template turns reasoning off"
+            fix = "train with another --template, such as r1-zero, or a chat template whose prompt does not close the reasoning"
+            found += _share(opens, rows, "reasoning twice", text, fix, always=True)
+        return found
+    twice = [opening and not text.startswith(think_prefix) for opening, text in zip(opens, texts, strict=True)]
+    again = f"answers open the reasoning again that the prompt opens with {think_prefix!r}"
+    none = "answers never close the reasoning that the prompt opens: the answer would be learnt as reasoning"
+    fix = "leave these rows out, give them `</think>`, or take a template that opens nothing"
+    return [
+        *_share(twice, rows, "reasoning twice", again, f"begin these answers with {think_prefix!r}, or leave the tag out of them"),
+        *_share([CLOSE not in text for text in texts], rows, "no reasoning", none, fix),
+    ]
+
+
+def _share(hits: Sequence[bool], rows: Sequence[Row], name: str, text: str, fix: str, *, always: bool = False) -> list[Finding]:
+    """The finding about the rows that `hits` marks: a failure above half of them (or `always`), else a warning; none without a hit."""
+    hit = [row for row, is_hit in zip(rows, hits, strict=True) if is_hit]
+    if not hit:
+        return []
+    level = FAIL if always or 2 * len(hit) > len(rows) else WARN
+    return [Finding(name, level, f"{len(hit)} of {len(rows)} {text} ({places(hit)})", fix)]
+
+
+def places(rows: Sequence[Row], most: int = 3) -> str:
+    """Where the first of these rows stand, each named once: "a.jsonl:3, a.jsonl:7, a.jsonl:9, ..."; by id where a row has no place."""
+    names = list(dict.fromkeys(row.where or f"row `{row.get('id')}`" for row in rows))
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def check_padding(rows: Sequence[Sequence[Any]], pad_id: int) -> Finding:
@@ -122,8 +169,7 @@ def check_padding(rows: Sequence[Sequence[Any]], pad_id: int) -> Finding:
     """
     from r1cli.train.batches import RowLayout, collate
 
-    samples = sorted((sample for row in rows for sample in row), key=lambda sample: len(sample.completion_ids))
-    pair = [samples[0], samples[-1]]
+    pair = [of((sample for row in rows for sample in row), key=lambda sample: len(sample.completion_ids)) for of in (min, max)]
     batch = collate([RowLayout([], [sample]) for sample in pair], pad_id)
     wanted = [token for sample in batch.samples for token in sample.completion_ids]
     if batch.target_N.tolist() == wanted:
@@ -148,12 +194,15 @@ def _keeps_reasoning(tokenizer: Any) -> bool:
     return "probe of the reasoning" in tokenizer.apply_chat_template(turns, tokenize=False)
 
 
-def check_lengths(lengths: Sequence[int], max_prompt: int, max_completion: int, context_length: int | None) -> list[Finding]:
-    """Prompt lengths in tokens against the limits and the model's context."""
+def check_lengths(
+    lengths: Sequence[int], max_prompt: int, max_completion: int, context_length: int | None, rows: Sequence[Row] = ()
+) -> list[Finding]:
+    """Prompt lengths in tokens against the limits and the model's context. rows: those of the prompts, to name the long ones."""
     over = sum(length > max_prompt for length in lengths)
+    named = f" ({places([row for row, length in zip(rows, lengths, strict=True) if length > max_prompt])})" if over and rows else ""
     text = f"{len(lengths)} prompts, {sum(lengths) / len(lengths):.0f} tokens on average, at most {max(lengths)}"
     found = [
-        Finding("prompt length", WARN, f"{text}; {over} are longer than {max_prompt} and would be left out", "--max-prompt-length")
+        Finding("prompt length", WARN, f"{text}; {over} are longer than {max_prompt} and would be left out{named}", "--max-prompt-length")
         if over
         else Finding("prompt length", OK, text)
     ]
@@ -187,10 +236,10 @@ def rows_with_golds(specs: Sequence[RewardSpec], rows: Sequence[Row]) -> list[Ro
 
 
 def stop_or_warn(findings: Sequence[Finding], context: Context) -> None:
-    """Say the warnings; raise `R1Error` (exit 2) with the first failure and its fix."""
+    """Say the warnings, each with its fix; raise `R1Error` (exit 2) with the first failure and its fix."""
     for finding in findings:
         if finding.level == WARN:
-            context.console.warn(f"{finding.name}: {finding.text}")
+            context.console.warn(f"{finding.name}: {finding.text}" + (f" (fix: {finding.fix})" if finding.fix else ""))
     for finding in findings:
         if finding.level == FAIL:
             raise R1Error(f"{finding.name}: {finding.text}", hint=finding.fix, code=Exit.USAGE)

@@ -54,7 +54,7 @@ def of_process(context: Context) -> Context:
     return context if is_first() else dataclasses.replace(context, console=Console(quiet=2, progress=False))
 
 
-def check_unused(out: str, *, resume: bool, force: bool) -> None:
+def check_unused(settings: Any, command: str) -> None:
     """Refuse a used run directory early. Only the first process looks: by the time another one does, it may be this very run's."""
     if is_first():
-        run_dir.check_unused(out, resume=resume, force=force)
+        run_dir.check_unused(settings.out, command=command, settings=settings, resume=settings.resume, force=settings.force)

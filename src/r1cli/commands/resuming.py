@@ -1,14 +1,26 @@
-"""Where a run is that `--resume` finds: the same for every process, or an error; and what is said of one that has nothing left to do."""
+"""Where a run is that `--resume` finds, and whether it can go on from there: the same for every process, or an error; and what is said of
+one that has nothing left to do."""
 
-from collections.abc import Callable
+import hashlib
+import json
+from array import array
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1cli.errors import Exit, R1Error
+from r1cli.guard import Context
 from r1cli.io import run_dir
+from r1cli.io.hub import check_model_folder
+from r1cli.io.run_config import read_config
 from r1cli.io.whole_folder import is_whole
 from r1cli.train.agreement import of_all
+from r1cli.train.checkpoints import check_state
+from r1cli.train.lora import adapter_folder
+from r1cli.train.model import check_weights
+from r1cli.train.state_files import way_out
+from r1cli.train.strategy import uses_deepspeed
 
 if TYPE_CHECKING:
     from r1cli.commands.training import Training
@@ -52,12 +64,91 @@ def is_done(found: Standing, out: str, total: int) -> bool:
     return False
 
 
+def digest(values: Iterable[Any]) -> str:
+    """The hash of rows: lists of tokens, and whatever JSON has."""
+    found = hashlib.sha256()
+    for value in values:
+        tokens = isinstance(value, list) and value and isinstance(value[0], int)
+        found.update(array("q", value).tobytes() if tokens else json.dumps(value, sort_keys=True, default=str).encode())
+        found.update(b"\n")
+    return found.hexdigest()
+
+
+def check_data(accelerator: Any, out: str, found: Standing, data: str | None) -> None:
+    """Refuse (`R1Error`, exit 2) to go on with other rows than the run was trained on; every process must call it.
+
+    data: the digest of the rows now. A checkpoint that does not say what it was trained on is older than this check.
+    """
+    if data is None or found == Standing():
+        return
+    other = [folder for folder, trained_on in run_dir.trained_on(out).items() if trained_on != data]
+    wrong = [folder for folder in of_all(accelerator, [other[0] if other else None]) if folder is not None]
+    if wrong:
+        raise R1Error(
+            f"the rows are not those that `{wrong[0]}` was trained on",
+            hint="give those rows again, with the flags that choose and render them (--limit, --max-length, --template ...); "
+            f"or train its model on: --model {wrong[0]} -o OTHER",
+            code=Exit.USAGE,
+        )
+
+
+def check_resumable(accelerator: Any, settings: Any, found: Standing) -> None:
+    """Refuse (`R1Error`, exit 2) what cannot go on from the checkpoint there is, before anything is written."""
+    if found.checkpoint is None:
+        return
+    if uses_deepspeed(accelerator):
+        raise R1Error(
+            "a run cannot be resumed with DeepSpeed: its optimizer's state is not kept",
+            hint="use FSDP2 (examples/accelerate/fsdp2.yaml), which resumes from any run's checkpoint",
+            code=Exit.USAGE,
+        )
+    if run_dir.is_run_dir(settings.out):
+        _check_adapter(settings.out, read_config(settings.out)["settings"], vars(settings))
+    folder = run_dir.checkpoint_folder(settings.out, found.checkpoint)
+    check_state(folder)
+    check_weights(folder, way_out(folder))
+    try:
+        if getattr(settings, "lora", None) is not None:
+            adapter_folder(folder)
+        else:
+            check_model_folder(folder, trust_remote_code=True)
+    except R1Error as error:
+        raise R1Error(error.message, hint=way_out(folder), code=error.code) from error
+
+
+def _check_adapter(out: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with another adapter, or with one instead of all weights."""
+    old, new = _adapter(before), _adapter(now)
+    if old != new:
+        raise R1Error(
+            f"`{out}` trains {f'adapters ({old})' if old else 'all weights'}, and this would go on with {new or 'all weights'}",
+            hint=f"{f'give {old}' if old else 'leave out --lora'}, or start anew: -o OTHER, or --force to throw the run away",
+            code=Exit.USAGE,
+        )
+
+
+def _adapter(settings: Mapping[str, Any]) -> str:
+    """The flags that an adapter's weights follow from; "" without one."""
+    if settings.get("lora") is None:
+        return ""
+    targets = ",".join(sorted(part.strip() for part in settings["lora_targets"].split(",")))
+    return f"--lora {settings['lora']} --lora-alpha {settings['lora_alpha']:g} --lora-targets {targets}"
+
+
+def warn_of_changes(changed: Mapping[str, tuple[Any, Any]], context: Context) -> None:
+    """Say which settings are not those of the run's last start."""
+    for name, (before, now) in changed.items():
+        context.console.warn(f"--{name.replace('_', '-')} was {before} when the run started, now {now}")
+
+
 def say_done(training: "Training", facts: Callable[[], dict[str, Any]]) -> None:
     """Of a run that is done: say so, and touch nothing but the manifest that a kill kept from being written. facts: `inputs`, `counts`."""
     settings, context = training.settings, training.context
     path = Path(settings.out)
-    if training.accelerator.is_main_process and not is_whole(path):
-        run_dir.declare_done(path, {"command": context.command, "settings": settings, **facts()})
+    if training.accelerator.is_main_process:
+        warn_of_changes(run_dir.changes(path, context.command, settings), context)
+        if not is_whole(path):
+            run_dir.declare_done(path, {"command": context.command, "settings": settings, **facts()})
     steps = run_dir.final_steps(path)
     context.console.summary([f"{context.command}: already done, {steps} steps", f"written: {settings.out}/final"])
     training.accelerator.end_training()

@@ -15,6 +15,7 @@ from r1cli.commands.preference_check import check_preferences, content_of
 from r1cli.commands.preflight import stop_or_warn
 from r1cli.commands.processes import check_unused, of_process, starts_others
 from r1cli.commands.stopping import seconds_of
+from r1cli.commands.useless_flags import check_dry_run, refuse_useless
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
@@ -30,6 +31,7 @@ def run(settings: RmSettings, context: Context) -> None:
     context = of_process(context)
     console = context.console
     check_lora(settings, context)
+    refuse_useless(settings, context.sources)
     seconds_of(settings.time_limit)
     tracking.names(settings)
     if starts_others(settings, context):
@@ -42,7 +44,7 @@ def run(settings: RmSettings, context: Context) -> None:
         raise R1Error("no rows to train on: the input is empty", hint="give preference rows: prompt, chosen, rejected", code=Exit.USAGE)
     judgements = [read(row) for row in rows]
     held_out = _held_out(settings, rows, judgements, read, context)
-    check_unused(settings.out, resume=settings.resume, force=settings.force)
+    check_unused(settings, context.command)
     stop_or_warn(check_preferences(judgements), context)
     for flag, given in (("--center", settings.center), ("--balance-lengths", settings.balance_lengths)):
         if given and not judgements[0].is_pair:
@@ -50,6 +52,7 @@ def run(settings: RmSettings, context: Context) -> None:
     from r1cli.commands.rm_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 
     if settings.dry_run:
+        check_dry_run(settings)
         plan(settings, context, folder, judgements)
         return
     train(settings, context, folder, judgements, reader, started, held_out=held_out)

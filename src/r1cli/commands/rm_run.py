@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from r1cli.commands import finish
-from r1cli.commands.resuming import say_done
+from r1cli.commands.resuming import digest, say_done
 from r1cli.commands.rm_rows import Prepared, prepared, say_left_out, scoring_tokenizer
 from r1cli.commands.stopping import Stopper, say_unfinished, seconds_of
 from r1cli.commands.training import Training, optimiser_config, spent
@@ -44,7 +44,8 @@ def train(
     say_left_out(measured, context, "held-out ")
     load = partial(load_reward_model, pad_id=tokenizer.pad_token_id, seed=seed_of(settings.seed, "head", 0))
     total = rm_config(settings, tokenizer.pad_token_id).steps(len(learnt.examples))
-    training = Training(settings, context, folder=folder, load=load, tokenizer=tokenizer, total=total)
+    data = digest(value for example in learnt.examples for value in (*example.sides, example.target))
+    training = Training(settings, context, folder=folder, load=load, tokenizer=tokenizer, total=total, data=data)
 
     def facts() -> dict[str, Any]:
         left_out, bad = dict(learnt.left_out), reader.bad
@@ -63,12 +64,13 @@ def train(
         if step >= total and measured.examples:  # before `final/` is whole: what is whole then was measured
             final = scores[-1] if scores else score(training.accelerator, training.policy, measured.examples, config)
             found.update(_quality(training, final, learnt, measured))
-        training.save(step, total)
+        with stopper.saving():
+            training.save(step, total)
 
     with Stopper(seconds_of(settings.time_limit), started) as stopper:
         done = _steps(training, config, learnt.examples, measured.examples, stopper, last, scores, save)
     if done < total:
-        say_unfinished(stopper, context, done, total, spent(started))
+        say_unfinished(stopper, context, done, total, spent(started), before=training.start_step)
         return
     training.finish(started=started, **facts())
     if found:
@@ -76,8 +78,9 @@ def train(
     figures = f", last loss {last['loss']:.4f}" if last else ""
     context.console.summary(
         [
-            f"rm: {len(learnt.examples)} {_kind(rows)}, {total} steps{figures}, {spent(started)}",
+            f"rm: {len(learnt.examples)} {_kind(rows)}, {max(total, training.start_step)} steps{figures}, {spent(started)}",
             f"written: {settings.out}/final" + (f", {settings.out}/{QUALITY}" if found else ""),
+            *finish.bad_lines(reader),
             _following(settings),
         ]
     )

@@ -13,6 +13,7 @@ from r1cli.commands.held_out import held_out_rows
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.processes import check_unused, of_process, starts_others
 from r1cli.commands.stopping import check_alarms, seconds_of
+from r1cli.commands.useless_flags import check_dry_run, refuse_useless
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
@@ -32,6 +33,7 @@ def run(settings: SftSettings, context: Context) -> None:
     check_alarms(settings.stop_on, SFT_ALARMS)
     if "overfitting" in (settings.stop_on or "") and not settings.held_out_every:
         raise R1Error("--stop-on overfitting needs measurements on the way", hint="--held-out FILE --held-out-every 10", code=Exit.USAGE)
+    refuse_useless(settings, context.sources)
     tracking.names(settings)
     if starts_others(settings, context):
         return
@@ -39,10 +41,11 @@ def run(settings: SftSettings, context: Context) -> None:
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=console.info)
     rows = list(_with_answers(reader))
     held_out = held_out_rows(settings, rows, _with_answers, _lesson)
-    check_unused(settings.out, resume=settings.resume, force=settings.force)
+    check_unused(settings, context.command)
     from r1cli.commands.sft_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 
     if settings.dry_run:
+        check_dry_run(settings)
         plan(settings, context, folder, rows)
         return
     train(settings, context, folder, rows, reader, started, held_out=held_out)

@@ -1,13 +1,13 @@
 """The part of `r1 sft` that needs torch, and that `r1 distill` shares: rows and a model -> a checkpoint in a run directory."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from r1cli.commands import finish
 from r1cli.commands.lora_flags import following
-from r1cli.commands.resuming import say_done
+from r1cli.commands.resuming import digest, say_done
 from r1cli.commands.sft_lessons import checked
 from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, seconds_of
 from r1cli.commands.training import Training, optimiser_config, spent
@@ -20,6 +20,7 @@ from r1cli.report.console import Progress as Bar
 from r1cli.row import Row
 from r1cli.settings import SftSettings
 from r1cli.train.alarms import SFT_SIGNS, Memory, look
+from r1cli.train.batches import Sample
 from r1cli.train.sft import PACK_LENGTH, SftConfig, SftHooks, train_sft
 
 MEMORY = "alarms.json"  # in a checkpoint
@@ -38,12 +39,15 @@ def train(
 ) -> None:
     """Tokenise, train and save; `settings` is those of sft or distill, `directory` the run's when it is open already."""
     console = context.console
-    lessons, measured = checked(rows, settings, context, folder), checked(held_out, settings, context, folder) if held_out else []
+    before = reader.bad
+    lessons = checked(rows, settings, context, folder, reader)
+    measured = checked(held_out, settings, context, folder) if held_out else []
+    too_long = len(rows) - len(lessons) - (reader.bad - before)
     total = sft_config(settings, 0).steps(len(lessons))
-    training = Training(settings, context, folder=folder, directory=directory, total=total)
+    training = Training(settings, context, folder=folder, directory=directory, total=total, data=digest(_learnt(lessons)))
 
     def facts() -> dict[str, Any]:
-        counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": len(rows) - len(lessons), "bad": reader.bad, "steps": total}
+        counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": too_long, "bad": reader.bad, "steps": total}
         return {"inputs": [finish.describe_source(source) for source in reader.sources], "counts": counts}
 
     if training.done:
@@ -70,16 +74,24 @@ def train(
             start_step=training.start_step,
         )
     if done < total:
-        say_unfinished(stopper, context, done, total, spent(started))
+        say_unfinished(stopper, context, done, total, spent(started), before=training.start_step)
         return
     training.finish(started=started, **facts())
     console.summary(
         [
-            f"{context.command}: {len(lessons)} rows, {total} steps{wiring.figures()}, {spent(started)}",
+            f"{context.command}: {len(lessons)} rows, {max(total, training.start_step)} steps{wiring.figures()}, {spent(started)}",
             f"written: {settings.out}/final",
+            *finish.bad_lines(reader),
             following(settings),
         ]
     )
+
+
+def _learnt(lessons: Sequence[Sequence[Sample]]) -> Iterator[Any]:
+    for row in lessons:
+        yield len(row)
+        for sample in row:
+            yield from (sample.prompt_ids, sample.completion_ids, sample.trained)
 
 
 class Wiring:
@@ -105,7 +117,8 @@ class Wiring:
         return raised_alarm(alarms, getattr(settings, "stop_on", None), record["step"], warn)
 
     def save(self, step: int) -> None:
-        self.training.save(step, self.total, lambda folder: _remember(folder, self.memory))
+        with self.stopper.saving():
+            self.training.save(step, self.total, lambda folder: _remember(folder, self.memory))
 
     def figures(self) -> str:
         """The last losses, for the summary."""

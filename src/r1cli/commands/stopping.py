@@ -16,8 +16,8 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -30,18 +30,19 @@ UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 class Stopper:
-    """Whether to end, and why. limit: seconds since `since` (both None: no limit)."""
+    """Whether to end, and why. limit: seconds since `since` (both None: no limit), in which the run must have saved too."""
 
     def __init__(self, limit: float | None = None, since: float | None = None) -> None:
         self._deadline = None if limit is None else (time.time() if since is None else since) + limit
         self._abandoned = False
+        self._saving = 0.0
         self._before: dict[int, Any] = {}
         self._taken: set[int] = set()
         self.reason: str | None = None
 
     def wanted(self, seconds: float = 0.0) -> bool:
-        """Whether this process was asked to end, or would be past its time limit when `seconds` more have passed."""
-        if self.reason is None and self._deadline is not None and time.time() + seconds > self._deadline:
+        """Whether this process was asked to end, or would be past its time limit after `seconds` more and the longest save so far."""
+        if self.reason is None and self._deadline is not None and time.time() + seconds + self._saving > self._deadline:
             self.reason = TIME
         return self.reason is not None or self._abandoned
 
@@ -54,6 +55,13 @@ class Stopper:
         if number:  # else a signal may have come while the processes spoke: it is for the next time
             self.reason = REASONS[number]
         return number > 0
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Around a save, to know how long one takes."""
+        started = time.perf_counter()
+        yield
+        self._saving = max(self._saving, time.perf_counter() - started)
 
     def abandon(self) -> None:
         """Make `wanted` true without a reason: work in another thread ends early."""
@@ -123,8 +131,15 @@ def seconds_of(text: str | None) -> float | None:
     return found
 
 
-def say_unfinished(stopper: Stopper, context: Context, done: int, total: int, cost: str) -> None:
-    """After a run that ended early and saved: raise what a signal asks for, or say how to go on after the time limit."""
+def say_unfinished(stopper: Stopper, context: Context, done: int, total: int, cost: str, *, before: int) -> None:
+    """After a run that ended early and saved: raise what a signal asks for, or say how to go on after the time limit.
+
+    before: steps of earlier starts. A limit that leaves time for none is an error: jobs that start one another would never end.
+    """
     stopper.leave()
+    if done == before:
+        raise R1Error(
+            f"the time limit left no time for a step: {done} of {total} are done, {cost}", hint="raise --time-limit: loading counts as well"
+        )
     following = f"next: {context.resume}" if context.resume else "this run cannot be resumed; its last checkpoint is a model like any other"
     context.console.summary([f"{context.command}: time limit reached after {done} of {total} steps, {cost}", following])

@@ -5,7 +5,7 @@ accelerate launch -m r1cli grpo ...      every process runs the command; only th
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,22 +13,35 @@ from typing import TYPE_CHECKING, Any
 from r1cli.commands import tracking
 from r1cli.commands.disk_room import check_room
 from r1cli.commands.preflight import turn_end
-from r1cli.commands.resuming import Standing, is_done, standing
+from r1cli.commands.resuming import Standing, check_data, check_resumable, is_done, standing, warn_of_changes
+from r1cli.commands.strategy_check import check_strategy, offloaded
 from r1cli.engines.model_files import end_ids, refuse_classifier
 from r1cli.engines.precision import resolve_dtype
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
-from r1cli.io.run_dir import RunDir, checkpoint_folder, checkpoints
+from r1cli.io.run_dir import DATA, RunDir, checkpoint_folder, checkpoints
 from r1cli.io.whole_folder import naming
 from r1cli.row import seed_of
+from r1cli.train.agreement import failing_together
 from r1cli.train.checkpoints import load_state, named_weights, save_model, save_state
 from r1cli.train.logprobs import Policy
 from r1cli.train.lora import LoraConfig, LoraReference
 from r1cli.train.memory import peak_memory
-from r1cli.train.model import accelerator_for, load_policy, load_reference, load_tokenizer
+from r1cli.train.model import (
+    FETCH_AGAIN,
+    accelerator_for,
+    check_vocabulary,
+    check_weights,
+    load_config,
+    load_policy,
+    load_reference,
+    load_tokenizer,
+    loading,
+)
 from r1cli.train.offload import OPTIMIZER, REFERENCE, OffloadedReference, OffloadedStates
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.random_states import load_random, save_random
+from r1cli.train.state_files import way_out
 from r1cli.train.strategy import is_whole, prepare, shard, uses_deepspeed
 from r1cli.train.update import NotFinite
 
@@ -40,6 +53,7 @@ class Training:
     """A model being trained, and the run directory it is written to.
 
     total: steps of the whole run. load: what makes the policy of a folder (`load_policy`). tokenizer: what is saved beside it.
+    data: the digest of what is trained on (`resuming.digest`).
     policy, optimizer: prepared by accelerate. start_step: steps that a resumed run has behind it. checkpoint: the folder it goes on from.
     done: the run to resume has no step left. Nothing is opened or loaded then, and `resuming.say_done` is all there is to do.
     """
@@ -56,32 +70,31 @@ class Training:
         directory: RunDir | None = None,
         load: Callable[..., Policy] | None = None,
         tokenizer: Any = None,
+        data: str | None = None,
     ) -> None:
         if load is None:
             refuse_classifier(folder)
-        self.settings, self.context = settings, context
+        self.settings, self.context, self.data = settings, context, data
         self.lora = lora_config(settings)
         self.dtype = resolve_dtype(settings.dtype)
         self.accelerator = accelerator_for(self.dtype, settings.seed)
-        self._check_strategy()
+        check_strategy(self.accelerator, settings)
         self.found = standing(self.accelerator, settings.out) if settings.resume and not settings.force else Standing()
+        check_data(self.accelerator, settings.out, self.found, data)
         self.done = is_done(self.found, settings.out, total)
         if self.done:
             return
-        self._check_resumable()
+        self.tokenizer = tokenizer or load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
+        self.end_id = end_of_turn(folder, self.tokenizer)
+        with self._failing_together():  # before anything is written
+            check_resumable(self.accelerator, settings, self.found)
+            check_weights(folder)
+            check_vocabulary(folder, self.tokenizer, load_config(folder, trust_remote_code=settings.trust_remote_code))
         self.run = directory if directory is not None else self._open_run()
         if hasattr(settings, "track"):
             tracking.begin(self.accelerator, settings, context.command)
-        self.tokenizer = tokenizer or load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
-        self.end_id = end_of_turn(folder, self.tokenizer)
-        self.checkpoint = checkpoint = self._resume_from()
-        options = {"trust_remote_code": settings.trust_remote_code}
-        adapted: dict[str, Any] = {"lora": self.lora, "dtype": self.dtype} if self.lora else {}
-        start = folder if self.lora else checkpoint or folder
-        load = load or partial(load_policy, temperature=temperature)
-        policy = load(str(start), gradient_checkpointing=settings.gradient_checkpointing, **options, **adapted)
-        if policy.lora is not None and checkpoint:
-            policy.lora.load(checkpoint)
+        self.checkpoint = self._resume_from()
+        policy = self._load_policy(folder, load or partial(load_policy, temperature=temperature))
         self.optimiser_config = optimiser_config(settings)
         optimizer = build_optimiser(policy.parameters(), self.optimiser_config)
         self.policy, self.optimizer = prepare(self.accelerator, policy, optimizer, settings.max_grad_norm)
@@ -92,10 +105,27 @@ class Training:
             self.reference = self._load_reference(folder, temperature)
         asked = OPTIMIZER in offloaded(settings)
         states = OffloadedStates(getattr(self.optimizer, "optimizer", self.optimizer)) if asked else None
-        self.start_step = load_state(self.optimizer, checkpoint, self.reference) if checkpoint else 0
+        self.start_step = load_state(self.optimizer, self.checkpoint, self.reference) if self.checkpoint else 0
         if states is not None:
             states.rest()
         check_room(self, total)
+
+    def _failing_together(self) -> AbstractContextManager[None]:
+        """Around reading files: the other processes do not wait for one that cannot."""
+        other = R1Error("another process cannot read its files", hint="its own error names them", code=Exit.USAGE)
+        return failing_together(self.accelerator, {R1Error: lambda: other})
+
+    def _load_policy(self, folder: str, load: Callable[..., Policy]) -> Policy:
+        """The model to go on with: of the checkpoint; with LoRA its adapter, over the model of `folder`."""
+        settings, checkpoint = self.settings, self.checkpoint
+        adapted: dict[str, Any] = {"lora": self.lora, "dtype": self.dtype} if self.lora else {}
+        start, hint = (folder, FETCH_AGAIN) if self.lora or checkpoint is None else (checkpoint, way_out(checkpoint))
+        with self._failing_together(), loading(start, hint):
+            options = {"gradient_checkpointing": settings.gradient_checkpointing, "trust_remote_code": settings.trust_remote_code}
+            policy = load(str(start), **options, **adapted)
+            if policy.lora is not None and checkpoint:
+                policy.lora.load(checkpoint)
+        return policy
 
     def _load_reference(self, folder: str, temperature: float) -> Policy | OffloadedReference:
         """In the computation type, where the policy computes in a copy of that type too; an average of weights needs float32."""
@@ -128,8 +158,7 @@ class Training:
         )
         if not uses_deepspeed(self.accelerator):  # it could not be resumed (`_resume_from`)
             self.context.on_interrupt()
-        for name, (before, now) in run.changed.items():
-            self.context.console.warn(f"--{name.replace('_', '-')} was {before} when the run started, now {now}")
+        warn_of_changes(run.changed, self.context)
         return run
 
     def _resume_from(self) -> Path | None:
@@ -179,54 +208,28 @@ class Training:
         if self.run is None:
             yield Path(self.settings.out) / "final"
             return
-        with self.run.final_model(max(step, self.start_step)) as folder:
+        with self.run.final_model(max(step, self.start_step), **self._facts) as folder:
             yield folder
 
     @contextmanager
     def _checkpoint(self, step: int) -> Iterator[Path]:
         """The folder of a checkpoint, which the main process makes, removes after an error, and declares whole."""
         if self.run is not None:
-            with self.run.checkpoint(step) as folder:
+            with self.run.checkpoint(step, **self._facts) as folder:
                 yield folder
             return
         with naming(f"its part of the checkpoint of step {step}", "free some space; --resume goes on from the last whole checkpoint"):
             yield checkpoint_folder(self.settings.out, step)
 
     @property
+    def _facts(self) -> dict[str, str]:
+        """What the manifest of a model says beside its step."""
+        return {} if self.data is None else {DATA: self.data}
+
+    @property
     def merged(self) -> bool:
         """Whether what is saved is a plain model: with LoRA, the sum of model and adapter."""
         return getattr(self.settings, "lora_export", "merged") == "merged"
-
-    def _check_strategy(self) -> None:
-        """Refuse (`R1Error`, exit 2) what this device or this way of launching cannot do, before anything is written."""
-        accelerator, asked = self.accelerator, offloaded(self.settings)
-        if self.lora and not is_whole(accelerator):
-            raise R1Error(
-                f"--lora does not train under {accelerator.distributed_type.value}, which shards the weights",
-                hint="launch with data parallelism (MULTI_GPU or MULTI_CPU): with LoRA there are hardly any gradients to shard",
-                code=Exit.USAGE,
-            )
-        if asked and accelerator.device.type == "cpu":
-            raise R1Error(
-                "--offload does nothing here: the model is trained on a CPU, and its memory is where things would go",
-                hint="leave it out; --lora and --gradient-checkpointing save memory on a CPU",
-                code=Exit.USAGE,
-            )
-        if asked and not is_whole(accelerator):
-            raise R1Error(
-                f"--offload does not work under {accelerator.distributed_type.value}",
-                hint="set its own offload in the accelerate configuration",
-                code=Exit.USAGE,
-            )
-
-    def _check_resumable(self) -> None:
-        """Refuse (`R1Error`, exit 2) what cannot go on from the checkpoint there is, before anything is written."""
-        if self.found.checkpoint is not None and uses_deepspeed(self.accelerator):
-            raise R1Error(
-                "a run cannot be resumed with DeepSpeed: its optimizer's state is not kept",
-                hint="use FSDP2 (examples/accelerate/fsdp2.yaml), which resumes from any run's checkpoint",
-                code=Exit.USAGE,
-            )
 
     @contextmanager
     def naming_the_checkpoint(self) -> Iterator[None]:
@@ -256,11 +259,6 @@ def optimiser_config(settings: Any) -> OptimiserConfig:
     """The optimizer's part of a command's settings."""
     names = OptimiserConfig.__dataclass_fields__
     return OptimiserConfig(**{name: getattr(settings, name) for name in names})
-
-
-def offloaded(settings: Any) -> list[str]:
-    """The parts that `--offload` names."""
-    return [part for part in (getattr(settings, "offload", None) or "").split(",") if part]
 
 
 def lora_config(settings: Any) -> LoraConfig | None:

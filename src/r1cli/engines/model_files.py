@@ -82,5 +82,14 @@ def whole_weights(
 
 
 def _read(folder: str, name: str) -> dict[str, Any]:
+    """A JSON file of a model folder; {} where there is none. Raises `R1Error` (exit 2) for one that is damaged."""
     file = Path(folder) / name
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise R1Error(f"`{file}` cannot be read: {error}", hint="copy or fetch the folder again", code=Exit.USAGE) from error
+    if not isinstance(value, dict):
+        raise R1Error(f"`{file}` is not a JSON object", hint="copy or fetch the folder again", code=Exit.USAGE)
+    return value

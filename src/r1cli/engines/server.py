@@ -5,9 +5,8 @@ one there is no tokenizer (`tokenizer` is None): requests carry text or messages
 
 One request is one completion, so that a completion is a row as soon as it ends, and a server that dies costs what ran on it and no more.
 
-Weights (`load_weights`, for `r1 grpo`): written as safetensors to a folder the servers can read, which they then load (`reload.py`).
-
-Left out: sending weights over NCCL, which needs GPUs on both sides.
+Weights (`load_weights`, for `r1 grpo`): written as safetensors to a folder the servers can read, which they then load (`reload.py`), or
+sent from GPU to GPU over NCCL (`nccl.py`).
 
 Same seed, same rows? vLLM honours the seed of each request, but its sums depend in their last bits on what runs beside: in bfloat16 that
 changes many a draw. Other servers promise less, or nothing: seeds are sent all the same.

@@ -13,7 +13,6 @@
 Only one process of a run opens it (rank 0), and only one run at a time.
 """
 
-import json
 import re
 import sys
 import time
@@ -26,12 +25,13 @@ from r1cli.errors import Exit, R1Error
 from r1cli.io import manifest
 from r1cli.io.environment import code_diff, environment
 from r1cli.io.lock import LOCK, WAIT_SECONDS, Lock, check_free
+from r1cli.io.run_config import CONFIG, asked_for, check_same, differences, is_run_dir, read_config
 from r1cli.io.step_lines import StepLines
 from r1cli.io.whole_folder import declare_whole, filling, is_whole, remove, remove_if_possible
 
-CONFIG = "config.json"  # what makes a folder a run directory: there first, and never removed
 _FILES = ("env.json", "code.diff", "metrics.jsonl", "samples.jsonl", "held_out.json")
 _CONTENTS = (manifest.NAME, "final", "checkpoints", *_FILES, "logs", "trackers")  # in the order in which --force removes them
+DATA = "data"  # in the manifest of a checkpoint and of `final/`: the digest of what it was trained on
 _STEP = re.compile(r"step_(\d{6,})")
 _HALF_CONFIG = re.compile(rf"\.{re.escape(CONFIG)}\.\d+\.tmp")  # of a first start that was killed
 
@@ -66,8 +66,8 @@ class RunDir:
 
         A directory that holds anything is refused (`R1Error`, exit 2) unless `resume` or `force`. `force` removes what a run left there,
         and only from a run directory. `resume` drops a torn last line and all lines after the newest whole checkpoint, unless `final/` is
-        whole (see `rewind`); in a directory that holds no run it starts one, so that a job script may always pass it. A directory that
-        another process writes to is refused; `resume` waits for it first (`lock.WAIT_SECONDS`): it may be one that was told to end.
+        whole (see `rewind`); in a directory that holds no run it starts one, so that a job script may always pass it; one of another run
+        is refused (`check_same`). So is one that another process writes to; `resume` waits for that first (`lock.WAIT_SECONDS`).
         sources: setting -> "flag", "environment", "file" ...
         """
         path = Path(path)
@@ -75,20 +75,15 @@ class RunDir:
             raise R1Error(
                 "--resume and --force exclude each other", hint="--resume continues the run, --force throws it away", code=Exit.USAGE
             )
-        config = {
-            "command": command,
-            "command_line": sys.argv,
-            "directory": str(Path.cwd()),
-            "settings": manifest.plain(settings),
-            "sources": dict(sources),
-            "versions": manifest.versions(),
-        }
-        _check_use(path, resume=resume, force=force)  # before a lock is put into somebody else's folder
+        asked = asked_for(command, settings)
+        config = {**asked, "command_line": sys.argv, "sources": dict(sources), "versions": manifest.versions()}
+        _check_use(path, asked, resume=resume, force=force)  # before a lock is put into somebody else's folder
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = Lock(path, WAIT_SECONDS if resume else 0.0)
             step, before = _prepare(path, config, resume=resume, force=force)
-            run = cls(path, lock, 1 + attempts(path), step, _differences(before, config), getattr(settings, "keep", None))
+            changed = {} if before is None else differences(before, asked)
+            run = cls(path, lock, 1 + attempts(path), step, changed, getattr(settings, "keep", None))
             if not is_whole(run.final):
                 run.rewind()
             run._note_start(config)
@@ -146,8 +141,8 @@ class RunDir:
                 remove_if_possible(old)
 
     @contextmanager
-    def final_model(self, step: int) -> Iterator[Path]:
-        """`final/` to save the model after `step` steps into; whole once the block ends without an error.
+    def final_model(self, step: int, **facts: Any) -> Iterator[Path]:
+        """`final/` to save the model after `step` steps into; whole once the block ends without an error. facts go into its manifest.
 
         A model that is there goes first, and with it what says that the run is done.
         """
@@ -156,7 +151,7 @@ class RunDir:
             remove(self.final)
             self.final.mkdir()
             yield self.final
-            declare_whole(self.final, command="checkpoint", started=self.started, step=step)
+            declare_whole(self.final, command="checkpoint", started=self.started, step=step, **facts)
 
     def _way_out(self) -> str:
         """What to do when the disk is full."""
@@ -181,18 +176,6 @@ class RunDir:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def is_run_dir(path: str | Path) -> bool:
-    """Whether a folder is a run directory, by its config.json."""
-    config = Path(path) / CONFIG
-    if not config.is_file():
-        return False
-    try:
-        value = json.loads(config.read_text("utf-8"))
-    except ValueError:
-        return False
-    return isinstance(value, dict) and "command" in value and "settings" in value
 
 
 def checkpoint_folder(path: str | Path, step: int) -> Path:
@@ -223,28 +206,48 @@ def final_steps(path: str | Path) -> int | None:
     return None if made is None else made.get("step", (made.get("counts") or {}).get("steps"))
 
 
+def trained_on(path: str | Path) -> dict[Path, str]:
+    """What a run directory says of the data that its models were trained on: folder -> digest, for `final/` and the newest checkpoint."""
+    folders = [Path(path) / "final", *checkpoints(path)[-1:]]
+    found = {folder: (manifest.read(folder) or {}).get(DATA) for folder in folders if is_whole(folder)}
+    return {folder: digest for folder, digest in found.items() if digest is not None}
+
+
 def attempts(path: str | Path) -> int:
     """How many times a run was started."""
     return max((int(folder.name.removeprefix("attempt_")) for folder in (Path(path) / "logs").glob("attempt_*")), default=0)
 
 
 def declare_done(path: Path, facts: Mapping[str, Any]) -> None:
-    """Give a run directory and its `final/` the manifest of a run that is done, made of these facts (see `manifest.write`)."""
+    """Give a run directory and its `final/` the manifest of a run that is done, made of these facts (see `manifest.write`).
+
+    Steps are counted as the model in `final/` has them: a run that was made shorter has made more than it was asked for.
+    """
     facts = {"attempts": attempts(path), **facts}
     step = final_steps(path)
-    of_final = facts if step is None else {**facts, "step": step}
+    if step is not None and "steps" in facts.get("counts", {}):
+        facts["counts"] = {**facts["counts"], "steps": step}
     if (path / "final").is_dir():
-        manifest.write(path / "final", **of_final)
+        kept = manifest.read(path / "final") or {}
+        manifest.write(path / "final", **facts, **{name: kept[name] for name in ("step", DATA) if name in kept})
     manifest.write(path, **facts)
 
 
-def check_unused(path: str | Path, *, resume: bool = False, force: bool = False) -> bool:
-    """Refuse (`R1Error`, exit 2) what `RunDir.open` would refuse, touching nothing; whether there is a run. Not while it is open."""
+def changes(path: str | Path, command: str, settings: Any) -> dict[str, tuple[Any, Any]]:
+    """What `RunDir.changed` would be, without opening the run; nothing where there is none."""
+    return differences(read_config(path), asked_for(command, settings)) if is_run_dir(path) else {}
+
+
+def check_unused(path: str | Path, *, command: str = "", settings: Any = None, resume: bool = False, force: bool = False) -> bool:
+    """Refuse (`R1Error`, exit 2) what `RunDir.open` would refuse, touching nothing; whether there is a run. Not while it is open.
+
+    Without a command, any run may be there.
+    """
     check_free(Path(path), WAIT_SECONDS if resume else 0.0)
-    return _check_use(Path(path), resume=resume, force=force)
+    return _check_use(Path(path), asked_for(command, settings) if command else None, resume=resume, force=force)
 
 
-def _check_use(path: Path, *, resume: bool, force: bool) -> bool:
+def _check_use(path: Path, asked: Mapping[str, Any] | None, *, resume: bool, force: bool) -> bool:
     if path.exists() and not path.is_dir():
         raise R1Error(f"`{path}` is a file, not a run directory", hint="give -o another name", code=Exit.USAGE)
     used = path.is_dir() and any(entry.name != LOCK and not _HALF_CONFIG.fullmatch(entry.name) for entry in path.iterdir())
@@ -256,6 +259,8 @@ def _check_use(path: Path, *, resume: bool, force: bool) -> bool:
             hint="--resume continues it, --force starts it anew, or give -o another name",
             code=Exit.USAGE,
         )
+    if used and not force and asked is not None:
+        check_same(path, read_config(path), asked)
     return used
 
 
@@ -264,8 +269,8 @@ def _prepare(path: Path, config: Mapping[str, Any], *, resume: bool, force: bool
 
     The configuration stays there all the time and the new one replaces it: whenever this is killed, the directory is still a run's.
     """
-    used = _check_use(path, resume=resume, force=force)
-    before = json.loads((path / CONFIG).read_text("utf-8")) if used and not force else None
+    used = _check_use(path, config, resume=resume, force=force)
+    before = read_config(path) if used and not force else None
     if used and force:
         for name in _CONTENTS:
             remove(path / name)
@@ -284,14 +289,6 @@ def _begun_checkpoints(path: str | Path) -> list[Path]:
     """The checkpoints of a run directory, whole or not, oldest first."""
     found = (folder for folder in (Path(path) / "checkpoints").glob("step_*") if _STEP.fullmatch(folder.name))
     return sorted(found, key=_step_of)
-
-
-def _differences(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    if before is None:
-        return {}
-    old, new = before["settings"], json.loads(json.dumps(now["settings"]))
-    names = [name for name in {**old, **new} if name not in ("resume", "force")]
-    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
 
 
 def _step_of(folder: Path) -> int:

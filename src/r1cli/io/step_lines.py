@@ -1,6 +1,7 @@
 """A file of JSON lines that belong to steps (`metrics.jsonl`, `samples.jsonl`): whole lines, and none of a step that is made again."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,16 +36,24 @@ class StepLines:
         os.fsync(self._file.fileno())
 
     def rewind(self, step: int) -> None:
-        """Cut a torn last line and every line past a step: the resumed run writes them again."""
+        """Cut a torn last line and every line past a step: the resumed run writes them again. Lines that are no such record go too, with
+        a warning: a power loss may leave a file its length without its content."""
         self.close()
         repair_tail(self.path)
         temporary = self.path.with_name(f".{self.path.name}.tmp")
+        damaged = 0
         with self.path.open("rb") as old, temporary.open("wb") as new:
-            new.writelines(line for line in old if json.loads(line).get("step", 0) <= step)
+            for line in old:
+                of_step = _step_of(line)
+                damaged += of_step is None
+                if of_step is not None and of_step <= step:
+                    new.write(line)
             new.flush()
             os.fsync(new.fileno())
         temporary.replace(self.path)
         self._file = _append(self.path)
+        if damaged:
+            logging.getLogger("r1cli").warning("`%s`: %d damaged lines left out (a power loss leaves such)", self.path, damaged)
 
     def close(self) -> None:
         self._file.close()
@@ -52,3 +61,13 @@ class StepLines:
 
 def _append(path: Path) -> IO[str]:
     return path.open("a", buffering=1, encoding="utf-8", newline="\n")
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step that a line belongs to; None for one that is damaged."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    step = record.get("step", 0) if isinstance(record, dict) else None
+    return step if isinstance(step, int) else None

@@ -3,15 +3,24 @@
 Every assistant turn becomes a pair (prompt tokens, completion tokens): the conversation before it rendered with the generation prompt, and
 what the assistant wrote followed by the end-of-turn token. The assistant's own text never passes through the chat template, because some
 templates strip `<think>` from assistant turns and the reasoning would not be learnt.
+
+Reasoning that stands beside the content, as DeepSeek's and vLLM's servers return it, is written into it. Tool calls are refused: they have
+no one text form, and a row that loses them teaches an empty answer.
 """
 
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
-from r1cli.row import Row, require
-from r1cli.text.prompts import PromptRenderer
+from r1cli.row import Message, Prompt, Row, require
+from r1cli.text.prompts import HALF_PAIR_FIX, PromptRenderer, half_pair
+from r1cli.text.templates import CLOSE, OPEN
+from r1cli.text.think import split
 
 Turn = tuple[list[int], list[int]]
+TOOL_CALLS = ("tool_calls", "function_call")  # of a message; the second is the older form
+REASONING = ("reasoning_content", "reasoning")  # DeepSeek, vLLM
+_NOTHING: tuple[Any, ...] = (None, "", "null", "[]", [], {})  # what data sets write into a column that a row does not use
+_TOOLS_FIX = "render the calls into `content` and take the fields out, or leave such rows out with --skip-bad"
 
 
 def turns(row: Row, renderer: PromptRenderer, tokenizer: Any, end_id: int) -> list[Turn]:
@@ -19,28 +28,46 @@ def turns(row: Row, renderer: PromptRenderer, tokenizer: Any, end_id: int) -> li
 
     The completion ends with `end_id`. When the prompt already opens the reasoning (a template that writes `<think>`), that opening is not
     repeated. A prompt without a token (`--template raw`, a tokenizer without BOS) has nothing to predict the first token from: that token
-    is the prompt then. Raises `R1Error` (exit 2) naming the row when there is nothing to learn.
+    is the prompt then. Raises `R1Error` (exit 2) naming the row when there is nothing to learn, or when the template refuses it.
     """
     learnt = []
     for prompt, text in answers(row):
-        prompt_ids = renderer.ids(prompt)
+        before = prompt_ids(row, prompt, renderer)
         text = text.removeprefix(renderer.think_prefix) if renderer.think_prefix else text
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if not prompt_ids and not ids:
-            raise R1Error(
-                f"{row.where}: row `{row.get('id')}` is empty: prompt and answer have no token", hint="leave the row out", code=Exit.USAGE
-            )
-        start = 0 if prompt_ids else 1
-        learnt.append((prompt_ids or ids[:start], [*ids[start:], end_id]))
+        if not before and not ids:
+            raise bad_row(row, "it is empty: prompt and answer have no token", "leave the row out")
+        start = 0 if before else 1
+        learnt.append((before or ids[:start], [*ids[start:], end_id]))
     return learnt
 
 
+def prompt_ids(row: Row, prompt: Prompt, renderer: PromptRenderer) -> list[int]:
+    """The tokens of a prompt of this row. Raises `R1Error` (exit 2) naming the row when the template refuses it."""
+    try:
+        return renderer.ids(prompt)
+    except R1Error as error:  # the template does not know whose prompt it is
+        raise bad_row(row, error.message, error.hint or "leave the row out") from error
+
+
 def answers(row: Row) -> list[tuple[Any, str]]:
-    """(what came before it, what the assistant wrote) for each assistant turn of a row. Raises `R1Error` (exit 2) when there is none."""
+    """(what came before it, what the assistant wrote) for each assistant turn of a row.
+
+    Reasoning in a field of its own stands at the beginning of what the assistant wrote, in `<think>`, here and in what came before.
+    Raises `R1Error` (exit 2) naming the row: no such turn, tool calls, text that is none.
+    """
+    if row.get("tools") not in _NOTHING:
+        raise bad_row(row, "it has a field `tools`, and r1 does not train tool calls", _TOOLS_FIX)
     if "messages" in row:
         return _assistant_turns(row)
     if "completion" in row:
-        return [(require(row, "prompt", str, list), require(row, "completion", str))]
+        prompt, completion = require(row, "prompt", str, list), require(row, "completion", str)
+        if isinstance(prompt, str):
+            _check_text(row, "`prompt`", prompt)
+        else:
+            prompt = [_plain(row, f"message {place + 1} of `prompt`", message) for place, message in enumerate(prompt)]
+        _check_text(row, "`completion`", completion)
+        return [(prompt, completion)]
     raise R1Error(
         f"{row.where}: row `{row.get('id')}` has neither `messages` nor `prompt` and `completion`; it has {', '.join(row)}",
         hint="rename a column with --map messages=COLUMN",
@@ -49,25 +76,75 @@ def answers(row: Row) -> list[tuple[Any, str]]:
 
 
 def _assistant_turns(row: Row) -> list[tuple[Any, str]]:
-    messages = require(row, "messages", list)
-    found = []
-    for place, message in enumerate(messages):
+    messages: list[Message] = []
+    found: list[tuple[Any, str]] = []
+    for place, given in enumerate(require(row, "messages", list)):
+        message = _plain(row, f"message {place + 1}", given)
         if not isinstance(message, dict) or not isinstance(message.get("content"), str) or "role" not in message:
-            raise R1Error(
-                f"{row.where}: row `{row.get('id')}`: message {place + 1} needs `role` and `content` (strings)",
-                hint='a message is {"role": "user", "content": "..."}',
-                code=Exit.USAGE,
-            )
+            fix = 'a message is {"role": "user", "content": "..."}'
+            raise bad_row(row, f"message {place + 1} needs `role` and `content` (strings)", fix)
         if message["role"] == "assistant":
             if place == 0:
-                raise R1Error(
-                    f"{row.where}: row `{row.get('id')}` starts with an assistant message: there is no prompt to answer",
-                    hint="put the user's message first",
-                    code=Exit.USAGE,
-                )
+                raise bad_row(row, "it starts with an assistant message: there is no prompt to answer", "put the user's message first")
+            if messages[-1]["role"] == "assistant":
+                what = f"messages {place} and {place + 1} are both the assistant's: there is no prompt between them"
+                raise bad_row(row, what, "join them into one message, or leave the row out with --skip-bad")
             found.append((messages[:place], message["content"]))
+        messages.append(message)
     if not found:
-        raise R1Error(
-            f"{row.where}: row `{row.get('id')}` has no assistant message to learn from", hint="leave the row out", code=Exit.USAGE
-        )
+        raise bad_row(row, "it has no assistant message to learn from", "leave the row out")
     return found
+
+
+def _plain(row: Row, name: str, message: Any) -> Any:
+    """A message with the assistant's reasoning in its content; as it is when it is no message. `name` is what errors call it."""
+    if not isinstance(message, dict):
+        return message
+    if message.get("role") == "assistant":
+        for field in TOOL_CALLS:
+            if message.get(field) not in _NOTHING:
+                raise bad_row(row, f"{name} has `{field}`, and r1 does not train tool calls", _TOOLS_FIX)
+        message = _with_reasoning(row, name, message)
+    if isinstance(message.get("content"), str):
+        _check_text(row, f"{name}: `content`", message["content"])
+    return message
+
+
+def _with_reasoning(row: Row, name: str, message: Message) -> Message:
+    """The message with `reasoning_content` or `reasoning` in front of its content, as `engines.openai_api` does for a server's answers.
+
+    Reasoning that the content holds already, in tags, is not repeated; other reasoning beside such a content is refused. With no content
+    the block stays open unless the row says that the answer was finished: it was cut, and the preflight counts it.
+    """
+    given = {field: message[field] for field in REASONING if message.get(field) not in _NOTHING}
+    for field, value in given.items():
+        if not isinstance(value, str):
+            raise bad_row(row, f"{name}: `{field}` must be a string, found {type(value).__name__}", "write the reasoning as one string")
+    content = message.get("content")
+    texts = {value.strip() for value in given.values()} - {""}
+    if not texts or not isinstance(content, str | None):
+        return message
+    if len(texts) > 1:
+        raise bad_row(row, f"{name}: {' and '.join(f'`{field}`' for field in given)} differ", "leave one of them out")
+    reasoning, content = texts.pop(), content or ""
+    if content.lstrip().startswith(OPEN) or CLOSE in content:
+        if split(content).reasoning.strip() != reasoning:
+            what = f"{name} has reasoning in `{next(iter(given))}` and other reasoning in `content`"
+            raise bad_row(row, what, "write both into `content`, or leave one of them out")
+    else:
+        end = CLOSE if content or row.get("finish_reason") == "stop" else ""
+        content = f"{OPEN}\n{reasoning}\n{end}" + (f"\n\n{content.lstrip()}" if content else "")
+    kept = {field: value for field, value in message.items() if field not in REASONING}  # templates that read the field write it twice
+    return {**kept, "content": content}
+
+
+def _check_text(row: Row, name: str, text: str) -> None:
+    place = half_pair(text)
+    if place is not None:
+        raise bad_row(row, f"{name} holds {place}", HALF_PAIR_FIX)
+
+
+def bad_row(row: Row, what: str, fix: str) -> R1Error:
+    """The error (exit 2) for a row that cannot be learnt, with its place and its id in front."""
+    place = f"{row.where}: " if row.where else ""
+    return R1Error(f"{place}row `{row.get('id')}`: {what}", hint=fix, code=Exit.USAGE)

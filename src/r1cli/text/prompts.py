@@ -13,10 +13,11 @@ from typing import Any
 
 from r1cli.errors import Exit, R1Error
 from r1cli.row import Message, Prompt, messages_of
-from r1cli.text.templates import BOXED, CHAT_TEMPLATES, OPEN, REQUESTS, SLOT, check_template, opened
+from r1cli.text.templates import BOXED, CHAT_TEMPLATES, OPEN, REQUESTS, SLOT, check_template, closed, opened
 
 __all__ = ["BOXED", "Example", "PromptRenderer", "WordRenderer", "opened"]
 
+HALF_PAIR_FIX = "mend the text, or leave the row out with --skip-bad"
 Example = tuple[Prompt, str]
 """(prompt, what the assistant answers, its reasoning included)"""
 
@@ -26,6 +27,7 @@ class PromptRenderer:
 
     examples: candidates, of which the first `shots` that are not the prompt itself stand before each prompt
     think_prefix (attribute): what the rendered prompt has already opened of the completion, such as "<think>\\n"; "" if nothing.
+    closed_think (attribute): the reasoning that the rendered prompt has already closed, as "<think>\\n\\n</think>\\n\\n"; "" if none.
 
     Raises `R1Error` (exit 2): a tokenizer without a chat template, an unknown template, `system` with a template that has no place for it.
     """
@@ -52,7 +54,8 @@ class PromptRenderer:
                 code=Exit.USAGE,
                 hint="a base model takes --template r1-zero, raw, or a file with {prompt} in it",
             )
-        self.think_prefix = opened(self._ending())
+        ending = self._ending()
+        self.think_prefix, self.closed_think = opened(ending), "" if think_prefix else closed(ending)
         self._opening = ""
         if think_prefix and not self.think_prefix:
             self.think_prefix = OPEN + "\n"
@@ -78,8 +81,14 @@ class PromptRenderer:
         return text + self._opening
 
     def ids(self, prompt: Prompt) -> list[int]:
-        """The tokens of `text`. A chat template writes its own BOS; for plain text one is added if the tokenizer would, never two."""
+        """The tokens of `text`. A chat template writes its own BOS; for plain text one is added if the tokenizer would, never two.
+
+        Raises `R1Error` (exit 2) for text with half of a surrogate pair, which tokenizers cannot read.
+        """
         text = self.text(prompt)
+        place = half_pair(text)
+        if place is not None:
+            raise R1Error(f"the prompt holds {place}", hint=HALF_PAIR_FIX, code=Exit.USAGE)
         ids = list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
         if not self._is_chat and self._bos is not None and ids[:1] != [self._bos]:
             ids.insert(0, self._bos)
@@ -148,6 +157,15 @@ class WordRenderer:
             {**message, "content": said.get(message["content"], message["content"])} if isinstance(message["content"], str) else message
             for message in messages
         ]
+
+
+def half_pair(text: str) -> str | None:
+    """What and where the first half of a surrogate pair is, in words; None when there is none. JSON may hold one, UTF-8 may not."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"half of a surrogate pair (\\u{ord(text[error.start]):04x}, character {error.start + 1}), which is not text"
+    return None
 
 
 def chosen_examples(examples: Sequence[Example], prompt: Prompt, shots: int) -> list[Example]:

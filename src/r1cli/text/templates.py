@@ -40,6 +40,13 @@ def opened(ending: str) -> str:
     return tag + rest if tag and CLOSE not in rest else ""
 
 
+def closed(ending: str) -> str:
+    """The reasoning that a prompt has closed at its end: "<think>\\n\\n</think>\\n\\n" where a template turns thinking off; "" if none."""
+    if not ending.rstrip().endswith(CLOSE):
+        return ""
+    return ending[ending.rfind(OPEN if OPEN in ending else CLOSE) :]
+
+
 def check_template(template: str, system: str | None = None) -> str:
     """The text around {prompt} of a plain-text template, "" for the chat ones; needs no tokenizer, so a mistake is found before a model
     is loaded. Raises `R1Error` (exit 2): an unknown template, a file without {prompt}, a system message where there is no place for it.

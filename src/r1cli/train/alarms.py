@@ -53,14 +53,14 @@ def _constant_reward(record: Mapping[str, float], memory: Memory, steps: int) ->
     same = record.get("reward_min") == record.get("reward_max")
     if not _in_a_row("constant reward", same, memory, steps):
         return None
-    text = f"every completion of the last {steps} steps had the reward {record.get('reward', 0.0):g}: there is nothing to learn from"
+    text = f"every completion of the last {steps} rollouts had the reward {record.get('reward', 0.0):g}: there is nothing to learn from"
     return text, "look at samples.jsonl and `r1 check`: a format that the reward cannot read, or prompts that are too hard or too easy"
 
 
 def _zero_gradient(record: Mapping[str, float], memory: Memory, steps: int) -> tuple[str, str] | None:
     if not _in_a_row("zero gradient", record.get("grad_norm", 0.0) == 0.0, memory, steps):
         return None
-    text = f"the gradient was zero in the last {steps} steps: the weights do not move"
+    text = f"the gradient was zero in the last {steps} rollouts: the weights do not move"
     return text, "give prompts of mixed difficulty or a larger --group-size, or use --dynamic-sampling accuracy"
 
 
@@ -68,7 +68,7 @@ def _clipped(record: Mapping[str, float], memory: Memory, steps: int) -> tuple[s
     mean = _mean_of_last("clipped", record.get("clip_fraction"), memory, steps)
     if mean is None or mean <= CLIPPED:
         return None
-    text = f"the clip silenced {mean:.0%} of the tokens in the last {steps} steps"
+    text = f"the clip silenced (cispo: capped) {mean:.0%} of the tokens in the last {steps} rollouts"
     return text, "lower --lr, or train with fewer --updates-per-rollout x --epochs-per-rollout"
 
 
@@ -103,7 +103,7 @@ def _truncated(record: Mapping[str, float], memory: Memory, steps: int) -> tuple
     mean = _mean_of_last("truncated", record.get("truncated"), memory, steps)
     if mean is None or mean <= TRUNCATED:
         return None
-    text = f"{mean:.0%} of the completions of the last {steps} steps were cut at the length limit"
+    text = f"{mean:.0%} of the completions of the last {steps} rollouts were cut at the length limit"
     return text, "raise --max-completion-length, or add the reward overlong; `r1 check` shows whether the model can end its turn"
 
 

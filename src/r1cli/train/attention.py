@@ -1,5 +1,6 @@
-"""Attention of packed segments: no mask, no padding between rows, a prefix read once for all sequences behind it. This is how a CPU
-computes it; a GPU does by `varlen.py`.
+"""Attention of packed segments: no T x T mask, no padding between rows, a prefix computed once for all sequences behind it. This is how a
+CPU computes it; a GPU does by `varlen.py`. Where segments are short, each is joined with its prefix instead and takes one pass, under a
+mask of the bucket's own size (`Segments.joined`).
 
 Shapes: _N packed tokens, _H query heads, _K key heads (H = K x R), _D head size, _E head size and what is appended to it; a bucket has
 _S segments of _L tokens. The structure is described in `segments.py`.

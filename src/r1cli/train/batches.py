@@ -5,7 +5,8 @@ Shapes: _B rows, _T positions of a row, _N completion tokens (packed), _S sequen
 A row is a prefix followed by any number of sequences that begin with it, laid end to end: each one attends to the prefix and to itself,
 and counts its positions from the end of the prefix. The model sees the same numbers as if each sequence stood alone after its own copy of
 the prefix, without computing it again: in GRPO the prefix is the group's prompt, in SFT what all prompts of a step begin with. Rows with a
-single sequence need no mask at all and run on the attention kernel's causal path; on a CPU no row needs one (`segments.py`).
+single sequence need no mask at all and run on the attention kernel's causal path. No row needs a T x T mask where attention goes by
+segments (`segments.py`): on a CPU, and on a GPU that has the kernels (`varlen.py`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from r1cli.train.segments import PADDING, PREFIX
 
-PACK_LENGTH = 2048  # positions; beyond it the T x T mask and the attention across segments cost more than a repeated prompt
+PACK_LENGTH = 2048  # positions; beyond it a T x T mask, where one is needed, costs more than a repeated prompt
 
 
 @dataclass(slots=True)
@@ -26,7 +27,7 @@ class Sample:
     index:            place in the step's list; ties the sequence to its advantage and its log-probabilities
     prompt_ids:       tokens before the completion, not trained on; without any, the first completion token must not count
     completion_ids:   tokens trained on
-    trained:          which completion tokens count (None: all); SFT of several turns leaves out the user's words
+    trained:          which completion tokens count (None: all); a reward model scores at the last one, and so does the probe of a model
     sampler_logprobs: log-probability of each completion token as the sampler computed it (None in SFT)
     advantage:        of the whole completion
     truncated:        finish_reason was "length"

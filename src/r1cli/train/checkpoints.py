@@ -15,7 +15,7 @@ import torch
 
 from r1cli.errors import Exit, R1Error
 from r1cli.train.lora import ADAPTER
-from r1cli.train.state_files import read, write, writing
+from r1cli.train.state_files import read, way_out, write, writing
 from r1cli.train.strategy import cut_like, is_sharded, is_whole, uses_deepspeed, whole
 
 STATE = "training_state.pt"
@@ -52,7 +52,7 @@ def save_model(accelerator: Any, policy: Any, tokenizer: Any, folder: Path, *, m
         weights = {name.removeprefix("model."): value for name, value in accelerator.get_state_dict(policy).items()}
     if accelerator.is_main_process:
         own = accelerator.unwrap_model(policy)
-        plain = weights if own.lora is None or not merged else {name: value.cpu() for name, value in own.lora.merged(weights)}
+        plain = weights if own.lora is None or not merged else _merged_on_cpu(own, weights)
         with writing():
             if own.lora is not None and (resumable or not merged):
                 own.lora.save(folder / ADAPTER if merged else folder, weights)
@@ -60,6 +60,12 @@ def save_model(accelerator: Any, policy: Any, tokenizer: Any, folder: Path, *, m
                 own.model.save_pretrained(folder, state_dict=plain, is_main_process=True)
             tokenizer.save_pretrained(folder)
     accelerator.wait_for_everyone()
+
+
+def _merged_on_cpu(policy: Any, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A plain model's tensors. A tied head is left out: away from a GPU it would be a second tensor, and be written as one."""
+    once = {name for name, _ in (*policy.model.named_parameters(), *policy.model.named_buffers())}
+    return {name: value.cpu() for name, value in policy.lora.merged({name: weights[name] for name in weights if name in once})}
 
 
 def _gathered(accelerator: Any, policy: Any) -> dict[str, torch.Tensor]:
@@ -123,15 +129,16 @@ def _shared_out(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
+def check_state(folder: Path) -> None:
+    """Refuse (`R1Error`, exit 2) a checkpoint without what `save_state` writes."""
+    if not (folder / STATE).is_file():
+        raise R1Error(f"`{folder}` has no `{STATE}` to resume from", hint=way_out(folder), code=Exit.USAGE)
+
+
 def load_state(optimizer: torch.optim.Optimizer, folder: Path, reference: Any | None = None) -> int:
-    """Restore what `save_state` wrote; returns the number of steps done."""
+    """Restore what `save_state` wrote; returns the number of steps done. Raises `R1Error` (exit 2) for what is torn or another model's."""
+    check_state(folder)
     path = folder / STATE
-    if not path.is_file():
-        raise R1Error(
-            f"`{folder}` has no `{STATE}` to resume from",
-            hint="resume from a checkpoint of r1, or start anew with --force",
-            code=Exit.USAGE,
-        )
     state = read(path, "step", "optimizer", "reference", mmap=True)  # a process reads what it keeps
     if state["optimizer"] is None:
         raise R1Error(
@@ -139,7 +146,10 @@ def load_state(optimizer: torch.optim.Optimizer, folder: Path, reference: Any | 
             hint=f"start anew from its weights: --model {folder}; FSDP2 runs can be resumed (examples/accelerate/fsdp2.yaml)",
             code=Exit.USAGE,
         )
-    optimizer.load_state_dict(_shared_out(optimizer, state["optimizer"]))
+    try:
+        optimizer.load_state_dict(_shared_out(optimizer, state["optimizer"]))
+    except ValueError as error:
+        raise R1Error(f"`{path}` is of a model of another shape: {error}", hint=way_out(folder), code=Exit.USAGE) from error
     if reference is not None and state["reference"] is not None:
         _restore_reference(reference, state["reference"])
     return int(state["step"])

@@ -1,8 +1,6 @@
 """Seconds of each phase of a step."""
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 
 class Clock:
@@ -27,14 +25,19 @@ class Clock:
         return {**self.seconds, "seconds": total, "tokens_per_second": tokens / total}
 
 
-class Longest:
-    """A function, called as itself. seconds: the most that one of its calls has taken; 0 before the first."""
+class Pace:
+    """The most that an update, and all else of a rollout together, have taken so far: what a time limit must leave room for. In seconds."""
 
-    def __init__(self, function: Callable[..., None]) -> None:
-        self._function = function
-        self.seconds = 0.0
+    def __init__(self) -> None:
+        self.rollout = self.update = 0.0
+        self._updates = 0.0
 
-    def __call__(self, *given: Any) -> None:
-        started = time.perf_counter()
-        self._function(*given)
-        self.seconds = max(self.seconds, time.perf_counter() - started)
+    def updated(self, seconds: float) -> None:
+        """An update took this long."""
+        self.update = max(self.update, seconds)
+        self._updates += seconds
+
+    def rolled(self, seconds: float) -> None:
+        """A rollout took this long, its updates included."""
+        self.rollout = max(self.rollout, seconds - self._updates)
+        self._updates = 0.0

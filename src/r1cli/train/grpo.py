@@ -6,8 +6,8 @@ Where this differs from the paper's text:
 - the ratio, the clip and the KL are per token, and the advantage stands at every token of its completion (equation 1 writes them per
   completion; every implementation, DeepSeekMath's equation 3 included, uses the token form);
 - the standard deviation is the sample one plus 1e-4, and a group with equal rewards gets advantage 0;
-- completions cut at the length limit give no gradient (`mask_truncated`; DAPO's overlong filtering), but stay in the divisor and in
-  the group's statistics;
+- completions cut at the length limit give no gradient (`mask_truncated`; DAPO's overlong filtering), but stay in the group's statistics,
+  and in the divisor where it counts completions (in dapo, cispo and bnpo it counts the tokens that are trained on);
 - each token is weighed by min(pi_old / pi_sampler, cap), because the sampler's kernels are not the trainer's (`importance.py`);
 - completions that can give no gradient (advantage 0, no KL, no entropy bonus) take no training pass. The result is the same, except for
   "bnpo", whose divisor is what a micro-batch holds;
@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from r1cli.errors import Exit, R1Error
+from r1cli.train.agreement import highest
 from r1cli.train.batches import MicroBatch, Sample, group_rows, micro_batches
-from r1cli.train.clock import Clock
+from r1cli.train.clock import Clock, Pace
 from r1cli.train.grpo_config import GrpoConfig, Prompts
 from r1cli.train.importance import mismatch_record
 from r1cli.train.objective import TOKEN_FIGURES, Objective, count, gives_gradient
@@ -34,7 +35,6 @@ from r1cli.train.overlap import Overlap
 from r1cli.train.progress import Progress, RolloutBatch
 from r1cli.train.reference import due, renew_reference, share_of_policy
 from r1cli.train.rollout import Hooks, Interrupted, draw_batch
-from r1cli.train.rollout_metrics import rollout_metrics
 from r1cli.train.saving import Saving
 from r1cli.train.update import TokenBudget, measure, update
 
@@ -60,40 +60,41 @@ def train_grpo(
     progress = progress or Progress()
     budget = TokenBudget(accelerator, config.microbatch_tokens, hooks.warn)
     saving = Saving(hooks, progress)
-    seconds = 0.0
+    pace = Pace()
     if progress.step:
         hooks.sync()
     with Overlap(config, hooks, progress) as overlap:
         try:
             while progress.step < config.steps or progress.batch is not None:
-                if saving.stopping(seconds):
+                if hooks.stopping(pace.rollout + pace.update if progress.batch is None else 0.0):
                     raise Interrupted
                 clock = Clock()
                 if progress.batch is None:
-                    progress.batch = draw_batch(accelerator, prompts, saving.hooks, config, progress, clock, overlap.ready())
+                    progress.batch = draw_batch(accelerator, prompts, hooks, config, progress, clock, overlap.ready())
                     progress.ahead = None
                 batch = progress.batch
                 overlap.begin(accelerator, prompts, batch.start + batch.updates(config))
                 hooks.rest()
-                figures = train_on(accelerator, policy, reference, optimizer, batch, config, budget=budget, stopping=saving.stopping)
+                figures = train_on(
+                    accelerator, policy, reference, optimizer, batch, config, budget=budget, stopping=hooks.stopping, pace=pace
+                )
                 clock.lap("train")
                 progress.step = batch.start + batch.done
                 overlap.finish(accelerator)
+                clock.lap("sample")
                 hooks.sync()
                 clock.lap("sync")
-                lengths = [len(s.completion_ids) for s in batch.samples]
-                metrics = {**rollout_metrics(accelerator, batch.rows, lengths, config.group_size, config.preferences), **batch.figures}
-                record = {"step": progress.step, "steps": config.steps, **metrics, **figures, **clock.record(metrics["tokens"])}
+                record = {"step": progress.step, "steps": config.steps, **batch.figures, **figures, **clock.record(batch.figures["tokens"])}
                 halt = hooks.log(record, batch.rows, progress.memory)
                 _follow(accelerator, policy, reference, config, batch.start, progress.step)
                 progress.batch = None
-                seconds = clock.total()
+                pace.rolled(clock.total())
                 if halt or progress.step == config.steps or due(config.save_every, batch.start, progress.step):
                     saving.save()
                 if halt:
                     raise halt
         except (Interrupted, R1Error) as error:
-            overlap.drop()
+            overlap.end(accelerator, error)
             if progress.batch is not None:
                 progress.step = progress.batch.start + progress.batch.done
             saving.before_the_end(error, accelerator)
@@ -116,26 +117,28 @@ def train_on(
     *,
     budget: TokenBudget | None = None,
     stopping: Callable[[float], bool] = lambda seconds: False,
+    pace: Pace | None = None,
 ) -> dict[str, float]:
     """The updates on one rollout that are still to do; returns the mean of what all of them measured.
 
     Raises `Interrupted` before an update when the run is asked to end; `batch.done` says where it is.
     """
-    budget = budget or TokenBudget(accelerator, config.microbatch_tokens)
+    budget, pace = budget or TokenBudget(accelerator, config.microbatch_tokens), pace or Pace()
     samples = batch.samples
     some = [s for s in samples if gives_gradient(s, config)] or samples[:1] or [_filler(config)]
 
     def logprobs_of(model: Any) -> dict[int, Tensor]:
         return budget.within(lambda tokens: measure(accelerator, model, cut(some, tokens, config)))
 
-    if batch.old is None:
-        batch.old = logprobs_of(policy) if batch.updates(config) > 1 else {}
-    if batch.reference is None:
+    if batch.updates(config) > 1 and highest(accelerator, int(_misses(batch.old, some))):
+        if batch.done:
+            raise _begun_otherwise(batch)
+        batch.old = logprobs_of(policy)
+    if reference is not None and config.beta > 0 and highest(accelerator, int(_misses(batch.reference, some))):
         with visiting(reference):
-            batch.reference = logprobs_of(reference) if reference is not None and config.beta > 0 else {}
-    longest = 0.0
+            batch.reference = logprobs_of(reference)
     while batch.done < batch.updates(config):
-        if stopping(longest):
+        if stopping(pace.update):
             raise Interrupted
         started = time.perf_counter()
         epoch, part = divmod(batch.done, batch.parts)
@@ -144,10 +147,23 @@ def train_on(
         if figures is not None:
             batch.records.append(token_means(figures))
         batch.done += 1
-        longest = max(longest, time.perf_counter() - started)
+        pace.updated(time.perf_counter() - started)
     records = batch.records
     means = {name: sum(r[name] for r in records) / len(records) for name in (records[0] if records else {})}
     return {**mismatch_record(means), "updates": float(len(records))}
+
+
+def _misses(found: dict[int, Tensor] | None, some: list[Sample]) -> bool:
+    return found is None or any(sample.index not in found for sample in some)
+
+
+def _begun_otherwise(batch: RolloutBatch) -> R1Error:
+    """Of a resumed run: what the policy said before the first update cannot be asked of it any more."""
+    return R1Error(
+        f"the rollout of step {batch.start + 1} was begun with settings under which other completions count, and is half trained on",
+        hint="--resume with the settings it was begun with: --beta, --entropy-coef, --mask-truncated, --epochs-per-rollout",
+        code=Exit.USAGE,
+    )
 
 
 def one_update(
@@ -183,7 +199,7 @@ def one_update(
 
 def cut(chosen: list[Sample], tokens: int, config: GrpoConfig) -> list[MicroBatch]:
     """Micro-batches of at most `tokens` positions; the completions of a prompt share its computation where they are in one row."""
-    return micro_batches(group_rows(chosen, config.pack_length), tokens, config.pad_id)
+    return micro_batches(group_rows(chosen, min(config.pack_length, tokens)), tokens, config.pad_id)
 
 
 def token_means(figures: dict[str, float]) -> dict[str, float]:

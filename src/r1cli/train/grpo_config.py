@@ -7,7 +7,6 @@ A step is one optimizer update on `prompts_per_step` x `group_size` completions,
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from r1cli.row import Row
 from r1cli.train.batches import PACK_LENGTH
@@ -80,11 +79,12 @@ class Prompts:
     stages: Sequence[tuple[int, Sequence[Row]]]
     shares: Sequence[float] | None = None
 
-    def draw(self, step: int, taken: int, wanted: int, seed: int) -> list[Row]:
-        """The next `wanted` prompts of the stage in force at `step`, of which `taken` were taken before.
+    def draw(self, step: int, taken: int, wanted: int, seed: int) -> list[tuple[int, Row]]:
+        """The next `wanted` prompts of the stage in force at `step`, of which `taken` were taken before, each behind the number of its
+        source (0 without shares).
 
-        A prompt that comes again in the same draw (there are fewer than `wanted`) gets an id of its own, `ID#2`: completions are seeded
-        by id.
+        An id that comes again in the same draw (there are fewer than `wanted`, or a row is there twice) becomes `ID#2`: completions are
+        seeded by id.
         """
         joined = [rows for start, rows in self.stages if start <= step]
         name = seed if len(joined) == 1 else f"{seed}/stage {len(joined) - 1}"
@@ -95,24 +95,14 @@ class Prompts:
         else:
             counts = [len(rows) for rows in joined]
             chosen = shared_rows(counts, self.shares[: len(joined)], taken, wanted, str(name))
-        seen: Counter[tuple[int, int]] = Counter()
-        rows = []
-        for place in chosen:
-            seen[place] += 1
-            row = joined[place[0]][place[1]]
-            rows.append(row if seen[place] == 1 else row.with_fields(id=f"{row['id']}#{seen[place]}"))
-        return rows
-
-    def source_of(self, row: Row) -> int:
-        """Which of the sources with a share a row is of; 0 when there are no shares."""
-        if self.shares is None:
-            return 0
-        found = self._sources.get(str(row["id"]))
-        return self._sources.get(str(row["id"]).rpartition("#")[0], 0) if found is None else found
-
-    @cached_property
-    def _sources(self) -> dict[str, int]:
-        return {str(row["id"]): source for source, (_, rows) in enumerate(self.stages) for row in rows}
+        seen: Counter[str] = Counter()
+        found = []
+        for source, place in chosen:
+            row = joined[source][place]
+            name = str(row["id"])
+            seen[name] += 1
+            found.append((source, row if seen[name] == 1 else row.with_fields(id=f"{name}#{seen[name]}")))
+        return found
 
     def stage(self, step: int) -> int:
         """The number of the stage in force."""

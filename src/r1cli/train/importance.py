@@ -37,6 +37,10 @@ def importance_weights(
                 mask       0 outside of [floor, cap]
     floor, cap: 0 is no bound; without any bound the correction is off (all ones).
     """
+    if level not in LEVELS:
+        raise ValueError(f"unknown level {level!r}; known: {', '.join(LEVELS)}")
+    if rule not in RULES:
+        raise ValueError(f"unknown rule {rule!r}; known: {', '.join(RULES)}")
     if not cap and not floor:
         return torch.ones_like(old_logprobs_N)
     log_weight_N = (old_logprobs_N - sampler_logprobs_N).detach()

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from r1cli.errors import Exit, R1Error
+from r1cli.train.state_files import way_out
 
 LANGUAGE, CLASSIFICATION = "CAUSAL_LM", "SEQ_CLS"  # as peft calls the tasks
 ALL_LINEAR = "all-linear"
@@ -74,18 +76,19 @@ class Lora:
         self.wrapper.save_pretrained(folder, state_dict=named, save_embedding_layers=False)
 
     def load(self, folder: Path) -> None:
-        """Take over what `save` wrote, from `folder` or from `folder`/adapter. Raises `R1Error` (exit 2) for another adapter's."""
+        """Take over what `save` wrote, from `folder` or from `folder`/adapter. Raises `R1Error` (exit 2) for what is damaged, or another
+        adapter's."""
         from peft import set_peft_model_state_dict
 
         found = next((place for place in (folder / ADAPTER, folder) if (place / WEIGHTS).is_file()), None)
         if found is None:
-            raise R1Error(
-                f"`{folder}` has no adapter to go on from (looked for {WEIGHTS})",
-                hint="leave out --lora: these are all weights of a model",
-                code=Exit.USAGE,
-            )
+            raise R1Error(f"`{folder}` has no adapter to go on from (looked for {WEIGHTS})", hint=way_out(folder), code=Exit.USAGE)
         try:
-            result: Any = set_peft_model_state_dict(self.wrapper, load_file(found / WEIGHTS))
+            stored = load_file(found / WEIGHTS)
+        except (SafetensorError, OSError) as error:
+            raise R1Error(f"`{found / WEIGHTS}` cannot be read: {error}", hint=way_out(folder), code=Exit.USAGE) from error
+        try:
+            result: Any = set_peft_model_state_dict(self.wrapper, stored)
             strange = list(result.unexpected_keys)
             strange += [name for name in result.missing_keys if _is_trained(name)]
         except RuntimeError as error:  # torch's, for a tensor of another size
@@ -112,8 +115,8 @@ def add_lora(model: Any, config: LoraConfig, *, task: str = LANGUAGE) -> Lora:
     settings = peft.LoraConfig(
         task_type=task, r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=targets, bias="none"
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)  # the model is on the CPU; the generators of GPUs are left alone
         try:
             lora = Lora(peft.get_peft_model(model, settings))
         except ValueError as error:
@@ -128,6 +131,14 @@ def add_lora(model: Any, config: LoraConfig, *, task: str = LANGUAGE) -> Lora:
     for weight in lora.weights().values():
         weight.data = weight.data.float()
     return lora
+
+
+def adapter_folder(folder: Path) -> Path:
+    """Where a checkpoint's adapter is: `folder`/adapter, or `folder` itself. Raises `R1Error` (exit 2) when there is none."""
+    found = next((place for place in (folder / ADAPTER, folder) if (place / WEIGHTS).is_file()), None)
+    if found is None:
+        raise R1Error(f"`{folder}` has no adapter to go on from (looked for {WEIGHTS})", hint=way_out(folder), code=Exit.USAGE)
+    return found
 
 
 class LoraReference:

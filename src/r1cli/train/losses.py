@@ -21,9 +21,9 @@ LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo")
 
 @dataclass(frozen=True)
 class StepCounts:
-    """What the divisors are counted over: one optimizer step, all processes, truncated and silent completions included.
+    """What the divisors are counted over: one optimizer step, all processes, completions that give no gradient included.
 
-    sequences: completions. tokens: completion tokens that are not masked. max_completion_length: the limit in force.
+    sequences: completions, truncated ones included. tokens: of those that are not masked. max_completion_length: the limit in force.
     """
 
     sequences: int

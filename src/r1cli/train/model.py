@@ -2,11 +2,15 @@
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import PartialState
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from r1cli.errors import Exit, R1Error
@@ -16,6 +20,7 @@ from r1cli.train.lora import LoraConfig, add_lora
 from r1cli.train.probe import settle
 from r1cli.train.strategy import start
 
+FETCH_AGAIN = "copy or fetch the folder again"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -51,14 +56,50 @@ def give_back_freed_memory() -> None:
         trim(0)
 
 
+@contextmanager
+def loading(folder: str | Path, hint: str = FETCH_AGAIN) -> Iterator[None]:
+    """Around reading a model folder: files that are torn, missing or of another model are an `R1Error` (exit 2) that names the folder."""
+    try:
+        yield
+    except Exception as error:
+        torn = isinstance(error, (SafetensorError, OSError, ValueError, KeyError)) or type(error) is Exception  # the last: tokenizers'
+        if not torn and "ignore_mismatched_sizes" not in str(error):
+            raise
+        why = str(error).strip().partition("\n")[0]
+        if not torn:
+            why = "its weights have other shapes than its config.json says"
+        raise R1Error(f"`{folder}` cannot be loaded: {why.rstrip('.')}", hint=hint, code=Exit.USAGE) from error
+
+
 def load_tokenizer(folder: str, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a model folder."""
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    """The tokenizer of a model folder. Raises `R1Error` (exit 2) for one that cannot be read."""
+    with loading(folder):
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
 def load_config(folder: str, *, trust_remote_code: bool = False) -> Any:
-    """The configuration of a model folder."""
-    return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    """The configuration of a model folder. Raises `R1Error` (exit 2) for one that cannot be read."""
+    with loading(folder):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+
+
+def check_weights(folder: str | Path, hint: str = FETCH_AGAIN) -> None:
+    """Refuse (`R1Error`, exit 2) safetensors files of a local folder that are torn. Only their headers are read."""
+    for file in sorted(Path(folder).rglob("*.safetensors")):
+        with loading(file, hint), safe_open(file, framework="pt"):
+            pass
+
+
+def check_vocabulary(folder: str, tokenizer: Any, config: Any) -> None:
+    """Refuse (`R1Error`, exit 2) a tokenizer that gives numbers for which the embedding has no row."""
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    tokens = 1 + max(tokenizer.get_vocab().values(), default=0)
+    if rows is not None and tokens > rows:
+        raise R1Error(
+            f"the tokenizer of `{folder}` has {tokens} tokens, the model {rows}",
+            hint="take the tokenizer that belongs to it, or save it after model.resize_token_embeddings(len(tokenizer))",
+            code=Exit.USAGE,
+        )
 
 
 def load_policy(
@@ -75,9 +116,11 @@ def load_policy(
     With `lora` only its adapter is float32 and trained; the weights themselves are in `dtype`, which without it must be float32.
 
     Raises `R1Error` (exit 2) for an architecture whose log-probabilities cannot be had from its last hidden state (`probe.settle`).
+    Damaged files are errors of transformers and safetensors: see `loading`.
     """
     assert lora is not None or dtype == "float32"
     model = _load(folder, dtype, trust_remote_code)
+    train_every_row(model)
     policy = _settled(model, temperature)
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -91,19 +134,25 @@ def load_reference(folder: str, *, dtype: str, temperature: float = 1.0, trust_r
 
     In the same type it gives what the float32 policy of `load_policy` gives under autocast, bit by bit, for a third of its memory.
     """
-    model = _load(folder, dtype, trust_remote_code)
+    with loading(folder):
+        model = _load(folder, dtype, trust_remote_code)
     if dtype != "float32" and PartialState().device.type == "cpu":
         adopt(model, {})  # as the policy's copy: a reference that rounds otherwise has a divergence from the policy it is a copy of
     return frozen(_settled(model, temperature))
 
 
 def _load(folder: str, dtype: str, trust_remote_code: bool) -> Any:
-    config = load_config(folder, trust_remote_code=trust_remote_code)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype, trust_remote_code=trust_remote_code)
     if model.get_output_embeddings() is None:
         raise R1Error(f"`{folder}` has no language-model head", hint="give a causal language model", code=Exit.USAGE)
     model.config.use_cache = False
     return model
+
+
+def train_every_row(model: Any) -> None:
+    """Let the padding token's embedding be trained: in many models it is the token that ends a turn, and padding itself has no gradient."""
+    model.get_input_embeddings().padding_idx = None
 
 
 def _settled(model: Any, temperature: float) -> Policy:

@@ -4,7 +4,8 @@ A step of GRPO samples, scores, measures the reference, and updates; on one GPU 
 states (8 bytes a weight) need not be there together. Moving them costs a copy over the bus each way, once an update or a rollout.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,49 +15,86 @@ from torch.optim.optimizer import Optimizer
 
 OPTIMIZER, REFERENCE = "optimizer", "reference"
 PARTS = (OPTIMIZER, REFERENCE)
-HOST = torch.device("cpu")
+PORTABLE = 1  # cudaHostRegisterPortable: page-locked for every CUDA context
 
-Move = Callable[[Tensor, torch.device], Tensor]
+Rooms = Callable[[Sequence[Tensor]], list[Tensor]]
 
 
-def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device; in pinned memory when it leaves a GPU, from where it comes back at the speed of the bus."""
-    if device.type == "cpu" and tensor.is_cuda:
-        return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor)
-    return tensor.to(device)
+def page_locked(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Room in the machine's memory for tensors of a GPU: of the same shapes and types, and copied at the speed of the bus.
+
+    The memory is torch's ordinary one, locked afterwards: its own pinned memory comes in powers of two, nearly twice what a 7B model's
+    states need (pytorch/pytorch#150517). It is never given back.
+    """
+    types = dict.fromkeys(each.dtype for each in tensors)
+    whole = {dtype: torch.empty(sum(each.numel() for each in tensors if each.dtype == dtype), dtype=dtype) for dtype in types}
+    for memory in whole.values():
+        _lock(memory)
+    found, used = [], dict.fromkeys(whole, 0)
+    for each in tensors:
+        begin = used[each.dtype]
+        used[each.dtype] = end = begin + each.numel()
+        found.append(whole[each.dtype][begin:end].view(each.shape))
+    return found
+
+
+def _lock(memory: Tensor) -> None:
+    if not memory.nbytes:  # CUDA refuses it, and the error would come up in its next call
+        return
+    error = int(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.nbytes, PORTABLE))
+    if error:
+        size = f"{memory.nbytes / 2**30:.1f} GiB"
+        logging.getLogger("r1cli").warning("%s of --offload cannot be page-locked (CUDA error %d): copies are slower", size, error)
+
+
+class Home:
+    """Where tensors of a device are between their uses: each has its own room, asked for when it first goes there. rooms: makes them."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._make, self._rooms = rooms, dict[Hashable, Tensor]()
+
+    def take_in(self, tensors: Mapping[Any, Tensor]) -> dict[Any, Tensor]:
+        """What is in the rooms of these tensors, by the same names, after they were copied there."""
+        new = {name: tensor for name, tensor in tensors.items() if name not in self._rooms}
+        if new:
+            self._rooms.update(zip(new, self._make(list(new.values())), strict=True))
+        return {name: self._rooms[name].copy_(tensor) for name, tensor in tensors.items()}
 
 
 class OffloadedStates:
     """Keeps the states of an optimizer in the machine's memory but for its own steps.
 
-    optimizer: torch's own, which `accelerate` may have wrapped. move: how a tensor goes to a device (a test has no second one).
+    optimizer: torch's own, which `accelerate` may have wrapped.
     """
 
-    def __init__(self, optimizer: Optimizer, move: Move = moved) -> None:
-        self._optimizer, self._move = optimizer, move
+    def __init__(self, optimizer: Optimizer, rooms: Rooms = page_locked) -> None:
+        self._optimizer, self._home = optimizer, Home(rooms)
         optimizer.register_step_pre_hook(lambda *_: self._fetch())
         optimizer.register_step_post_hook(lambda *_: self.rest())
 
     def rest(self) -> None:
         """Send them home: after a step, and after states were loaded."""
-        self._each(lambda weight, state: self._move(state, HOST))
+        states = {(weight, name): state for weight, name, state in self._states()}
+        for (weight, name), room in self._home.take_in(states).items():
+            self._optimizer.state[weight][name] = room
         give_back_device_memory()
 
     def _fetch(self) -> None:
-        self._each(lambda weight, state: self._move(state, weight.device))
+        for weight, name, room in list(self._states()):
+            self._optimizer.state[weight][name] = room.to(weight.device, copy=True)
 
-    def _each(self, change: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def _states(self) -> Iterator[tuple[Tensor, str, Tensor]]:
         for weight, states in self._optimizer.state.items():
             for name, state in states.items():
                 if isinstance(state, Tensor) and state.ndim:  # the count of steps stays
-                    states[name] = change(weight, state)
+                    yield weight, name, state
 
 
 class OffloadedReference:
     """A reference policy that is on the device only `with visiting(reference)`."""
 
-    def __init__(self, policy: Any, device: torch.device, move: Move = moved) -> None:
-        self.policy, self._device, self._move = policy, device, move
+    def __init__(self, policy: Any, device: torch.device, rooms: Rooms = page_locked) -> None:
+        self.policy, self._device, self._home = policy, device, Home(rooms)
         self.leave()
 
     @property
@@ -64,15 +102,17 @@ class OffloadedReference:
         return self.policy.model
 
     def arrive(self) -> None:
-        self._all_to(self._device)
+        for part in self._parts():
+            part.data = part.data.to(self._device, copy=True)
 
     def leave(self) -> None:
-        self._all_to(HOST)
+        self.policy.forget_copy()
+        for part, room in self._home.take_in({part: part.data for part in self._parts()}).items():
+            part.data = room
         give_back_device_memory()
 
-    def _all_to(self, device: torch.device) -> None:
-        for part in (*self.policy.parameters(), *self.policy.buffers()):
-            part.data = self._move(part.data, device)
+    def _parts(self) -> list[Tensor]:
+        return [*self.policy.parameters(), *self.policy.buffers()]
 
     def eval(self) -> "OffloadedReference":
         self.policy.eval()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from r1cli.errors import Exit, R1Error
 from r1cli.row import Row
-from r1cli.train.batches import PACK_LENGTH, MicroBatch, RowLayout, Sample, group_rows, micro_batches
+from r1cli.train.batches import PACK_LENGTH, MicroBatch, Sample, group_rows, micro_batches
 from r1cli.train.distil_loss import reverse_kl_loss
 from r1cli.train.importance import importance_weights
 from r1cli.train.optimiser import OptimiserConfig, learning_rate
@@ -85,14 +85,13 @@ def train_on_policy(
         taken = step_rows(len(prompts), step, config.prompts_per_step, config.seed)
         samples = hooks.sample([prompts[i] for i in taken[accelerator.process_index :: accelerator.num_processes]], step)
         sampled = time.perf_counter()
-        rows = group_rows(samples, config.pack_length)
-        teacher_logprobs = _measured(budget, accelerator, teacher, rows, config)
+        teacher_logprobs = _measured(budget, accelerator, teacher, samples, config)
         own = [len(samples), sum(len(sample.completion_ids) for sample in samples)]
         count, tokens = accelerator.reduce(torch.tensor(own, device=accelerator.device), "sum").tolist()
         total = accelerator.reduce(torch.tensor(surplus(samples, teacher_logprobs), device=accelerator.device), "sum").item()
         objective = ReverseKl(teacher_logprobs, tokens, total / tokens, config.importance_cap)
         lr = learning_rate(step, config.steps, config.optimiser)
-        figures = _updated(budget, accelerator, student, optimizer, rows, objective, config, lr, f"step {step + 1}")
+        figures = _updated(budget, accelerator, student, optimizer, samples, objective, config, lr, f"step {step + 1}")
         hooks.sync()
         seconds = time.perf_counter() - started
         hooks.log(
@@ -111,8 +110,12 @@ def train_on_policy(
             hooks.save(step + 1)
 
 
-def _measured(budget: TokenBudget, accelerator: Any, teacher: Any, rows: list[RowLayout], config: OnPolicyConfig) -> dict[int, Tensor]:
-    return budget.within(lambda most: measure(accelerator, teacher, micro_batches(rows, most, config.pad_id)))
+def _cut(samples: Sequence[Sample], most: int, config: OnPolicyConfig) -> list[MicroBatch]:
+    return micro_batches(group_rows(samples, min(config.pack_length, most)), most, config.pad_id)
+
+
+def _measured(budget: TokenBudget, accelerator: Any, teacher: Any, samples: list[Sample], config: OnPolicyConfig) -> dict[int, Tensor]:
+    return budget.within(lambda most: measure(accelerator, teacher, _cut(samples, most, config)))
 
 
 def _updated(
@@ -120,14 +123,14 @@ def _updated(
     accelerator: Any,
     student: Any,
     optimizer: torch.optim.Optimizer,
-    rows: list[RowLayout],
+    samples: list[Sample],
     objective: "ReverseKl",
     config: OnPolicyConfig,
     lr: float,
     where: str,
 ) -> dict[str, float]:
     def attempt(most: int) -> dict[str, float]:
-        batches = micro_batches(rows, most, config.pad_id)
+        batches = _cut(samples, most, config)
         return update(accelerator, student, optimizer, batches, objective, lr=lr, config=config.optimiser, where=where)
 
     return budget.within(attempt)

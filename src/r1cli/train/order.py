@@ -27,19 +27,29 @@ def next_rows(count: int, taken: int, wanted: int, seed: int | str) -> list[int]
     return chosen
 
 
-def step_rows(count: int, step: int, per_step: int, seed: int) -> list[int]:
-    """Row numbers of a step when every step takes `per_step` rows."""
-    return next_rows(count, step * per_step, per_step, seed)
+def step_rows(count: int, step: int, per_step: int, seed: int, epochs: float | None = None) -> list[int]:
+    """Row numbers of a step when every step takes `per_step` rows, and the last one what is left of `epochs` passes.
+
+    A step that begins in one epoch and ends in the next may take a row twice.
+    """
+    taken = step * per_step
+    wanted = per_step if epochs is None else min(per_step, rows_of(count, epochs) - taken)
+    return next_rows(count, taken, wanted, seed)
 
 
 def rows_a_step(count: int, batch_rows: int) -> int:
-    """Rows of a step: `batch_rows`, or all of them where there are fewer; a step takes none twice."""
+    """Rows of a step: `batch_rows`, or all of them where there are fewer."""
     return max(1, min(batch_rows, count))
 
 
+def rows_of(count: int, epochs: float) -> int:
+    """Rows of `epochs` passes over `count` rows, rounded up: 3 for a tenth of 30, which is 3.0000000000000004 in floating point."""
+    return max(1, math.ceil(round(count * epochs, 6)))
+
+
 def steps_of(count: int, epochs: float, batch_rows: int) -> int:
-    """Steps that make `epochs` passes over `count` rows, rounded up."""
-    return max(1, math.ceil(count * epochs / rows_a_step(count, batch_rows)))
+    """Steps that make `epochs` passes over `count` rows."""
+    return -(-rows_of(count, epochs) // rows_a_step(count, batch_rows))
 
 
 def random_parts(keys: Sequence[Hashable], parts: int, salt: str, sources: Sequence[int] = ()) -> list[list[int]]:

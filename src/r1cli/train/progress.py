@@ -54,16 +54,33 @@ class RolloutBatch:
 
 
 @dataclass(slots=True)
+class Ahead:
+    """A rollout that was drawn before its turn, or is being drawn.
+
+    step: steps done when its turn comes. prompts: of all processes; group_size: completions of each. limit: most new tokens.
+    taken: prompts taken of each stage before these. sources: of which source with a share each prompt of this process is.
+    """
+
+    step: int
+    prompts: int
+    group_size: int
+    limit: int
+    taken: dict[int, int]
+    sources: list[int]
+    completions: list[Rollout] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Progress:
     """step: optimizer updates done. taken: prompts taken of each stage. batch: the rollout that is being trained on.
 
-    ahead: completions that were drawn before their turn, with what drew them. memory: what the alarms remember.
+    ahead: the next one, when it is there already. memory: what the alarms remember.
     """
 
     step: int = 0
     taken: dict[int, int] = field(default_factory=dict)
     batch: RolloutBatch | None = None
-    ahead: list[Rollout] | None = None
+    ahead: Ahead | None = None
     memory: dict[str, list[float]] = field(default_factory=dict)
 
     def save(self, folder: Path, process: int, processes: int) -> None:
@@ -73,7 +90,8 @@ class Progress:
             plain = {name: getattr(self.batch, name) for name in RolloutBatch.__slots__}
             state["batch"] = {**plain, "rows": _texts(self.batch.rows), "samples": [_fields(sample) for sample in self.batch.samples]}
         if self.ahead is not None:
-            state["ahead"] = [{**_fields(rollout), "row": dump(rollout.row)} for rollout in self.ahead]
+            completions = [{**_fields(rollout), "row": dump(rollout.row)} for rollout in self.ahead.completions]
+            state["ahead"] = {**_fields(self.ahead), "completions": completions}
         write(state, folder / file_name(process))
 
     @classmethod
@@ -87,20 +105,21 @@ class Progress:
         if not own.is_file() and not first.is_file():
             return None
         state = read(own if own.is_file() else first, "processes", "step", "taken", "memory", "batch", "ahead")
+        batch, ahead = state["batch"], state["ahead"]
         if state["processes"] != processes:
-            return cls(state["step"], state["taken"], memory=state["memory"])
+            return cls(state["step"], state["taken"] if ahead is None else ahead["taken"], memory=state["memory"])
         if not own.is_file():
             raise R1Error(
                 f"`{own}` is missing: each of the {processes} processes wrote such a file",
                 hint="-o must name a directory on a disk that all machines share",
                 code=Exit.USAGE,
             )
-        batch, ahead = state["batch"], state["ahead"]
         if batch is not None:
             samples = [Sample(**{**sample, "key": tuple(sample["key"])}) for sample in batch["samples"]]
             batch = RolloutBatch(**{**batch, "samples": samples, "rows": [parse(text) for text in batch["rows"]]})
         if ahead is not None:
-            ahead = [Rollout(**{**rollout, "row": parse(rollout["row"])}) for rollout in ahead]
+            completions = [Rollout(**{**rollout, "row": parse(rollout["row"])}) for rollout in ahead["completions"]]
+            ahead = Ahead(**{**ahead, "completions": completions})
         return cls(state["step"], state["taken"], batch, ahead, state["memory"])
 
 

@@ -16,6 +16,7 @@ from r1cli.errors import Exit, R1Error
 from r1cli.train.logprobs import Policy
 from r1cli.train.lora import CLASSIFICATION, LoraConfig, add_lora
 from r1cli.train.lora import NAME as ADAPTER
+from r1cli.train.model import train_every_row
 from r1cli.train.probe import settle_scores
 
 
@@ -63,7 +64,7 @@ def load_reward_model(
     _check(folder, config)
     config.num_labels, config.pad_token_id = 1, pad_id
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # of the CPU: `torch.manual_seed` would have every GPU draw the same dropout
         model: Any = AutoModelForSequenceClassification.from_pretrained(
             folder, config=config, dtype=dtype, trust_remote_code=trust_remote_code
         )
@@ -74,6 +75,7 @@ def load_reward_model(
             code=Exit.USAGE,
         )
     model.config.use_cache = False
+    train_every_row(model)
     policy = RewardModel(model)
     settle_scores(policy, pad_id)
     if gradient_checkpointing:

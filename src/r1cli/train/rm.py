@@ -71,7 +71,7 @@ def train_rm(
 
     def one(step: int) -> dict[str, Any]:
         started = time.perf_counter()
-        taken = step_rows(len(examples), step, batch_rows, config.seed)
+        taken = step_rows(len(examples), step, batch_rows, config.seed, config.epochs)
         mine, weight = taken[accelerator.process_index :: accelerator.num_processes], 1.0 / len(taken)
         if not mine:  # more processes than rows: take part in the collectives with an example that weighs nothing
             mine, weight = taken[:1], 0.0
@@ -90,7 +90,7 @@ def train_rm(
             figures |= held_out_figures(scores, held_out)
         tokens = sum(examples[number].tokens for number in taken)
         clock = {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
-        return {"step": step + 1, "steps": total, "epoch": (step + 1) * batch_rows / len(examples), **figures, **clock}
+        return {"step": step + 1, "steps": total, "epoch": min(config.epochs, (step + 1) * batch_rows / len(examples)), **figures, **clock}
 
     return train_steps(one, start_step=start_step, total=total, save_every=config.save_every, log=log, save=save, stopping=stopping)
 

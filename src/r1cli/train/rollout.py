@@ -21,7 +21,8 @@ from r1cli.train.alarms import Memory
 from r1cli.train.batches import Sample
 from r1cli.train.clock import Clock
 from r1cli.train.grpo_config import GrpoConfig, Prompts, value_at
-from r1cli.train.progress import Progress, Rollout, RolloutBatch
+from r1cli.train.progress import Ahead, Progress, Rollout, RolloutBatch
+from r1cli.train.rollout_metrics import rollout_metrics
 
 RIGHT = 1.0  # the score of a right completion in the reward that dynamic sampling looks at
 
@@ -74,17 +75,22 @@ class Hooks:
 
 @dataclass(slots=True)
 class Group:
-    """The completions of one prompt; place: its number among all the prompts that the rollout has drawn, over all processes."""
+    """The completions of one prompt; place: its number among all the prompts that the rollout has drawn, over all processes.
+
+    source: of which source with a share the prompt is.
+    """
 
     place: int
     rollouts: list[Rollout]
     rows: list[Row]
+    source: int = 0
 
 
 @dataclass(slots=True)
 class _Kept:
-    """The groups of this process that stay, the places of those of all processes, and how many groups all have drawn."""
+    """All groups that this process has drawn and those that stay, the places of those of all processes, and how many all have drawn."""
 
+    all: list[Group] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     drawn: int = 0
@@ -94,12 +100,15 @@ class _Kept:
         return len(self.places)
 
 
-def take_prompts(accelerator: Any, prompts: Prompts, progress: Progress, step: int, number: int, config: GrpoConfig) -> list[Row]:
-    """The next `number` prompts of the stage in force at `step`, and of them those of this process. Counts them as taken."""
+def take_prompts(
+    accelerator: Any, prompts: Prompts, progress: Progress, step: int, number: int, config: GrpoConfig
+) -> tuple[list[Row], list[int]]:
+    """The next `number` prompts of the stage in force at `step`, of them those of this process, and their sources. Counts them as taken."""
     stage = prompts.stage(step)
     taken = progress.taken.get(stage, 0)
     progress.taken[stage] = taken + number
-    return prompts.draw(step, taken, number, config.seed)[accelerator.process_index :: accelerator.num_processes]
+    mine = prompts.draw(step, taken, number, config.seed)[accelerator.process_index :: accelerator.num_processes]
+    return [row for _, row in mine], [source for source, _ in mine]
 
 
 def draw_batch(
@@ -109,9 +118,9 @@ def draw_batch(
     config: GrpoConfig,
     progress: Progress,
     clock: Clock,
-    ahead: tuple[Draw, list[Rollout]] | None = None,
+    ahead: Ahead | None = None,
 ) -> RolloutBatch:
-    """The batch of the rollout that begins at `progress.step`; `ahead` are the completions of its first draw when they are there already.
+    """The batch of the rollout that begins at `progress.step`; `ahead` is its first draw when it is there already.
 
     Raises `Interrupted` when the run is asked to end meanwhile. After any error its prompts count as not taken.
     """
@@ -123,10 +132,12 @@ def draw_batch(
     with _giving_back(progress):
         while True:
             if ahead is not None:
-                draw, completions, ahead = *ahead, None
+                draw = dataclasses.replace(draw, limit=ahead.limit)
+                completions, sources, ahead = ahead.completions, ahead.sources, None
             else:
                 number = wanted if draw.refill == 0 else _needed(wanted, found)
-                completions = hooks.sample(take_prompts(accelerator, prompts, progress, step, number, config), draw)
+                mine, sources = take_prompts(accelerator, prompts, progress, step, number, config)
+                completions = hooks.sample(mine, draw)
             clock.lap("sample")
             if hooks.stopping(0.0):
                 raise Interrupted
@@ -134,16 +145,27 @@ def draw_batch(
             clock.lap("score")
             if hooks.stopping(0.0):  # a signal to all processes of a job may have ended what a reward had started: its score is no score
                 raise Interrupted
-            _keep(accelerator, found, completions, rows, config)
+            _keep(accelerator, found, groups_of(completions, rows, config.group_size), sources, config)
             if found.kept >= wanted or config.dynamic_sampling is None:
                 break
             if draw.refill == config.max_refills:
                 raise _too_few(step, wanted, found, config)
             draw = dataclasses.replace(draw, refill=draw.refill + 1)
-    samples, scored = with_advantages(accelerator, _cut(found, wanted), config)
-    figures = {"refills": float(draw.refill), "wasted": 1 - min(1.0, wanted / found.drawn)} if config.dynamic_sampling else {}
-    sources = [] if prompts.shares is None else [prompts.source_of(row) for row in scored]
-    return RolloutBatch(step, parts, draw.limit, samples, scored, figures, sources=sources)
+    groups = _cut(found, wanted)
+    samples, scored = with_advantages(accelerator, groups, config)
+    figures = rollout_metrics(accelerator, *_everything(found), config.group_size, config.preferences)
+    if config.dynamic_sampling:
+        figures |= {"refills": float(draw.refill), "wasted": 1 - min(1.0, wanted / found.drawn)}
+    of_samples = [] if prompts.shares is None else [group.source for group in groups for _ in group.rows]
+    return RolloutBatch(step, parts, draw.limit, samples, scored, figures, sources=of_samples)
+
+
+def _everything(found: _Kept) -> tuple[list[Row], list[int]]:
+    """The rows of all completions that this process has drawn, kept or not, and their tokens."""
+    return (
+        [row for group in found.all for row in group.rows],
+        [len(rollout.completion_ids) for group in found.all for rollout in group.rollouts],
+    )
 
 
 @contextmanager
@@ -172,13 +194,14 @@ def _needed(wanted: int, found: _Kept) -> int:
     return min(wanted, -(-missing * found.drawn // found.kept)) if found.kept else wanted
 
 
-def _keep(accelerator: Any, found: _Kept, completions: Sequence[Rollout], rows: Sequence[Row], config: GrpoConfig) -> None:
+def _keep(accelerator: Any, found: _Kept, groups: Sequence[Group], sources: Sequence[int], config: GrpoConfig) -> None:
     """Add the groups of a draw to what is kept, and count them over all processes."""
     processes = accelerator.num_processes
-    groups = groups_of(completions, rows, config.group_size)
-    for group in groups:
+    for group, source in zip(groups, sources, strict=True):
+        group.source = source
         group.place = found.drawn + group.place * processes + accelerator.process_index
     useful = [group for group in groups if config.dynamic_sampling is None or is_mixed(group.rows, config.dynamic_sampling)]
+    found.all += groups
     found.groups += useful
     places = [group.place for group in useful]
     found.places += gather_object(places) if processes > 1 else places

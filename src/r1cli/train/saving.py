@@ -1,26 +1,19 @@
-"""When a GRPO run saves: when it is due, before it ends early, and in time."""
+"""When a GRPO run saves: when it is due, and before it ends early."""
 
-import dataclasses
 from typing import Any
 
 from r1cli.errors import R1Error
-from r1cli.train.clock import Longest
 from r1cli.train.progress import Progress
 from r1cli.train.rollout import Hooks, Interrupted, TooFewPrompts
 from r1cli.train.update import NotFinite
 
 
 class Saving:
-    """Saves a run, and asks whether to end in time for that. hooks: the run's, with that question."""
+    """Saves a run, and knows what of it is saved."""
 
     def __init__(self, hooks: Hooks, progress: Progress) -> None:
-        self._progress, self._save, self._stopping = progress, Longest(hooks.save), hooks.stopping
+        self._progress, self._save = progress, hooks.save
         self._saved = self._where()
-        self.hooks = dataclasses.replace(hooks, stopping=self.stopping)
-
-    def stopping(self, seconds: float) -> bool:
-        """Whether to end now, rather than after `seconds` more of work and another checkpoint."""
-        return self._stopping(seconds + self._save.seconds)
 
     def save(self) -> None:
         self._save(self._progress)

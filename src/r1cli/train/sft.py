@@ -77,14 +77,14 @@ def train_sft(
 
     def one(step: int) -> dict[str, Any]:
         started = time.perf_counter()
-        taken = [rows[i] for i in step_rows(len(rows), step, batch_rows, config.seed)]
+        taken = [rows[i] for i in step_rows(len(rows), step, batch_rows, config.seed, config.epochs)]
         figures = _one_step(accelerator, policy, optimizer, taken, budget, config, learning_rate(step, total, config.optimiser), step + 1)
         seconds = time.perf_counter() - started
         positions = sum(len(sample.prompt_ids) + len(sample.completion_ids) for row in taken for sample in row)
         if held_out and (step + 1 == total or (config.held_out_every and (step + 1) % config.held_out_every == 0)):
             figures["held_out_loss"] = mean_loss(accelerator, policy, held_out, config, budget)
         clock = {"seconds": seconds, "tokens_per_second": positions / seconds}
-        return {"step": step + 1, "steps": total, "epoch": (step + 1) * batch_rows / len(rows), **figures, **clock}
+        return {"step": step + 1, "steps": total, "epoch": min(config.epochs, (step + 1) * batch_rows / len(rows)), **figures, **clock}
 
     return train_steps(
         one,
@@ -118,7 +118,7 @@ def _one_step(
         return -(logprobs_N * weight).sum(), {"entropy": (entropies_N * weight).sum()}
 
     def attempt(most: int) -> dict[str, float]:
-        batches = micro_batches(packed_rows(mine, config.pack_length), most, config.pad_id)
+        batches = micro_batches(packed_rows(mine, min(config.pack_length, most)), most, config.pad_id)
         return update(accelerator, policy, optimizer, batches, loss_of, lr=rate, config=config.optimiser, where=f"step {number}")
 
     return {**budget.within(attempt), "tokens": tokens}
@@ -129,8 +129,12 @@ def mean_loss(accelerator: Any, policy: Any, samples: Sequence[Sample], config: 
     budget = budget or TokenBudget(accelerator, config.microbatch_tokens)
     numbered = [replace(sample, index=number) for number, sample in enumerate(samples)]
     mine = numbered[accelerator.process_index :: accelerator.num_processes]
-    rows = packed_rows(mine or numbered[:1], config.pack_length)
-    found = budget.within(lambda most: measure(accelerator, policy, micro_batches(rows, most, config.pad_id)))
+
+    def attempt(most: int) -> dict[int, Tensor]:
+        rows = packed_rows(mine or numbered[:1], min(config.pack_length, most))
+        return measure(accelerator, policy, micro_batches(rows, most, config.pad_id))
+
+    found = budget.within(attempt)
     total = -sum(float(found[sample.index].double().sum()) for sample in mine)
     summed = accelerator.reduce(torch.tensor(total, dtype=torch.float64, device=accelerator.device), "sum").item()
     return summed / sum(sample.trained_tokens for sample in samples)

@@ -45,6 +45,11 @@ def read(path: Path, *names: str, mmap: bool = False) -> dict[str, Any]:
 def _refusal(path: Path, why: str) -> R1Error:
     return R1Error(
         f"`{path}` is not what a checkpoint of r1 holds: {why}",
-        hint=f"remove `{path.parent}`: --resume then takes the checkpoint before it",
+        hint=way_out(path.parent),
         code=Exit.USAGE,
     )
+
+
+def way_out(checkpoint: Path) -> str:
+    """What to do about a checkpoint that is damaged."""
+    return f"remove `{checkpoint}`: --resume then takes the checkpoint before it"

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 from r1cli.errors import R1Error
-from r1cli.train.clock import Longest
 
 Log = Callable[[dict[str, Any]], R1Error | None]
 Save = Callable[[int], None]
@@ -24,19 +23,19 @@ def train_steps(
 
     one(step) -> its record. log(record): what it returns is raised once a checkpoint is saved. save(steps done) is called when a
     checkpoint is due, after the last step (of a run that has it behind it, too: it goes on from a checkpoint), and before it ends early.
-    stopping(seconds of the last step and of the longest save) is asked before every step, on all processes.
+    stopping(seconds of the longest step) is asked before every step, on all processes.
     """
-    seconds, saved, save = 0.0, start_step, Longest(save)
+    seconds, saved = 0.0, start_step
     if start_step >= total:
         save(total)
     for step in range(start_step, total):
-        if stopping(seconds + save.seconds):
+        if stopping(seconds):
             if step > saved:
                 save(step)
             return step
         started = time.perf_counter()
         halt = log(one(step))
-        seconds = time.perf_counter() - started
+        seconds = max(seconds, time.perf_counter() - started)
         if halt or step + 1 == total or (save_every and (step + 1) % save_every == 0):
             save(step + 1)
             saved = step + 1

@@ -208,5 +208,5 @@ def _together(accelerator: Any, where: str) -> Iterator[None]:
 def _no_number(where: str, more: str) -> NotFinite:
     return NotFinite(
         f"the loss of {where} is not finite{more}; the weights were not touched",
-        hint="lower --lr, or look at samples.jsonl for broken rows",
+        hint="lower --lr, or --dtype float32 to rule out overflow",
     )

@@ -24,6 +24,7 @@ def usable(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
     return (
         device.type == "cuda"
         and torch.version.cuda is not None
+        and torch.backends.cuda.is_flash_attention_available()
         and dtype in (torch.float16, torch.bfloat16)
         and head_size % 8 == 0
         and head_size <= LARGEST_HEAD
