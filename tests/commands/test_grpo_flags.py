@@ -35,6 +35,20 @@ def test_the_flag_offers_the_losses_that_there_are() -> None:
     assert LOSSES == losses.LOSSES
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"engine": "vllm", "url": ["http://127.0.0.1:8000/v1"]}, "--engine vllm draws in this process"),
+        ({"engine": "server"}, "--engine server needs the address"),
+        ({"rollout_lag": 1, "importance_cap": 0.0}, "--rollout-lag 1 needs the importance weights"),
+    ],
+)
+def test_flags_that_contradict_each_other_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(R1Error, match=said) as caught:
+        grpo.check_flags(GrpoSettings(model="m", out="o", inputs=[], **given), {})
+    assert caught.value.code == 2
+
+
 def test_k2_is_not_corrected() -> None:
     wrong = GrpoSettings(model="m", out="o", inputs=[], kl="k2", kl_correction=True)
     with pytest.raises(R1Error, match="--kl k2 has the gradient of the reverse KL already") as caught:

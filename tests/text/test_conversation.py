@@ -169,3 +169,15 @@ def test_what_the_template_refuses_is_named() -> None:
     twice = Row({"id": "a", "messages": [*CHAT[:2], CHAT[1]]}, where="rows.jsonl:3")
     with pytest.raises(R1Error, match=r"^rows.jsonl:3: row `a`: messages 2 and 3 are both the assistant's"):
         answers(twice)
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"train": False}])
+def test_a_message_that_is_marked_as_not_to_be_learnt_is_only_read(mark: dict[str, Any]) -> None:
+    messages = [{"role": role, "content": text} for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))]
+    marked = [messages[0], {**messages[1], **mark}, messages[2], {**messages[3], "weight": 1, "train": True}]
+    [(before, said)] = answers(Row({"messages": marked}))
+    assert said == "d" and [message["content"] for message in before] == ["a", "b", "c"]
+    with pytest.raises(R1Error, match="it has no assistant message to learn from"):
+        answers(Row({"messages": marked[:2]}))
+    with pytest.raises(R1Error, match="message 2: `weight` must be 0 or 1"):
+        answers(Row({"messages": [messages[0], {**messages[1], "weight": 0.5}]}))

@@ -15,6 +15,7 @@ from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.preference import all_rewards, check_sets, rule_rewards
 from r1cli.commands.preflight import check_golds, rows_with_golds, stop_or_warn
 from r1cli.commands.processes import check_unused, of_process, starts_others
+from r1cli.commands.sampling import check_address
 from r1cli.commands.staged_scoring import check_stages
 from r1cli.commands.stopping import check_alarms, seconds_of
 from r1cli.commands.useless_flags import check_dry_run, refuse_useless
@@ -71,6 +72,7 @@ def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
     """Refuse (`R1Error`, exit 2) words and numbers that contradict each other, before anything is read."""
     specs = all_rewards(settings)
     check_stages(specs)
+    check_address(settings)
     seconds_of(settings.time_limit)
     sources_of(settings)
     check_alarms(settings.stop_on, ALARMS)

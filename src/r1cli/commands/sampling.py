@@ -87,13 +87,18 @@ def check_sampling(settings: Any, sources: Mapping[str, str]) -> None:
             raise R1Error(f"--{name.replace('_', '-')} does nothing with --temperature 0", hint="leave one of them out", code=Exit.USAGE)
 
 
-def _check_server(settings: Any) -> None:
+def check_address(settings: Any) -> None:
+    """Refuse (`R1Error`, exit 2) an engine that contradicts --url, or lacks it."""
     if settings.engine == "server" and not settings.url:
         raise R1Error("--engine server needs the address of one", hint="--url http://127.0.0.1:8000/v1", code=Exit.USAGE)
     if settings.url and settings.engine not in ("auto", "server"):
         raise R1Error(
             f"--engine {settings.engine} draws in this process, --url from a server", hint="leave one of them out", code=Exit.USAGE
         )
+
+
+def _check_server(settings: Any) -> None:
+    check_address(settings)
     if settings.api_key_env is not None and not settings.url:
         raise R1Error("--api-key-env without --url has no server to send the key to", hint="--url https://...", code=Exit.USAGE)
     if uses_server(settings) and getattr(settings, "num_processes", 1) > 1:

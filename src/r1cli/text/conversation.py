@@ -89,11 +89,20 @@ def _assistant_turns(row: Row) -> list[tuple[Any, str]]:
             if messages[-1]["role"] == "assistant":
                 what = f"messages {place} and {place + 1} are both the assistant's: there is no prompt between them"
                 raise bad_row(row, what, "join them into one message, or leave the row out with --skip-bad")
-            found.append((messages[:place], message["content"]))
+            if _is_learnt(row, f"message {place + 1}", message):
+                found.append((messages[:place], message["content"]))
         messages.append(message)
     if not found:
         raise bad_row(row, "it has no assistant message to learn from", "leave the row out")
     return found
+
+
+def _is_learnt(row: Row, name: str, message: Message) -> bool:
+    """Whether an assistant message is to be learnt: not with `weight` 0 (OpenAI's form) or `train` false (axolotl's)."""
+    weight, train = message.get("weight"), message.get("train")
+    if weight not in (None, 0, 1) or train not in (None, False, True):
+        raise bad_row(row, f"{name}: `weight` must be 0 or 1 and `train` a boolean", "r1 learns a message or does not")
+    return weight != 0 and train is not False
 
 
 def _plain(row: Row, name: str, message: Any) -> Any:
