@@ -137,10 +137,10 @@ def main() -> None:
     model = policy.model
     if flags.shape == "grpo":
         samples = grpo_samples(flags.groups, model.config.vocab_size)
-        rows = group_rows(samples, flags.pack_length)
+        rows = group_rows(samples, min(flags.pack_length, flags.microbatch_tokens))
     else:
         samples = sft_samples(flags.rows, flags.length, model.config.vocab_size)
-        rows = packed_rows(samples, flags.pack_length)
+        rows = packed_rows(samples, min(flags.pack_length, flags.microbatch_tokens))
     batches = micro_batches(rows, flags.microbatch_tokens, pad_id=0)
     trained, tokens = sum(len(sample.completion_ids) for sample in samples), sum(row.length for row in rows)
 

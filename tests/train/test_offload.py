@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from r1cli.commands.lora_flags import PARTS as FLAG_PARTS
+from r1cli.train import offload
 from r1cli.train.batches import collate, group_rows, micro_batches
 from r1cli.train.grpo import train_on
 from r1cli.train.model import frozen
@@ -151,6 +152,8 @@ def test_the_reference_of_a_sharded_run_comes_back(new_policy: Callable[..., Any
 def test_rooms_are_views_of_memory_that_is_locked_once_a_type(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """No room is larger than its tensor: torch's own page-locked memory comes in powers of two."""
     locked: list[tuple[int, int, int]] = []
+    kept: list[Tensor] = []
+    monkeypatch.setattr(offload, "_LOCKED", kept)
 
     def register(place: int, size: int, flag: int) -> int:
         locked.append((place, size, flag))
@@ -167,8 +170,9 @@ def test_rooms_are_views_of_memory_that_is_locked_once_a_type(monkeypatch: pytes
     begin = locked[0][0]
     assert [rooms[index].data_ptr() - begin for index in (0, 3, 4)] == [0, 60, 64]
     assert not caplog.text
+    assert len(kept) == 2, "what is locked is not freed"
     page_locked(given)
-    assert "cannot be page-locked (CUDA error 2)" in caplog.text
+    assert len(kept) == 2 and "cannot be page-locked (CUDA error 2)" in caplog.text
     assert PARTS == FLAG_PARTS
 
 

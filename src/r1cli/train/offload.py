@@ -16,6 +16,7 @@ from torch.optim.optimizer import Optimizer
 OPTIMIZER, REFERENCE = "optimizer", "reference"
 PARTS = (OPTIMIZER, REFERENCE)
 PORTABLE = 1  # cudaHostRegisterPortable: page-locked for every CUDA context
+_LOCKED: list[Tensor] = []  # what CUDA has locked must not be freed
 
 Rooms = Callable[[Sequence[Tensor]], list[Tensor]]
 
@@ -24,7 +25,7 @@ def page_locked(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Room in the machine's memory for tensors of a GPU: of the same shapes and types, and copied at the speed of the bus.
 
     The memory is torch's ordinary one, locked afterwards: its own pinned memory comes in powers of two, nearly twice what a 7B model's
-    states need (pytorch/pytorch#150517). It is never given back.
+    states need (pytorch/pytorch#150517). It is kept to the end of the process.
     """
     types = dict.fromkeys(each.dtype for each in tensors)
     whole = {dtype: torch.empty(sum(each.numel() for each in tensors if each.dtype == dtype), dtype=dtype) for dtype in types}
@@ -45,6 +46,8 @@ def _lock(memory: Tensor) -> None:
     if error:
         size = f"{memory.nbytes / 2**30:.1f} GiB"
         logging.getLogger("r1cli").warning("%s of --offload cannot be page-locked (CUDA error %d): copies are slower", size, error)
+        return
+    _LOCKED.append(memory)
 
 
 class Home:
