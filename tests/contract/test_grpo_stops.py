@@ -161,7 +161,8 @@ def test_groups_are_drawn_until_enough_are_mixed_and_things_begin_at_their_step(
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6, 8]
     assert ["reward/format" in line for line in lines] == [False, False, True, True]
-    assert all(line["signal_groups"] == 1.0 and 0 <= line["wasted"] < 1 and line["refills"] >= 0 for line in lines)
+    for line in lines:  # of all groups that were drawn, those that were kept are mixed
+        assert 1 - line["wasted"] <= line["signal_groups"] + 1e-9 and 0 <= line["wasted"] < 1 and line["refills"] >= 0
     for line in lines[1:]:  # drawn with the weights before the last update; all completions are short, so their bucket holds the whole
         buckets = {name for name in line if name.startswith(("sampler_mismatch/", "importance_weight/", "share/"))}
         assert buckets == {"sampler_mismatch/le_256", "importance_weight/le_256"}

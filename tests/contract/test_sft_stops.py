@@ -23,7 +23,13 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_nothing_was(r1: Run, tiny: Pat
     measured = ["--held-out", "held.jsonl", "--held-out-every", "1"]
     words = ["sft", "--model", str(tiny), *SFT, *measured, "--epochs", "12", "rows.jsonl"]
     process = subprocess.Popen(
-        [*command_line(), *words, "-o", "run"], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command_line(), *words, "-o", "run"],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # the tests may run under nohup
     )
     deadline = time.monotonic() + 200
     metrics = tmp_path / "run/metrics.jsonl"
