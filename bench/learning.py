@@ -2,7 +2,7 @@
 
     python bench/learning.py --model runs/demo/cold-start --rows problems.jsonl [--minutes 5] [--prompts 16] [--group 8]
                              [--max-completion-length 80] [--lr 2e-5] [--engine vllm|transformers] [--trl-weights float32|bfloat16]
-                             [--plot learning.png] [--json]
+                             [--trl-batch 32] [--plot learning.png] [--json]
 
 Rows have `prompt` and a whole number as `answer`. The reward is 1 when the last whole number of a completion is the answer, the same few
 lines of Python on both sides; truncated completions are trained on, beta is 0. Weights and moments are float32 on both sides, and bfloat16
@@ -60,6 +60,7 @@ def main() -> None:
     flags.add_argument("--lr", type=float, default=2e-5)
     flags.add_argument("--engine", choices=["vllm", "transformers"], default="vllm", help="r1's sampler")
     flags.add_argument("--trl-weights", choices=["bfloat16", "float32"], default="float32", help="TRL's; float32 computes under autocast")
+    flags.add_argument("--trl-batch", type=int, help="completions in a pass of TRL's (default: all of a step)")
     flags.add_argument("--plot", help="image to write")
     given = flags.parse_args()
     with Path(given.rows).open(encoding="utf-8") as lines:
@@ -69,7 +70,7 @@ def main() -> None:
         settings = {
             "model": given.model, "steps": 1000, "group": given.group, "prompts": given.prompts, "lr": given.lr, "minutes": given.minutes,
             "texts": [row["prompt"] for row in rows], "answers": [str(row["answer"]) for row in rows],
-            "max_completion_length": given.max_completion_length, "trl_batch": given.group * given.prompts,
+            "max_completion_length": given.max_completion_length, "trl_batch": given.trl_batch or given.group * given.prompts,
             "weights": given.trl_weights,
         }  # fmt: skip
         theirs, _ = run_trl("grpo", settings, given.environment, work)
