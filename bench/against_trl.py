@@ -11,18 +11,23 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+from architectures import ARCHITECTURES
+
 from r1cli.io.manifest import versions
 
 PACKAGES = ["torch==2.13.0", "trl==1.16.0", "transformers==5.19.0"]
 HERE = Path(__file__).resolve().parent
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """The flags that both have."""
+def parser(description: str, *, rows: bool = True) -> argparse.ArgumentParser:
+    """The flags that all comparisons have; rows: whether this one reads any."""
     flags = argparse.ArgumentParser(description=description)
-    flags.add_argument("--model", required=True, help="Hugging Face folder")
-    flags.add_argument("--rows", required=True, help="JSONL with `prompt` and `solution` (GSM8K)")
-    flags.add_argument("--steps", type=int, default=4, help="steps of each side; the first is not counted")
+    flags.add_argument("--model", required=rows, help=f"Hugging Face folder, or one of {', '.join(ARCHITECTURES)} with random weights")
+    flags.add_argument("--tokenizer", help="folder of the tokenizer of a model with random weights")
+    if rows:
+        flags.add_argument("--rows", required=True, help="JSONL with `prompt` and `solution` (GSM8K)")
+        flags.add_argument("--steps", type=int, default=4, help="steps of each side; the first is not counted")
     place = Path(tempfile.gettempdir()) / "r1-bench-trl"
     flags.add_argument("--environment", default=str(place), help="folder of TRL's environment, made if missing; or a Python that has TRL")
     flags.add_argument("--json", action="store_true", help="the JSON line only")
@@ -60,7 +65,7 @@ def run_trl(kind: str, settings: dict[str, Any], environment: str, work: Path) -
     path.write_text(json.dumps({**settings, "out": str(work / "trl")}), encoding="utf-8")
     output, memory = measured([trl_python(environment), str(HERE / "trl_side.py"), kind, str(path)], work / "trl.log")
     record = json.loads(output.strip().splitlines()[-1])
-    return record, record["device_gib"] or memory
+    return record, record.get("device_gib") or memory
 
 
 def run_r1(arguments: list[str], run: Path, work: Path) -> tuple[list[dict[str, Any]], float]:
@@ -76,9 +81,10 @@ def middle(values: list[float]) -> float:
     return statistics.median(values[1:] or values)
 
 
-def facts() -> dict[str, Any]:
+def facts(theirs: dict[str, Any] | None) -> dict[str, Any]:
     """When, where and beside what it was measured."""
     return {
-        "date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "load": [round(value, 2) for value in os.getloadavg()], "trl": PACKAGES,
-        "versions": versions(),
+        "date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "load": [round(value, 2) for value in os.getloadavg()],
+        "trl_versions": theirs and theirs["versions"], "versions": versions(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }  # fmt: skip

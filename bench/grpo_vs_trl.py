@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 from against_trl import facts, middle, parser, run_r1, run_trl
+from architectures import folder_of
 
 REWARD = """import zlib
 
@@ -52,8 +53,9 @@ def main() -> None:
     signal = [row["prompt"] for number, row in enumerate(rows) if number % given.prompts < loud]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        model = folder_of(given.model, str(work / "model"), given.tokenizer)
         settings = {
-            "model": given.model, "steps": given.steps, "group": given.group, "prompts": given.prompts,
+            "model": model, "steps": given.steps, "group": given.group, "prompts": given.prompts,
             "texts": [row["prompt"] for row in rows], "max_completion_length": given.max_completion_length,
             "signal": signal, "weights": given.trl_weights, "trl_batch": given.trl_batch or given.group * given.prompts,
         }  # fmt: skip
@@ -61,7 +63,7 @@ def main() -> None:
         (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         (work / "spread.py").write_text(REWARD.format(signal=signal), encoding="utf-8")
         arguments = [
-            "grpo", str(work / "rows.jsonl"), "--model", given.model, "--engine", given.engine, "--rewards", f"{work / 'spread.py'}:spread",
+            "grpo", str(work / "rows.jsonl"), "--model", model, "--engine", given.engine, "--rewards", f"{work / 'spread.py'}:spread",
             "--prompts-per-step", str(given.prompts), "--group-size", str(given.group), "--max-completion-length",
             str(given.max_completion_length), "--steps", str(given.steps), "--beta", "0", "--no-mask-truncated", "--lr", "1e-6",
             "--microbatch-tokens", str(given.microbatch_tokens), "--kv-cache-gib", str(given.kv_cache_gib),
@@ -74,7 +76,7 @@ def main() -> None:
     record = {
         "speedup": round(their_seconds / seconds, 2), "memory_ratio": round(memory / their_memory, 2), "r1_seconds": round(seconds, 2),
         "trl_seconds": round(their_seconds, 2), "r1_phases": phases, "r1_peak_gib": round(memory, 2),
-        "trl_peak_gib": round(their_memory, 2), "settings": vars(given), **facts(),
+        "trl_peak_gib": round(their_memory, 2), "settings": vars(given), **facts(theirs),
     }  # fmt: skip
     if not given.json:
         sys.stderr.write(f"r1 {seconds:.1f} s in {memory:.1f} GiB; TRL {their_seconds:.1f} s in {their_memory:.1f} GiB\n")

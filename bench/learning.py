@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from against_trl import facts, parser, run_r1, run_trl
+from architectures import folder_of
 
 REWARD = """import re
 
@@ -67,8 +68,9 @@ def main() -> None:
         rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        model = folder_of(given.model, str(work / "model"), given.tokenizer)
         settings = {
-            "model": given.model, "steps": 1000, "group": given.group, "prompts": given.prompts, "lr": given.lr, "minutes": given.minutes,
+            "model": model, "steps": 1000, "group": given.group, "prompts": given.prompts, "lr": given.lr, "minutes": given.minutes,
             "texts": [row["prompt"] for row in rows], "answers": [str(row["answer"]) for row in rows],
             "max_completion_length": given.max_completion_length, "trl_batch": given.trl_batch or given.group * given.prompts,
             "weights": given.trl_weights,
@@ -76,7 +78,7 @@ def main() -> None:
         theirs, _ = run_trl("grpo", settings, given.environment, work)
         (work / "reward.py").write_text(REWARD, encoding="utf-8")
         arguments = [
-            "grpo", str(Path(given.rows).resolve()), "--model", given.model, "--rewards", f"{work / 'reward.py'}:right", "--beta", "0",
+            "grpo", str(Path(given.rows).resolve()), "--model", model, "--rewards", f"{work / 'reward.py'}:right", "--beta", "0",
             "--prompts-per-step", str(given.prompts), "--group-size", str(given.group), "--lr", str(given.lr), "--no-mask-truncated",
             "--max-completion-length", str(given.max_completion_length), "--steps", "1000", "--time-limit", f"{given.minutes + 1.5}m",
             "--engine", given.engine, "--microbatch-tokens", "2048", "--batch-size", str(given.group * given.prompts),
@@ -89,7 +91,7 @@ def main() -> None:
     }
     if given.plot:
         plot(given.plot, curves)
-    record = {"r1_last": last(curves["r1"]), "trl_last": last(curves["TRL"]), "curves": curves, "settings": vars(given), **facts()}
+    record = {"r1_last": last(curves["r1"]), "trl_last": last(curves["TRL"]), "curves": curves, "settings": vars(given), **facts(theirs)}
     sys.stdout.write(json.dumps(record) + "\n")
 
 

@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 from torch.nn.functional import linear
 
-from r1cli.train.logprobs import HeadShape, TokenLogprobs
+from r1cli.train.logits import HeadShape
+from r1cli.train.logprobs import TokenLogprobs
 from r1cli.train.model import keep_freed_memory
 
 

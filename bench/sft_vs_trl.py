@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from against_trl import facts, middle, parser, run_r1, run_trl
+from architectures import folder_of
 
 
 def read(path: str, count: int) -> list[tuple[str, str]]:
@@ -26,12 +27,12 @@ def read(path: str, count: int) -> list[tuple[str, str]]:
     return [(row["prompt"], row["solution"]) for row in rows]
 
 
-def ours(flags: Any, rows: list[tuple[str, str]], work: Path) -> tuple[float, float]:
+def ours(flags: Any, model: str, rows: list[tuple[str, str]], work: Path) -> tuple[float, float]:
     """(tokens a second, GiB) of `r1 sft` over the rows once."""
     path = work / "rows.jsonl"
     made = [{"prompt": [{"role": "user", "content": one}], "completion": two} for one, two in rows]
     path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
-    arguments = ["sft", str(path), "--model", flags.model, "--epochs", "1", "--batch-rows", str(max(1, len(rows) // flags.steps))]
+    arguments = ["sft", str(path), "--model", model, "--epochs", "1", "--batch-rows", str(max(1, len(rows) // flags.steps))]
     arguments += ["--microbatch-tokens", str(flags.microbatch_tokens), "--lr", "1e-6"]
     if flags.gradient_checkpointing:
         arguments.append("--gradient-checkpointing")
@@ -50,18 +51,19 @@ def main() -> None:
     given = flags.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        model = folder_of(given.model, str(work / "model"), given.tokenizer)
         rows = read(given.rows, given.steps * given.tokens // 190)  # a row of GSM8K is about 190 tokens under SmolLM2's template
         settings = {
-            "model": given.model, "steps": given.steps, "length": given.length, "tokens": given.tokens, "rows": rows,
+            "model": model, "steps": given.steps, "length": given.length, "tokens": given.tokens, "rows": rows,
             "weights": given.trl_weights, "gradient_checkpointing": given.trl_gradient_checkpointing,
         }  # fmt: skip
         theirs, their_memory = run_trl("sft", settings, given.environment, work)
-        rate, memory = ours(given, rows, work)
+        rate, memory = ours(given, model, rows, work)
     their_rate = middle([tokens / seconds for tokens, seconds in zip(theirs["tokens"], theirs["seconds"], strict=False)])
     record = {
         "speedup": round(rate / their_rate, 2), "memory_ratio": round(memory / their_memory, 2), "r1_tokens_per_second": round(rate, 1),
         "trl_tokens_per_second": round(their_rate, 1), "r1_peak_gib": round(memory, 2), "trl_peak_gib": round(their_memory, 2),
-        "settings": vars(given), **facts(),
+        "settings": vars(given), **facts(theirs),
     }  # fmt: skip
     if not given.json:
         sys.stderr.write(f"r1 {rate:,.0f} tok/s in {memory:.1f} GiB; TRL {their_rate:,.0f} tok/s in {their_memory:.1f} GiB\n")

@@ -8,7 +8,8 @@ and 8 completions, each prompt computed once. `sft`: `--rows` sequences of `--le
 operations a weight and token (forward 2, backward 4; the head only for trained tokens) and 12 a head dimension and pair of a query and a
 key it may see, in every layer, at the speed of a large matrix product measured in the same process, in the same type. Of what is computed
 anew, gradient checkpointing included, nothing counts. `floor_share` is the floor over the time of the step; `mfu`, with `--peak-tflops`,
-the same operations over what the maker of the device states (an H100 SXM: 989 for dense bfloat16). One JSON line on stdout.
+the same operations over what the maker of the device states (an H100 SXM: 989 for dense bfloat16). `--profile` makes one step more and
+lists where its time went on stderr. One JSON line on stdout.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import time
 from collections.abc import Sequence
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from architectures import ARCHITECTURES, folder_of
 
 from r1cli.train.batches import MicroBatch, RowLayout, Sample, group_rows, micro_batches, packed_rows
 from r1cli.train.model import accelerator_for, load_policy
@@ -31,16 +32,6 @@ from r1cli.train.update import update
 
 GROUP = 8
 PROMPT, COMPLETION = 50, 55
-# The sizes in the config.json of Qwen2.5-0.5B and Qwen2.5-1.5B; both tie the head to the embeddings.
-QWEN = {"model_type": "qwen2", "vocab_size": 151936, "max_position_embeddings": 32768, "rope_theta": 1e6, "tie_word_embeddings": True}
-ARCHITECTURES = {
-    "qwen2.5-0.5b": QWEN | {
-        "hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2, "intermediate_size": 4864,
-    },
-    "qwen2.5-1.5b": QWEN | {
-        "hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2, "intermediate_size": 8960,
-    },
-}  # fmt: skip
 
 
 def grpo_samples(groups: int, vocabulary: int) -> list[Sample]:
@@ -62,16 +53,6 @@ def sft_samples(rows: int, length: int, vocabulary: int) -> list[Sample]:
     """Sequences of `length` random tokens, all but the first trained on."""
     rng = random.Random(0)
     return [Sample(number, [0], [rng.randrange(vocabulary) for _ in range(length - 1)]) for number in range(rows)]
-
-
-def folder_of(model: str, work: str) -> str:
-    """A folder with the model: the one given, or an architecture with random weights written to `work`."""
-    if model not in ARCHITECTURES:
-        return model
-    sizes = dict(ARCHITECTURES[model])
-    made = AutoModelForCausalLM.from_config(AutoConfig.for_model(sizes.pop("model_type"), **sizes), dtype=torch.bfloat16)
-    made.save_pretrained(work)
-    return work
 
 
 def pairs(rows: Sequence[RowLayout]) -> int:
@@ -127,6 +108,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--peak-tflops", type=float, help="of the device, as its maker states it")
     parser.add_argument("--steps", type=int, default=2, help="steps timed, after one that is not; the fastest counts")
+    parser.add_argument("--profile", action="store_true", help="one step more under torch's profiler")
     flags = parser.parse_args()
 
     accelerator = accelerator_for(flags.dtype)
@@ -147,11 +129,12 @@ def main() -> None:
     def loss_of(batch: MicroBatch, logprobs_N: torch.Tensor, entropies_N: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         return -logprobs_N.sum() / trained, {"entropy": entropies_N.sum() / trained}
 
-    timings = []
-    for _ in range(flags.steps + 1):
+    def step() -> tuple[float, float]:
         started, processor = synchronised(), time.process_time()
         update(accelerator, policy, optimizer, batches, loss_of, lr=config.lr, config=config, where="the benchmark")
-        timings.append((synchronised() - started, time.process_time() - processor))
+        return synchronised() - started, time.process_time() - processor
+
+    timings = [step() for _ in range(flags.steps + 1)]
     seconds, processor_seconds = min(timings[1:])
     rate = product_rate(model.config.hidden_size, model.config.intermediate_size, getattr(torch, flags.dtype), accelerator.device)
     needed, tflops = operations(model, rows, trained), flags.peak_tflops
@@ -165,6 +148,12 @@ def main() -> None:
         "peak_gib": round(peak / 2**30, 2),
     }  # fmt: skip
     sys.stdout.write(json.dumps(record) + "\n")
+    sys.stdout.flush()
+    if flags.profile:
+        with torch.profiler.profile() as profile:
+            step()
+        spent = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+        sys.stderr.write(profile.key_averages().table(sort_by=spent, row_limit=40, max_name_column_width=90) + "\n")
 
 
 if __name__ == "__main__":

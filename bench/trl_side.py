@@ -1,7 +1,7 @@
 """TRL's side of `grpo_vs_trl.py` and `sft_vs_trl.py`: runs in TRL's own environment and imports nothing of r1.
 
-python trl_side.py grpo|sft SETTINGS.json      one JSON line on stdout: {"seconds": [of each step], "tokens": [...], "rewards": [...],
-                                               "device_gib": most memory of the GPU, or null}
+python trl_side.py grpo|sft|longest SETTINGS.json    one JSON line on stdout: {"seconds": [of each step], "tokens": [...], "rewards": [...],
+                                               "device_gib": most memory of the GPU, or null}; `longest`: what `longest.py` found
 """
 
 import json
@@ -13,9 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+import trl  # type: ignore[import-not-found, unused-ignore]
 from datasets import Dataset  # type: ignore[import-not-found, unused-ignore]
+from longest import limit_memory, longest
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer  # type: ignore[import-not-found, unused-ignore]
+
+VERSIONS = {package.__name__: package.__version__ for package in (trl, transformers, torch)}
 
 
 class Timer(TrainerCallback):
@@ -92,6 +97,31 @@ def sft(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> SFTTr
     )  # fmt: skip
 
 
+def search(trainer: GRPOTrainer, settings: dict[str, Any]) -> dict[str, Any]:
+    """The longest completion whose training pass fits, one sequence a pass; the completions are made up, not drawn."""
+    vocabulary, device = trainer.model.config.vocab_size, trainer.accelerator.device
+
+    def made(count: int, length: int) -> dict[str, Any]:
+        prompt, completion = (torch.randint(vocabulary, (count, size), device=device) for size in (settings["prompt_length"], length))
+        return {
+            "prompt_ids": prompt, "prompt_mask": torch.ones_like(prompt), "completion_ids": completion,
+            "completion_mask": torch.ones_like(completion), "advantages": torch.ones(count, device=device),
+            "num_items_in_batch": torch.tensor(float(count * length), device=device),
+        }  # fmt: skip
+
+    trainer._generate_and_score_completions = lambda _: made(2, 1024)
+    trainer.train()  # one step: the gradients' room, the moments
+
+    def attempt(length: int) -> None:
+        batch = made(1, length)
+        trainer._prepare_inputs = lambda _: batch
+        trainer.training_step(trainer.model_wrapped, batch, None)
+
+    for weight in trainer.model.parameters():
+        weight.grad = torch.zeros_like(weight)
+    return longest(attempt, settings["first"], settings["most"], settings["within"])
+
+
 def main() -> None:
     settings = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
     torch.backends.cuda.enable_cudnn_sdp(False)  # a plan for each new length; r1 does without it too
@@ -101,13 +131,18 @@ def main() -> None:
         "report_to": [], "save_strategy": "no", "logging_steps": 1, "learning_rate": settings.get("lr", 1e-6),
         "lr_scheduler_type": "constant", "gradient_checkpointing": settings.get("gradient_checkpointing", False), "disable_tqdm": True,
     }  # fmt: skip
-    trainer = {"grpo": grpo, "sft": sft}[sys.argv[1]](settings, timer, common)
+    if "memory_gib" in settings:
+        limit_memory(settings["memory_gib"])
+    trainer = {"grpo": grpo, "sft": sft, "longest": grpo}[sys.argv[1]](settings, timer, common)
+    if sys.argv[1] == "longest":
+        sys.stdout.write("\n" + json.dumps({**search(trainer, settings), "versions": VERSIONS}) + "\n")
+        return
     trainer.train()
     counts = [record["num_tokens"] for record in trainer.state.log_history if "num_tokens" in record]
     tokens = [b - a for a, b in zip([0, *counts], counts, strict=False)]
     rewards = [record["reward"] for record in trainer.state.log_history if "reward" in record]
     device_gib = torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else None
-    record = {"seconds": timer.seconds, "tokens": tokens, "rewards": rewards, "device_gib": device_gib}
+    record = {"seconds": timer.seconds, "tokens": tokens, "rewards": rewards, "device_gib": device_gib, "versions": VERSIONS}
     sys.stdout.write("\n" + json.dumps(record) + "\n")
 
 

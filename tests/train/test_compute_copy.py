@@ -7,21 +7,22 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
-from r1cli.train import attention, cpu_layers, logprobs
+from r1cli.train import attention, logprobs
 from r1cli.train import segments as segments_module
 from r1cli.train.attention import SegmentAttention
 from r1cli.train.batches import collate, dense_mask, group_rows
 from r1cli.train.compute_copy import ComputeCopy
-from r1cli.train.cpu_layers import PiecewiseLinear, RootMeanSquareNorm
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.segments import PADDING, PREFIX, Segments
 from r1cli.train.update import forward
 from tests.train.toy import PAD, group_samples, largest_difference, layer_passes, weights
 
 ROUGH = {torch.float32: 2e-6, torch.bfloat16: 1e-2}
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def distance(found: Tensor, expected: Tensor) -> float:
@@ -75,75 +76,22 @@ def test_attention_by_segments_is_attention_under_the_mask(
     assert all(distance(one[used], other) < ROUGH[dtype] for one, other in zip(found, expected, strict=True))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_layers_equal_those_of_torch(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
-    monkeypatch.setattr(cpu_layers, "PIECE", 7)
-    torch.manual_seed(2)
-    hidden, weight, bias, scale = (torch.randn(*shape).to(dtype).requires_grad_() for shape in ((2, 17, 24), (40, 24), (40,), (24,)))
-    plain = [part.detach().double().requires_grad_() for part in (hidden, weight, bias, scale)]
-    found = PiecewiseLinear.apply(RootMeanSquareNorm.apply(hidden, scale, 1e-5), weight, bias)
-    expected = linear(rms_norm(plain[0], (24,), plain[3], 1e-5), plain[1], plain[2])
-    slope = torch.randn(found.shape).to(dtype)
-    gradients = torch.autograd.grad(found, (hidden, weight, bias, scale), slope)
-    assert distance(found, expected) < ROUGH[dtype]
-    for one, other in zip(gradients, torch.autograd.grad(expected, plain, slope.double()), strict=True):
-        assert distance(one, other) < ROUGH[dtype]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_gated_layer_equals_that_of_torch(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
-    monkeypatch.setattr(cpu_layers, "PIECE", 7)
-    torch.manual_seed(3)
-    parts = [torch.randn(*shape).to(dtype).requires_grad_() for shape in ((2, 9, 24), (2, 9, 24), (16, 24), (16,))]
-    plain = [part.detach().double().requires_grad_() for part in parts]
-    found, expected = cpu_layers.GatedLinear.apply(*parts), linear(silu(plain[0]) * plain[1], plain[2], plain[3])
-    slope = torch.randn(found.shape).to(dtype)
-    assert distance(found, expected) < ROUGH[dtype]
-    gradients = torch.autograd.grad(found, parts, slope), torch.autograd.grad(expected, plain, slope.double())
-    assert all(distance(one, other) < ROUGH[dtype] for one, other in zip(*gradients, strict=True))
-
-
-@pytest.mark.parametrize("padding_id", [None, 2])
-def test_an_embedding_adds_to_the_rows_in_use(padding_id: int | None) -> None:
-    torch.manual_seed(4)
-    plain = nn.Embedding(9, 8, padding_idx=padding_id)
-    weight = nn.Parameter(plain.weight.detach().clone())
-    cast = nn.Parameter(weight.detach().to(torch.bfloat16))
-    ids = torch.tensor([[1, 2, 2], [7, 1, 1]])
-    slope = torch.randn(2, 3, 8).to(torch.bfloat16)
-    for _ in range(2):  # gradients add up
-        found = cpu_layers.Lookup.apply(ids, cast, weight, padding_id)
-        found.backward(slope)
-        plain(ids).backward(slope.float())
-    assert torch.equal(found, cast[ids]) and cast.grad is None
-    assert torch.allclose(weight.grad, plain.weight.grad, atol=1e-6)
-
-
-def test_a_norm_that_computes_something_else_is_left_alone() -> None:
-    class OneMoreRMSNorm(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight, self.variance_epsilon = nn.Parameter(torch.ones(8)), 1e-6
-
-        def forward(self, hidden: Tensor) -> Tensor:
-            return rms_norm(hidden, (8,), self.weight + 1, 1e-6)
-
-    model = nn.Sequential(OneMoreRMSNorm(), nn.Linear(8, 8))
-    cpu_layers.adopt(model, {})
-    assert "forward" not in model[0].__dict__ and "forward" in model[1].__dict__
-
-
-def test_gradients_add_up_in_float32_and_are_no_rougher_than_torch_s_own(new_policy: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    "kind", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
+)
+def test_gradients_add_up_in_float32_and_are_no_rougher_than_torch_s_own(new_policy: Callable[..., Any], kind: str) -> None:
     """The yardstick is the distance of the plain bfloat16 model, torch's attention and autograd, from the float32 one."""
-    policy, exact, plain = new_policy(), new_policy(), new_policy()
+    policy, exact, plain = (new_policy().to(kind) for _ in range(3))
     plain.model.to(torch.bfloat16).set_attn_implementation("sdpa")
-    batch = collate(group_rows(group_samples(groups=2, size=3)), PAD)
+    batch = collate(group_rows(group_samples(groups=2, size=3)), PAD).to(torch.device(kind))
     for _ in range(2):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(kind, torch.bfloat16):
             rough_N = forward(policy, batch)[0]
         exact_N, plain_N = forward(exact, batch)[0], forward(plain, batch)[0]
         for logprobs_N in (rough_N, exact_N, plain_N):
             logprobs_N.sum().backward()
+    replaced = {type(module).__name__ for module in policy.computing()[-1].modules() if "forward" in module.__dict__}
+    assert replaced >= {"Linear", "Embedding", "LlamaRMSNorm", "LlamaMLP"} and ("LlamaAttention" in replaced) == (kind == "cuda")
     assert distance(rough_N, exact_N) < 1.5 * distance(plain_N, exact_N)
     for (name, one), other, usual in zip(policy.named_parameters(), exact.parameters(), plain.parameters(), strict=True):
         assert one.grad.dtype == torch.float32 and distance(one.grad, other.grad) < 1.5 * distance(usual.grad, other.grad), name

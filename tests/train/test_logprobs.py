@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from r1cli.train import logprobs
 from r1cli.train.batches import Sample, collate, dense_mask, group_rows, micro_batches, packed_rows
-from r1cli.train.logprobs import Policy, TokenLogprobs, _vocabulary_blocks
+from r1cli.train.logits import vocabulary_blocks
+from r1cli.train.logprobs import Policy, TokenLogprobs
 from r1cli.train.model import load_policy
 from r1cli.train.update import forward, measure
 from tests.train.toy import PAD, group_samples, layer_passes, plain_logprobs, tokens
@@ -190,7 +191,7 @@ def test_the_logits_of_all_tokens_never_exist(tmp_path: Path, dtype: torch.dtype
 @pytest.mark.parametrize("count", [1, 700, 32_768, 65_536, 1_000_000])
 def test_blocks_of_the_vocabulary_begin_where_a_gpu_is_fast(count: int) -> None:
     """Rows of a bfloat16 product that do not begin at multiples of 16 bytes go to slower kernels."""
-    blocks = _vocabulary_blocks(count, 151_936, 1024, on_cpu=False)
+    blocks = vocabulary_blocks(count, 151_936, 1024, on_cpu=False)
     assert blocks[0].start == 0 and blocks[-1].stop == 151_936
     assert all(one.stop == other.start and one.stop % 8 == 0 for one, other in pairwise(blocks))
     assert max(block.stop - block.start for block in blocks) * count <= 1024 * 151_936

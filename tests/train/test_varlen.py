@@ -57,6 +57,22 @@ def backward_kernel(
     return d_query, d_key, d_value
 
 
+def cudnn_forward_kernel(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    ends = Ends.of([query.shape[2]], query.device)
+    rows = [part[0].transpose(0, 1) for part in (query, key, value)]
+    out, norm = forward_kernel(rows[0], rows[1], rows[2], ends, ends, causal=True, scale=scale)
+    return out.transpose(0, 1)[None], norm[None, ..., None]
+
+
+def cudnn_backward_kernel(
+    d_out: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, norm: Tensor, scale: float
+) -> tuple[Tensor, ...]:
+    ends = Ends.of([query.shape[2]], query.device)
+    rows = [part[0].transpose(0, 1) for part in (d_out, query, key, value, out)]
+    found = backward_kernel(rows[0], rows[1], rows[2], rows[3], rows[4], norm[0, ..., 0], ends, ends, causal=True, scale=scale)
+    return tuple(part.transpose(0, 1)[None] for part in found)
+
+
 def under_the_mask(heads: list[Tensor], segments: Segments, marks_BT: Tensor) -> Tensor:
     rows = [torch.zeros(marks_BT.numel(), *p.shape[1:], dtype=p.dtype, device=p.device).index_add(0, segments.keep_N, p) for p in heads]
     query, key, value = (part.view(*marks_BT.shape, *part.shape[1:]).transpose(1, 2) for part in rows)
@@ -73,14 +89,16 @@ ROWS = {
 
 
 @pytest.mark.parametrize("rows", ROWS)
-def test_two_calls_joined_are_attention_under_the_mask(monkeypatch: pytest.MonkeyPatch, rows: str) -> None:
-    monkeypatch.setattr(varlen, "forward_kernel", forward_kernel)
-    monkeypatch.setattr(varlen, "backward_kernel", backward_kernel)
+@pytest.mark.parametrize("longest", [None, 4, 1])
+def test_calls_joined_are_attention_under_the_mask(monkeypatch: pytest.MonkeyPatch, rows: str, longest: int | None) -> None:
+    for stand_in in (forward_kernel, backward_kernel, cudnn_forward_kernel, cudnn_backward_kernel):
+        monkeypatch.setattr(varlen, stand_in.__name__, stand_in)
+    monkeypatch.setattr(varlen, "STEP", 3)
     segments = Segments.of(ROWS[rows])
     torch.manual_seed(1)
     heads = [torch.randn(segments.count, count, 16, dtype=torch.float64).requires_grad_() for count in (6, 2, 2)]
     slope_NHD = torch.randn(segments.count, 6, 16, dtype=torch.float64)
-    out_NHD = VarlenAttention.apply(*heads, segments.lengths, SCALE)
+    out_NHD = VarlenAttention.apply(*heads, segments.lengths(longest), SCALE)
     expected = under_the_mask(heads, segments, ROWS[rows])
     assert distance(out_NHD, expected) < 1e-12
     for one, other in zip(torch.autograd.grad(out_NHD, heads, slope_NHD), torch.autograd.grad(expected, heads, slope_NHD), strict=True):
@@ -90,7 +108,7 @@ def test_two_calls_joined_are_attention_under_the_mask(monkeypatch: pytest.Monke
 def test_torch_s_kernels_take_what_they_are_given() -> None:
     """Its shape inference: the normaliser is [H, N], keys may have fewer heads than queries, and be of other sequences."""
     segments = Segments.of(random_marks(5))
-    after, before, *ends = segments.lengths.behind or pytest.fail("no shared prefix")
+    after, before, *ends = segments.lengths(None).behind or pytest.fail("no shared prefix")
     query, key = torch.empty(len(after), 6, 32, device="meta"), torch.empty(len(before), 2, 32, device="meta")
     query, key = query.bfloat16(), key.bfloat16()
     ends = [Ends(end.offsets.to("meta"), end.longest) for end in ends]
@@ -98,6 +116,22 @@ def test_torch_s_kernels_take_what_they_are_given() -> None:
     assert out.shape == query.shape and norm.shape == (6, len(after)) and norm.dtype == torch.float32
     found = varlen.backward_kernel(out, query, key, key, out, norm, *ends, causal=False, scale=SCALE)
     assert [part.shape for part in found] == [query.shape, key.shape, key.shape]
+
+
+def test_cudnn_s_kernels_take_what_they_are_given() -> None:
+    query, key = torch.empty(1, 6, 2048, 128, device="meta"), torch.empty(1, 2, 2048, 128, device="meta")
+    out, norm = varlen.cudnn_forward_kernel(query, key, key, SCALE)
+    assert out.shape == query.shape and norm.shape == (1, 6, 2048, 1)
+    assert [part.shape for part in varlen.cudnn_backward_kernel(out, query, key, key, out, norm, SCALE)] == [
+        query.shape,
+        key.shape,
+        key.shape,
+    ]
+
+
+@pytest.mark.parametrize(("length", "filled"), [(1, 1024), (1024, 1024), (2049, 3072), (8193, 9216), (17000, 18432), (32769, 36864)])
+def test_long_segments_come_in_few_lengths(length: int, filled: int) -> None:
+    assert varlen.whole_steps(length) == filled
 
 
 def test_other_devices_and_types_keep_the_mask() -> None:
@@ -108,7 +142,12 @@ def test_other_devices_and_types_keep_the_mask() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("rows", ROWS)
-def test_the_kernels_of_a_gpu(rows: str) -> None:
+@pytest.mark.parametrize("longest", [None, 4, 1])
+def test_the_kernels_of_a_gpu(monkeypatch: pytest.MonkeyPatch, rows: str, longest: int | None) -> None:
+    """longest: cuDNN's kernels, which are Hopper's and later ones', from so many tokens on."""
+    if longest is not None and torch.cuda.get_device_capability() < (9, 0):
+        pytest.skip("needs a Hopper GPU")
+    monkeypatch.setattr(varlen, "longest", lambda _: longest)
     marks_BT = ROWS[rows].to("cuda")
     segments = Segments.of(marks_BT)
     torch.manual_seed(1)

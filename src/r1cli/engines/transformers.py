@@ -27,6 +27,7 @@ from r1cli.engines.model_files import end_ids, is_tied, whole_weights
 from r1cli.engines.precision import leave_out_cudnn_attention
 from r1cli.engines.protocol import Completion, Request, SamplingParams, never
 from r1cli.errors import Exit, R1Error
+from r1cli.layers.adopt import adopt
 
 # Legend: B sequences, T positions of the cache, V vocabulary.
 
@@ -70,6 +71,8 @@ class TransformersEngine:
                 code=Exit.USAGE,
             ) from error
         self._net = loaded.to(self._device).eval().requires_grad_(False)
+        if self._device.type == "cuda" and dtype != "float32":
+            adopt(self._net, {}, "cuda")  # a token's pass is bound by the number of kernels; and so does the trainer's copy round
         own_limit = getattr(self._net.config.get_text_config(), "max_position_embeddings", None)
         self.max_model_len = min(max_model_len or own_limit or CACHE_TOKENS, own_limit or CACHE_TOKENS)
         self._end_ids = end_ids(model, self.tokenizer)
@@ -170,13 +173,16 @@ def usual_device() -> torch.device:
 
 
 class _Batch:
-    """The sequences that run, with their cache: left-padded, one key and one value tensor (B, heads, T, head size) a layer."""
+    """The sequences that run, with their cache: left-padded, one key and one value tensor (B, heads, T, head size) a layer.
+
+    The cache's own object goes from pass to pass: a new one would copy all of it.
+    """
 
     def __init__(self, net: Any, device: torch.device) -> None:
         self.slots: list[_Slot] = []
         self._net = net
         self._device = device
-        self._cache: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._cache: Any = None
         self._mask_BT = torch.zeros(0, 0, dtype=torch.long)
 
     def advance(self, starting: list[_Slot]) -> torch.Tensor:
@@ -192,18 +198,17 @@ class _Batch:
             width = max(map(len, prompts))
             ids_BT = torch.tensor([[0] * (width - len(ids)) + ids for ids in prompts], device=self._device)
             mask_BT = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=self._device)
-            logits_BV, cache = self._pass(ids_BT, mask_BT, [])
+            logits_BV, cache = self._pass(ids_BT, mask_BT, None)
             parts.append(logits_BV)
             self._join(mask_BT, cache)
             self.slots += starting
         return torch.cat(parts)
 
     @torch.inference_mode()
-    def _pass(
-        self, ids_BT: torch.Tensor, mask_BT: torch.Tensor, cache: list[tuple[torch.Tensor, torch.Tensor]]
-    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
+    def _pass(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor, cache: Any) -> tuple[torch.Tensor, Any]:
+        """The last token's logits (B, V), and the cache with what was computed."""
         positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
-        past = DynamicCache(cache) if cache else DynamicCache()
+        past = DynamicCache() if cache is None else cache
         out = self._net(
             input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT, past_key_values=past, use_cache=True, logits_to_keep=1
         )
@@ -211,9 +216,10 @@ class _Batch:
             raise R1Error(
                 "the model's cache is not made of keys and values: this engine cannot run it", hint="--engine vllm", code=Exit.USAGE
             )
-        return out.logits[:, -1], [(layer.keys, layer.values) for layer in past.layers]
+        return out.logits[:, -1], past
 
-    def _join(self, mask_BT: torch.Tensor, cache: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    @torch.inference_mode()
+    def _join(self, mask_BT: torch.Tensor, cache: Any) -> None:
         """Put new sequences below those that run, both padded on the left to the longer of the two."""
         if not self.slots:
             self._mask_BT, self._cache = mask_BT, cache
@@ -225,9 +231,10 @@ class _Batch:
             return torch.nn.functional.pad(tensor, (0, 0) * (tensor.dim() - 1 - axis) + (missing, 0))
 
         self._mask_BT = torch.cat([widen(self._mask_BT, 1), widen(mask_BT, 1)])
-        for layer, (old, new) in enumerate(zip(self._cache, cache, strict=True)):
-            self._cache[layer] = tuple(torch.cat([widen(a, 2), widen(b, 2)]) for a, b in zip(old, new, strict=True))
+        for old, new in zip(self._cache.layers, cache.layers, strict=True):
+            old.keys, old.values = (torch.cat([widen(a, 2), widen(b, 2)]) for a, b in ((old.keys, new.keys), (old.values, new.values)))
 
+    @torch.inference_mode()
     def drop(self, ended: set[int]) -> None:
         """Give up the slots of sequences that ended, and the columns that only they used."""
         if not ended:
@@ -238,4 +245,8 @@ class _Batch:
         mask_BT = self._mask_BT[rows]
         first = int(mask_BT.any(0).long().argmax()) if kept else 0
         self._mask_BT = mask_BT[:, first:]
-        self._cache = [(keys[rows][:, :, first:], values[rows][:, :, first:]) for keys, values in self._cache] if kept else []
+        if not kept:
+            self._cache = None
+            return
+        for layer in self._cache.layers:
+            layer.keys, layer.values = layer.keys[rows][:, :, first:], layer.values[rows][:, :, first:]

@@ -10,7 +10,7 @@ segments (`segments.py`): on a CPU, and on a GPU that has the kernels (`varlen.p
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -91,8 +91,14 @@ class MicroBatch:
         return dense_mask(self.marks_BT)
 
     def to(self, device: torch.device) -> "MicroBatch":
-        names = ("input_ids_BT", "position_ids_BT", "marks_BT", "source_N", "target_N", "sequence_N")
-        return MicroBatch(**{name: getattr(self, name).to(device) for name in names}, samples=self.samples)
+        """On the device, but for the marks: where segments begin and end is read from them one by one."""
+        names = ("input_ids_BT", "position_ids_BT", "source_N", "target_N", "sequence_N")
+        return replace(self, **{name: _sent(getattr(self, name), device) for name in names})
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """From page-locked memory a GPU fetches it while it computes; else the program waits for all that it was asked before."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def group_rows(samples: Iterable[Sample], pack_length: int = PACK_LENGTH) -> list[RowLayout]:

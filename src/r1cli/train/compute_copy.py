@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-from r1cli.train.cpu_layers import adopt
+from r1cli.layers.adopt import adopt
 
 
 class ComputeCopy:
@@ -27,8 +27,8 @@ class ComputeCopy:
         self.pairs = list(pairs.values())
         shared = {id(p): p for p in model.parameters()}
         self.model = copy.deepcopy(model, {**shared, **{name: cast for name, (_, cast) in pairs.items()}})
-        if next(model.parameters()).device.type == "cpu":
-            adopt(self.model, {id(cast): weight for weight, cast in self.pairs if cast.requires_grad})
+        moved = {id(cast): weight for weight, cast in self.pairs if cast.requires_grad}
+        adopt(self.model, moved, next(model.parameters()).device.type)
         for weight, cast in self.pairs:
             if cast.requires_grad:
                 cast.register_post_accumulate_grad_hook(_hand_over(weight))

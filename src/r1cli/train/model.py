@@ -14,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from r1cli.errors import Exit, R1Error
-from r1cli.train.cpu_layers import adopt
+from r1cli.layers.adopt import adopt
 from r1cli.train.logprobs import Policy
 from r1cli.train.lora import LoraConfig, add_lora
 from r1cli.train.probe import settle
-from r1cli.train.strategy import start
+from r1cli.train.strategy import WHOLE, start
 
 FETCH_AGAIN = "copy or fetch the folder again"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
@@ -136,9 +136,10 @@ def load_reference(folder: str, *, dtype: str, temperature: float = 1.0, trust_r
     """
     with loading(folder):
         model = _load(folder, dtype, trust_remote_code)
-    if dtype != "float32" and PartialState().device.type == "cpu":
-        adopt(model, {})  # as the policy's copy: a reference that rounds otherwise has a divergence from the policy it is a copy of
-    return frozen(_settled(model, temperature))
+    policy = _settled(model, temperature)
+    if dtype != "float32" and PartialState().distributed_type in WHOLE:
+        adopt(model, {}, PartialState().device.type)  # as the policy's copy: rounding otherwise is a divergence from what it is a copy of
+    return frozen(policy)
 
 
 def _load(folder: str, dtype: str, trust_remote_code: bool) -> Any:

@@ -16,7 +16,7 @@ of 135M weights grew by 50 MiB a step.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import torch
 from torch import Tensor
@@ -66,29 +66,36 @@ class Ends:
 
     @classmethod
     def of(cls, lengths: list[int], device: torch.device) -> "Ends":
-        return cls(torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32), max(lengths))
+        return cls(torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device), max(lengths))
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
     """The segments of a micro-batch as the kernels of a GPU take them.
 
-    own: the segments. behind: (tokens behind a prefix [Q], prefix tokens [P], the ends of both).
+    short, long: the segments, those that kernels take together (their packed tokens [Q] and ends) and the places of those that are taken
+    one by one. behind: (tokens behind a prefix [Q], prefix tokens [P], the ends of both).
     """
 
-    own: Ends
+    short: tuple[Tensor | slice, Ends] | None
+    long: list[slice]
     behind: tuple[Tensor, Tensor, Ends, Ends] | None
 
     @classmethod
-    def of(cls, runs: list[Run], shared: list[Shared], device: torch.device) -> "Lengths":
-        own = Ends.of([run.length for run in runs], device)
+    def of(cls, runs: list[Run], shared: list[Shared], device: torch.device, longest: int | None = None) -> "Lengths":
+        """longest: tokens of a segment from which on it is a long one (None: none is)."""
+        long = [slice(run.start, run.start + run.length) for run in runs if longest is not None and run.length >= longest]
+        others = [run for run in runs if longest is None or run.length < longest]
+        short = None
+        if others:
+            spans = [(run.start, run.start + run.length) for run in others]
+            short = _places(spans, device) if long else slice(None), Ends.of([run.length for run in others], device)
         if not shared:
-            return cls(own, None)
+            return cls(short, long, None)
         after = [(part.middle, part.end) for part in shared]
         before = [(part.start, part.middle) for part in shared]
-        rows = [torch.cat([torch.arange(*span, device=device) for span in spans]) for spans in (after, before)]
         ends = [Ends.of([stop - start for start, stop in spans], device) for spans in (after, before)]
-        return cls(own, (rows[0], rows[1], ends[0], ends[1]))
+        return cls(short, long, (_places(after, device), _places(before, device), ends[0], ends[1]))
 
 
 @dataclass
@@ -102,10 +109,12 @@ class Segments:
     packed_BT: Tensor
     runs: list[Run]
     shared: list[Shared]
+    _lengths: Lengths | None = None
 
     @classmethod
-    def of(cls, marks_BT: Tensor, step: int = 1) -> "Segments":
-        """From the segment number of every position of the padded rows (PREFIX, 1, 2, ..., PADDING), filled up to a multiple of `step`."""
+    def of(cls, marks_BT: Tensor, step: int = 1, device: torch.device | None = None) -> "Segments":
+        """From the segment number of every position of the padded rows (PREFIX, 1, 2, ..., PADDING), filled up to a multiple of `step`.
+        Indices are on `device`, else where the numbers are."""
         flat = marks_BT.flatten()
         keep_N = (flat != PADDING).nonzero().squeeze(-1)
         packed = torch.zeros_like(flat)
@@ -123,11 +132,13 @@ class Segments:
                 at += length
             if parts and parts[0][0] == PREFIX and len(parts) > 1:
                 shared.append(Shared(first, first + parts[0][1], at))
-        return cls(len(keep_N), used, keep_N, packed.view_as(marks_BT), runs, shared)
+        return cls(len(keep_N), used, keep_N.to(device or flat.device), packed.view_as(marks_BT).to(device or flat.device), runs, shared)
 
-    @cached_property
-    def lengths(self) -> Lengths:
-        return Lengths.of(self.runs, self.shared, self.keep_N.device)
+    def lengths(self, longest: int | None) -> Lengths:
+        """For the kernels of a GPU, the same for all layers; see `Lengths.of`."""
+        if self._lengths is None:
+            self._lengths = Lengths.of(self.runs, self.shared, self.keep_N.device, longest)
+        return self._lengths
 
     @cached_property
     def buckets_SL(self) -> list[Tensor]:
@@ -140,6 +151,10 @@ class Segments:
         near = [part for bucket in _similar(self.runs, lambda run: run.length) for part in _similar(bucket, lambda run: run.before)]
         small = sum(len(bucket) * _longest(bucket) * max(run.before + run.length for run in bucket) for bucket in near) <= JOINED
         return [_join(bucket, self.count, self.keep_N.device) for bucket in near] if small else []
+
+
+def _places(spans: list[tuple[int, int]], device: torch.device) -> Tensor:
+    return torch.cat([torch.arange(*span) for span in spans]).to(device)
 
 
 def step_on(device: torch.device) -> int:

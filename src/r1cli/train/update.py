@@ -1,6 +1,7 @@
 """One optimizer step from micro-batches: forward, backward, clip, step; the same result however the step is cut or spread."""
 
 import contextlib
+import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -153,11 +154,12 @@ def _gradients(accelerator: Any, policy: Any, batches: Sequence[MicroBatch], los
             loss, figures = loss_of(batch, *given)
             if number >= len(batches):
                 loss, figures = loss * 0, {name: value * 0 for name, value in figures.items()}
-            if not torch.isfinite(loss):
-                raise _no_number(where, f" ({loss.item()})")
             backward(accelerator, loss, last=last)
         for name, value in {"loss": loss, **figures}.items():
             sums[name] = sums.get(name, torch.zeros((), device=accelerator.device)) + value.detach()
+    total = sums["loss"].item()  # only now: a GPU has work to do while the next passes are prepared
+    if not math.isfinite(total):
+        raise _no_number(where, f" ({total})")
     return sums
 
 
