@@ -79,3 +79,18 @@ def gradients(d_inner: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, ...]:
 def test_without_a_gpu_there_is_nothing_to_adopt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert not gpu.usable.__wrapped__()
+
+
+def test_kernels_that_do_not_run_are_left_out_with_a_word(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def gated(*_: Any) -> Any:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify one")
+
+    monkeypatch.setitem(sys.modules, "r1cli.layers.kernels", SimpleNamespace(gated=gated))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(gpu, "find_spec", lambda _: True)
+    ones = torch.ones
+    monkeypatch.setattr(torch, "ones", lambda *size, **more: ones(*size, **{**more, "device": "cpu"}))
+    assert not gpu.usable.__wrapped__()
+    assert "layers stay transformers' own: Failed to find C compiler. (is a C compiler there?)" in caplog.text

@@ -134,6 +134,23 @@ def test_long_segments_come_in_few_lengths(length: int, filled: int) -> None:
     assert varlen.whole_steps(length) == filled
 
 
+@pytest.mark.parametrize("kind", ["agrees", "no plan", "another sum"])
+def test_cudnn_is_asked_before_it_is_trusted(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    def wrong(*given: Any) -> Any:
+        if kind == "no plan":
+            raise RuntimeError("No valid execution plans built\nand more")
+        return tuple(1.1 * part for part in cudnn_backward_kernel(*given))
+
+    for stand_in in (forward_kernel, backward_kernel, cudnn_forward_kernel):
+        monkeypatch.setattr(varlen, stand_in.__name__, stand_in)
+    monkeypatch.setattr(varlen, "cudnn_backward_kernel", cudnn_backward_kernel if kind == "agrees" else wrong)
+    monkeypatch.setattr(varlen, "STEP", 40)
+    asked = varlen._cudnn_agrees.__wrapped__
+    assert asked(6, 2, 16, torch.float32, torch.device("cpu")) == (kind == "agrees")
+    said = {"agrees": "", "no plan": "No valid execution plans built", "another sum": "other results than FlashAttention's"}[kind]
+    assert said in caplog.text and len(caplog.records) == (kind != "agrees")
+
+
 def test_other_devices_and_types_keep_the_mask() -> None:
     assert computes(torch.device("cpu"), torch.float32, 7)
     assert not computes(torch.device("cuda"), torch.float32, 64)
@@ -147,7 +164,7 @@ def test_the_kernels_of_a_gpu(monkeypatch: pytest.MonkeyPatch, rows: str, longes
     """longest: cuDNN's kernels, which are Hopper's and later ones', from so many tokens on."""
     if longest is not None and torch.cuda.get_device_capability() < (9, 0):
         pytest.skip("needs a Hopper GPU")
-    monkeypatch.setattr(varlen, "longest", lambda _: longest)
+    monkeypatch.setattr(varlen, "longest", lambda *_: longest)
     marks_BT = ROWS[rows].to("cuda")
     segments = Segments.of(marks_BT)
     torch.manual_seed(1)

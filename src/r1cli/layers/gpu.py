@@ -10,6 +10,7 @@
 Shapes: _N tokens, _I inputs, _O outputs; B rows of T positions, H heads of queries and K of keys, D head size.
 """
 
+import logging
 from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
@@ -25,9 +26,23 @@ TILE = 16384  # tokens of a gated layer that are computed together
 
 @cache
 def usable() -> bool:
-    """Whether Triton is there and the GPU is NVIDIA's, from Ampere on. torch brings Triton along on Linux."""
+    """Whether the kernels run here: on NVIDIA's GPUs from Ampere on, with Triton, which torch brings along on Linux. It runs two to see."""
     is_there = torch.cuda.is_available() and torch.version.cuda is not None and find_spec("triton") is not None
-    return is_there and torch.cuda.get_device_capability() >= (8, 0)
+    if not is_there or torch.cuda.get_device_capability() < (8, 0):
+        return False
+    try:
+        from r1cli.layers.kernels import gated
+
+        ones = torch.ones(16, 16, dtype=torch.bfloat16, device="cuda")
+        gated(ones, ones)
+        add_product(ones.float(), ones, ones)
+    except Exception as error:  # whatever Triton raises that finds no compiler, or does not know the GPU
+        why = str(error).strip().partition("\n")[0]
+        logging.getLogger("r1cli").warning(
+            "Triton's kernels do not run here, layers stay transformers' own: %s (is a C compiler there?)", why
+        )
+        return False
+    return True
 
 
 def linear_of(module: nn.Linear, weight_OI: Tensor | None) -> Any:

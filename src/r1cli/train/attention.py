@@ -48,7 +48,7 @@ def segment_attention(
     heads = [part[0].transpose(0, 1).to(dtype) for part in (query, key, value)]
     if kind == "cpu":
         return SegmentAttention.apply(*heads, segments, scale)[None], None
-    return varlen.VarlenAttention.apply(*heads, segments.lengths(varlen.longest(query)), scale)[None], None
+    return varlen.VarlenAttention.apply(*heads, segments.lengths(varlen.longest(heads[0], heads[1])), scale)[None], None
 
 
 AttentionInterface.register(NAME, segment_attention)

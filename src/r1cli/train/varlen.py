@@ -8,6 +8,8 @@ and normaliser, from which each finds its part of the probabilities (FlashAttent
 Shapes: _N packed tokens, _H query heads, _K key heads, _D head size, _Q tokens behind a prefix, _P tokens of those prefixes.
 """
 
+import logging
+from functools import cache
 from typing import Any
 
 import torch
@@ -36,10 +38,40 @@ def usable(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
     )
 
 
-def longest(query: Tensor) -> int | None:
-    """Tokens of a segment from which on cuDNN's kernels compute it: on Hopper and later GPUs they are twice as fast as FlashAttention-2."""
-    fits = query.is_cuda and query.shape[-1] <= CUDNN_HEAD and torch.cuda.get_device_capability(query.device) >= (9, 0)
-    return LONG if fits and torch.backends.cudnn.is_available() else None
+def longest(query: Tensor, key: Tensor) -> int | None:
+    """Tokens of a segment from which on cuDNN's kernels compute it: on Hopper and later GPUs they are twice as fast as FlashAttention-2.
+
+    query [N, H, D], key [N, K, D]
+    """
+    (_, heads, size), key_heads = query.shape, key.shape[1]
+    if not query.is_cuda or size > CUDNN_HEAD or torch.cuda.get_device_capability(query.device) < (9, 0):
+        return None
+    return LONG if _cudnn_agrees(heads, key_heads, size, query.dtype, query.device) else None
+
+
+@cache
+@torch.no_grad()
+def _cudnn_agrees(heads: int, key_heads: int, size: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether cuDNN's kernels take such heads, and say what FlashAttention's say of a sequence that is filled up. Asked once."""
+    draws = torch.Generator(device).manual_seed(0)
+    shapes = [(STEP - 24, count, size) for count in (heads, heads, key_heads, key_heads)]
+    d_out, query, key, value = (torch.randn(shape, generator=draws, dtype=dtype, device=device) for shape in shapes)
+    ends, scale = Ends.of([STEP - 24], device), size**-0.5
+    out, norm = forward_kernel(query, key, value, ends, ends, causal=True, scale=scale)
+    expected = [out, norm, *backward_kernel(d_out, query, key, value, out, norm, ends, ends, causal=True, scale=scale)]
+    try:
+        found = [*long_forward(query, key, value, scale), *long_backward(d_out, query, key, value, out, norm, scale)]
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # no plan for it, or a torch without cuDNN
+        found, why = [], str(error).partition("\n")[0]
+    else:
+        why = "other results than FlashAttention's"
+    pairs = [(one.float(), other.float()) for one, other in zip(found, expected, strict=False)]
+    if pairs and all(torch.dist(one, other) < 0.02 * torch.linalg.vector_norm(other) for one, other in pairs):
+        return True
+    logging.getLogger("r1cli").warning("long sequences take FlashAttention-2 and not cuDNN's attention: %s", why)
+    return False
 
 
 class VarlenAttention(torch.autograd.Function):
