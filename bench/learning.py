@@ -2,15 +2,16 @@
 
     python bench/learning.py --model runs/demo/cold-start --rows problems.jsonl [--minutes 5] [--prompts 16] [--group 8]
                              [--max-completion-length 80] [--lr 2e-5] [--engine vllm|transformers] [--trl-weights float32|bfloat16]
-                             [--trl-batch 32] [--plot learning.png] [--json]
+                             [--trl-batch 32] [--held-out problems.jsonl] [--plot learning.png] [--json]
 
 Rows have `prompt` and a whole number as `answer`. The reward is 1 when the last whole number of a completion is the answer, the same few
 lines of Python on both sides; truncated completions are trained on, beta is 0. Weights and moments are float32 on both sides, and bfloat16
 computes: with TRL's in bfloat16 (`--trl-weights bfloat16`, faster) an update of 2e-5 is less than half of the last digit of most weights.
-r1 samples with vLLM, TRL with transformers, each its best on a CPU; `--engine transformers` has both sample with transformers. Each side
-begins with its loading done and has the same minutes (r1's time limit is longer, for its start; what comes after them is not counted). The
-curve is the mean reward of each step's fresh completions, at the time when that step ended. `r1_last` and `trl_last` are the means of the
-last fifth of each side's steps. `--plot` needs matplotlib.
+r1 samples with vLLM, TRL with transformers, each its best on a CPU; `--engine transformers` has both sample with transformers. TRL's
+minutes begin when its loading is done; r1's, a time limit, when its process starts. The curve is the mean reward of each step's fresh
+completions, at the time since the first step began. Those of a step are of few prompts; with `--held-out`, `r1 eval` measures the model at
+the start and both at the end on the same problems (`held_out`: mean reward at temperature 0.6 and its 95% interval). `--plot` needs
+matplotlib.
 """
 
 import json
@@ -20,7 +21,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from against_trl import facts, parser, run_r1, run_trl
+from against_trl import facts, measured, parser, run_r1, run_trl
 from architectures import folder_of
 
 REWARD = """import re
@@ -38,9 +39,16 @@ def curve(seconds: list[float], rewards: list[float], minutes: float) -> list[tu
     return [(round(at, 1), round(reward, 4)) for at, reward in points if at <= 60 * minutes]
 
 
-def last(points: list[tuple[float, float]]) -> float:
-    tail = [reward for _, reward in points[-max(1, len(points) // 5) :]]
-    return round(sum(tail) / len(tail), 4)
+def held_out(flags: Any, model: str, reward: Path, work: Path) -> list[float]:
+    """(mean reward, ends of its 95% interval) of a model on the held-out problems."""
+    out = work / f"scores-{Path(model).name}.json"
+    arguments = [
+        "eval", flags.held_out, "--model", model, "-k", "2", "--temperature", "0.6", "--rewards", f"{reward}:right", "-o", str(out),
+        "--max-completion-length", str(flags.max_completion_length), "--engine", flags.engine, "--batch-size", "128",
+    ]  # fmt: skip
+    measured([sys.executable, "-m", "r1cli", *arguments], work / "eval.log")
+    scores = json.loads(out.read_text(encoding="utf-8"))
+    return [round(value, 4) for value in (scores["rewards"]["right"], *scores["reward_intervals"]["right"])]
 
 
 def plot(path: str, curves: dict[str, list[tuple[float, float]]]) -> None:
@@ -62,36 +70,39 @@ def main() -> None:
     flags.add_argument("--engine", choices=["vllm", "transformers"], default="vllm", help="r1's sampler")
     flags.add_argument("--trl-weights", choices=["bfloat16", "float32"], default="float32", help="TRL's; float32 computes under autocast")
     flags.add_argument("--trl-batch", type=int, help="completions in a pass of TRL's (default: all of a step)")
+    flags.add_argument("--held-out", help="problems that neither side trains on, measured before and after")
     flags.add_argument("--plot", help="image to write")
     given = flags.parse_args()
     with Path(given.rows).open(encoding="utf-8") as lines:
         rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
+    with tempfile.TemporaryDirectory() as place:
+        work = Path(place)
         model = folder_of(given.model, str(work / "model"), given.tokenizer)
         settings = {
             "model": model, "steps": 1000, "group": given.group, "prompts": given.prompts, "lr": given.lr, "minutes": given.minutes,
             "texts": [row["prompt"] for row in rows], "answers": [str(row["answer"]) for row in rows],
             "max_completion_length": given.max_completion_length, "trl_batch": given.trl_batch or given.group * given.prompts,
-            "weights": given.trl_weights,
+            "weights": given.trl_weights, "save": str(work / "trl-final") if given.held_out else None,
         }  # fmt: skip
         theirs, _ = run_trl("grpo", settings, given.environment, work)
         (work / "reward.py").write_text(REWARD, encoding="utf-8")
         arguments = [
             "grpo", str(Path(given.rows).resolve()), "--model", model, "--rewards", f"{work / 'reward.py'}:right", "--beta", "0",
             "--prompts-per-step", str(given.prompts), "--group-size", str(given.group), "--lr", str(given.lr), "--no-mask-truncated",
-            "--max-completion-length", str(given.max_completion_length), "--steps", "1000", "--time-limit", f"{given.minutes + 1.5}m",
+            "--max-completion-length", str(given.max_completion_length), "--steps", "1000", "--time-limit", f"{given.minutes}m",
             "--engine", given.engine, "--microbatch-tokens", "2048", "--batch-size", str(given.group * given.prompts),
             "--lr-schedule", "constant",
         ]  # fmt: skip
         records, _ = run_r1(arguments, work / "r1", work)
+        models = {"start": model, "r1": str(work / "r1"), "TRL": str(work / "trl-final")} if given.held_out else {}
+        scores = {name: held_out(given, folder, work / "reward.py", work) for name, folder in models.items()}
     curves = {
         "r1": curve([record["seconds"] for record in records], [record["reward"] for record in records], given.minutes),
         "TRL": curve(theirs["seconds"], theirs["rewards"], given.minutes),
     }
     if given.plot:
         plot(given.plot, curves)
-    record = {"r1_last": last(curves["r1"]), "trl_last": last(curves["TRL"]), "curves": curves, "settings": vars(given), **facts(theirs)}
+    record = {"held_out": scores, "curves": curves, "settings": vars(given), **facts(theirs)}
     sys.stdout.write(json.dumps(record) + "\n")
 
 

@@ -138,6 +138,8 @@ def main() -> None:
         sys.stdout.write("\n" + json.dumps({**search(trainer, settings), "versions": VERSIONS}) + "\n")
         return
     trainer.train()
+    if settings.get("save"):
+        trainer.save_model(settings["save"])
     counts = [record["num_tokens"] for record in trainer.state.log_history if "num_tokens" in record]
     tokens = [b - a for a, b in zip([0, *counts], counts, strict=False)]
     rewards = [record["reward"] for record in trainer.state.log_history if "reward" in record]
