@@ -5,7 +5,7 @@
                              [--trl-batch 32] [--held-out problems.jsonl] [--plot learning.png] [--json]
 
 Rows have `prompt` and a whole number as `answer`. The reward is 1 when the last whole number of a completion is the answer, the same few
-lines of Python on both sides; truncated completions are trained on, beta is 0. Weights and moments are float32 on both sides, and bfloat16
+lines of Python on both sides; the loss is dapo, TRL's default; truncated completions are trained on, beta is 0. Weights and moments are float32 on both sides, and bfloat16
 computes: with TRL's in bfloat16 (`--trl-weights bfloat16`, faster) an update of 2e-5 is less than half of the last digit of most weights.
 r1 samples with vLLM, TRL with transformers, each its best on a CPU; `--engine transformers` has both sample with transformers. TRL's
 minutes begin when its loading is done; r1's, a time limit, when its process starts. The curve is the mean reward of each step's fresh
@@ -88,6 +88,7 @@ def main() -> None:
         (work / "reward.py").write_text(REWARD, encoding="utf-8")
         arguments = [
             "grpo", str(Path(given.rows).resolve()), "--model", model, "--rewards", f"{work / 'reward.py'}:right", "--beta", "0",
+            "--loss", "dapo",
             "--prompts-per-step", str(given.prompts), "--group-size", str(given.group), "--lr", str(given.lr), "--no-mask-truncated",
             "--max-completion-length", str(given.max_completion_length), "--steps", "1000", "--time-limit", f"{given.minutes}m",
             "--engine", given.engine, "--microbatch-tokens", "2048", "--batch-size", str(given.group * given.prompts),
