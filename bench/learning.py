@@ -5,8 +5,9 @@
                              [--trl-batch 32] [--held-out problems.jsonl] [--plot learning.png] [--json]
 
 Rows have `prompt` and a whole number as `answer`. The reward is 1 when the last whole number of a completion is the answer, the same few
-lines of Python on both sides; the loss is dapo, TRL's default; truncated completions are trained on, beta is 0. Weights and moments are float32 on both sides, and bfloat16
-computes: with TRL's in bfloat16 (`--trl-weights bfloat16`, faster) an update of 2e-5 is less than half of the last digit of most weights.
+lines of Python on both sides; the loss is dapo, TRL's default; truncated completions are trained on, beta is 0. Weights and moments are
+float32 on both sides, and bfloat16 computes: with TRL's in bfloat16 (`--trl-weights bfloat16`, faster) an update of 2e-5 is less than half
+of the last digit of most weights.
 r1 samples with vLLM, TRL with transformers, each its best on a CPU; `--engine transformers` has both sample with transformers. TRL's
 minutes begin when its loading is done; r1's, a time limit, when its process starts. The curve is the mean reward of each step's fresh
 completions, at the time since the first step began. Those of a step are of few prompts; with `--held-out`, `r1 eval` measures the model at
