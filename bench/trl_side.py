@@ -124,7 +124,8 @@ def search(trainer: GRPOTrainer, settings: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     settings = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
-    torch.backends.cuda.enable_cudnn_sdp(False)  # a plan for each new length; r1 does without it too
+    if sys.argv[1] == "grpo":
+        torch.backends.cuda.enable_cudnn_sdp(False)  # a plan for each new length, of which sampling has many
     timer = Timer(settings.get("minutes"))
     common = {
         "output_dir": settings["out"], "max_steps": settings["steps"], "use_cpu": not torch.cuda.is_available(), "bf16": True,
