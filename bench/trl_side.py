@@ -41,7 +41,8 @@ class Timer(TrainerCallback):
 
     def on_step_end(self, _arguments: Any, _state: Any, control: Any, **_: Any) -> None:
         self.seconds.append(self._now() - self.started)
-        control.should_training_stop = self.minutes is not None and sum(self.seconds) > 60 * self.minutes
+        if self.minutes is not None and sum(self.seconds) > 60 * self.minutes:
+            control.should_training_stop = True  # never False: the trainer itself says True after the last step
 
 
 def right(completions: list[Any], answer: list[str], **_: Any) -> list[float]:

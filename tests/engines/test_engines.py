@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from r1cli.engines.load import Remote, load_engine
 from r1cli.engines.protocol import Request, SamplingParams
+from r1cli.engines.transformers import TransformersEngine
 from r1cli.errors import R1Error
 from r1cli.train.lora import LoraConfig, add_lora
 from tests.tiny import tiny_model
@@ -18,7 +19,7 @@ MAX_LEN = 128
 PROMPTS = [[40 + i] * (1 + 3 * i) for i in range(9)]  # lengths 1 to 25: padding and different starts
 
 
-ENGINES = [pytest.param("vllm", marks=pytest.mark.vllm), "transformers",
+ENGINES = [pytest.param("vllm", marks=pytest.mark.vllm), "transformers", "recorded",
            pytest.param("server", marks=[pytest.mark.vllm, pytest.mark.slow])]  # fmt: skip
 
 
@@ -31,7 +32,12 @@ def engine(request, tiny, tmp_path_factory):
             yield loaded
             loaded.close()
         return
-    loaded = load_engine(str(tiny), engine=request.param, dtype="float32", max_model_len=MAX_LEN, batch_size=4, kv_cache_gib=0.1)
+    name = "transformers" if request.param == "recorded" else request.param
+    loaded = load_engine(str(tiny), engine=name, dtype="float32", max_model_len=MAX_LEN, batch_size=4, kv_cache_gib=0.1)
+    if request.param == "recorded":  # on a GPU by itself; here the same passes, without the recording
+        assert isinstance(loaded, TransformersEngine) and loaded._rooms is None
+        loaded.record()
+        assert loaded._rooms is not None
     yield loaded
     loaded.close()
 

@@ -18,7 +18,8 @@ from accelerate.state import PartialState
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from r1cli.train.attention import NAME, computes, head_size, supported
+from r1cli.layers.plain import plain_attention
+from r1cli.train.attention import NAME, computes, head_size
 from r1cli.train.batches import dense_mask
 from r1cli.train.compute_copy import ComputeCopy, all_in
 from r1cli.train.dropout import remove_dropout, train_without_dropout
@@ -43,7 +44,7 @@ class Policy(nn.Module):
         self.lora = lora
         self._no_split_modules = getattr(model, "_no_split_modules", None)  # the layers that FSDP shards one by one
         self._copy: ComputeCopy | None = None
-        self.plain = supported(model)
+        self.plain = plain_attention(model)
         self.dropout = True
         scale, softcap = own_shapes(model.config)[0]
         self.shape = HeadShape(scale=scale / temperature, softcap=softcap, chunk=chunk)
@@ -52,7 +53,7 @@ class Policy(nn.Module):
         """Positions of a row that several sequences may share: `wanted`, or 0 (a row for each) where that would change the result.
 
         A mask alone keeps the sequences of a row apart. Layers with a window of their own, convolutions and recurrent layers look past it,
-        and architectures with an attention of their own do not take it (`attention.supported`, `probe.py`).
+        and architectures with an attention of their own do not take it (`layers.plain`, `probe.py`).
         """
         return wanted if self.plain else 0
 
