@@ -1,7 +1,9 @@
 """TRL's side of `grpo_vs_trl.py` and `sft_vs_trl.py`: runs in TRL's own environment and imports nothing of r1.
 
-python trl_side.py grpo|sft|longest SETTINGS.json    one JSON line on stdout: {"seconds": [of each step], "tokens": [...], "rewards": [...],
-                                               "device_gib": most memory of the GPU, or null}; `longest`: what `longest.py` found
+python trl_side.py grpo|sft|longest|updates SETTINGS.json
+
+One JSON line on stdout: {"seconds": [of each step], "tokens": [...], "rewards": [...], "device_gib": most memory of the GPU, or null};
+`longest`: what `longest.py` found; `updates`: grpo that also writes each step's completions and the weights after it.
 """
 
 import json
@@ -83,6 +85,31 @@ def grpo(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> GRPO
     )  # fmt: skip
 
 
+class Recorder(TrainerCallback):
+    """Writes what each step was trained on (`steps.pt`, at the end of a step) and the weights after it (`weights-1.pt` for the first)."""
+
+    def __init__(self, trainer: GRPOTrainer, folder: Path) -> None:
+        self.trainer, self.folder = trainer, folder
+        self.steps: list[Any] = []
+        draw = trainer._generate_and_score_completions
+
+        def recorded(inputs: Any) -> Any:
+            made = draw(inputs)
+            ids = [
+                [row[mask.bool()].tolist() for row, mask in zip(made[f"{part}_ids"], made[f"{part}_mask"], strict=True)]
+                for part in ("prompt", "completion")
+            ]
+            self.steps.append([*ids, made["advantages"].tolist()])
+            return made
+
+        trainer._generate_and_score_completions = recorded
+
+    def on_step_end(self, _arguments: Any, state: Any, _control: Any, **_: Any) -> None:
+        torch.save(self.steps, self.folder / "steps.pt")
+        weights = {name: weight.detach().cpu() for name, weight in self.trainer.model.named_parameters()}
+        torch.save(weights, self.folder / f"weights-{state.global_step}.pt")
+
+
 def sft(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> SFTTrainer:
     config = SFTConfig(
         packing=True, max_length=settings["length"], per_device_train_batch_size=1,
@@ -125,7 +152,7 @@ def search(trainer: GRPOTrainer, settings: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     settings = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
-    if sys.argv[1] == "grpo":
+    if sys.argv[1] in ("grpo", "updates"):
         torch.backends.cuda.enable_cudnn_sdp(False)  # a plan for each new length, of which sampling has many
     timer = Timer(settings.get("minutes"))
     common = {
@@ -135,10 +162,13 @@ def main() -> None:
     }  # fmt: skip
     if "memory_gib" in settings:
         limit_memory(settings["memory_gib"])
-    trainer = {"grpo": grpo, "sft": sft, "longest": grpo}[sys.argv[1]](settings, timer, common)
+    trainer = {"grpo": grpo, "sft": sft, "longest": grpo, "updates": grpo}[sys.argv[1]](settings, timer, common)
     if sys.argv[1] == "longest":
         sys.stdout.write("\n" + json.dumps({**search(trainer, settings), "versions": VERSIONS}) + "\n")
         return
+    if sys.argv[1] == "updates":
+        trainer.add_callback(Recorder(trainer, Path(settings["save"])))
+        settings["save"] = None
     trainer.train()
     if settings.get("save"):
         trainer.save_model(settings["save"])

@@ -21,6 +21,7 @@ from transformers.masking_utils import sdpa_mask
 
 from r1cli.engines.batch import GrowingBatch, Slot, run_prompts
 from r1cli.engines.protocol import Request
+from r1cli.layers import gpu
 from r1cli.layers.plain import plain_attention
 
 NAME = "r1_decoding"
@@ -30,17 +31,29 @@ ROWS_STEP, COLUMNS_STEP = 64, 1024  # up to these by powers of two
 
 
 def decoding_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    newest_1: Tensor | None = None,
+    **options: Any,
 ) -> tuple[Tensor, None]:
-    """An attention function of transformers: [B, H, 1, D] -> [B, 1, H, D], torch's under the mask.
+    """An attention function of transformers: [B, H, 1, D] -> [B, 1, H, D], by our kernel where the newest column is given, else by torch's.
 
-    The query heads that share a key head stand beside each other as if they were positions: nothing is repeated. Anything but one token
-    of each sequence is transformers' own.
+    There the query heads that share a key head stand beside each other as if they were positions: nothing is repeated. Anything but one
+    token of each sequence is transformers' own.
     """
     rows, heads, tokens, size = query.shape
     shared = heads // key.shape[1]
     if tokens > 1 or attention_mask is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    if newest_1 is not None:
+        from r1cli.layers.decoding import attend
+
+        scale = options.get("scaling") or size**-0.5
+        out_BHD = attend(query[:, :, 0].contiguous(), key, value, attention_mask[:, 0, 0], newest_1, scale)
+        return out_BHD[:, None], None
     query_BKRD = query.reshape(rows, key.shape[1], shared, size)
     mask_B1RT = attention_mask.expand(-1, -1, shared, -1)
     out_BKRD = scaled_dot_product_attention(query_BKRD, key, value, attn_mask=mask_B1RT, scale=options.get("scaling"))
@@ -98,6 +111,7 @@ class Room:
             for layer in like.layers
         ]
         self._cache = Cache(layers=self.layers)
+        self._more = {"newest_1": self._column_1} if first.is_cuda and gpu.usable() else {}
 
     @property
     def size(self) -> int:
@@ -133,7 +147,7 @@ class Room:
         self._mask_B11T.index_fill_(3, self._column_1, 0.0)
         out = self._net(
             input_ids=self._ids_B1, attention_mask=self._mask_B11T, position_ids=self._positions_B1, past_key_values=self._cache,
-            use_cache=True, logits_to_keep=1,
+            use_cache=True, logits_to_keep=1, **self._more,
         )  # fmt: skip
         logits_BV: Tensor = out.logits[:, -1]
         return logits_BV

@@ -6,13 +6,15 @@ length, so that those that start together are padded little. `generate()` would 
 has ended, and would draw all of a batch from one random stream.
 
 Padding is masked and positions count real tokens, so a sequence's logits are those it would have alone, up to the rounding of the
-matrix products. Memory is bounded by `batch_size` sequences and, in all, CACHE_TOKENS tokens of cache.
+matrix products. Memory is bounded by `batch_size` sequences and, in all, CACHE_TOKENS tokens of cache, on a GPU by CACHE_SHARE of its
+memory where that is more. There a token's pass is recorded once and repeated (`recorded.py`).
 
 Left out: models whose cache is not a list of keys and values (state-space models), encoder-decoders; they are refused.
 """
 
 import gc
 from collections.abc import Callable, Generator, Iterable
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -30,7 +32,8 @@ from r1cli.layers.adopt import adopt
 
 # Legend: B sequences, T positions of the cache, V vocabulary.
 
-CACHE_TOKENS = 65536  # most cache positions (padding included) of all sequences that run together
+CACHE_TOKENS = 65536  # most cache positions (padding included) of all sequences that run together; on a GPU more may fit
+CACHE_SHARE = 0.1  # of a GPU's memory
 
 
 class TransformersEngine:
@@ -58,13 +61,15 @@ class TransformersEngine:
         self._net = loaded.to(self._device).eval().requires_grad_(False)
         if self._device.type == "cuda" and dtype != "float32":
             adopt(self._net, {}, "cuda")  # fewer kernels; and so does the trainer's copy round
+        own_limit = getattr(self._net.config.get_text_config(), "max_position_embeddings", None)
+        self.max_model_len = min(max_model_len or own_limit or CACHE_TOKENS, own_limit or CACHE_TOKENS)
+        memory = torch.cuda.get_device_properties(self._device).total_memory if self._device.type == "cuda" else 0
+        self._cache_tokens = cache_tokens(self._net.config, self._net.dtype.itemsize, memory)
+        self._end_ids = end_ids(model, self.tokenizer)
+        self._tied = is_tied(model)
         self._rooms: Rooms | None = None
         if self._device.type == "cuda":
             self.record()
-        own_limit = getattr(self._net.config.get_text_config(), "max_position_embeddings", None)
-        self.max_model_len = min(max_model_len or own_limit or CACHE_TOKENS, own_limit or CACHE_TOKENS)
-        self._end_ids = end_ids(model, self.tokenizer)
-        self._tied = is_tied(model)
 
     def sample(self, requests: Iterable[Request], params: SamplingParams) -> Generator[Completion, None, None]:
         """Completions in the order in which they end; see `protocol.Engine.sample`."""
@@ -110,7 +115,7 @@ class TransformersEngine:
         while pool and len(starting) < free:
             self._check(pool[-1], params)
             longest = max(longest, len(pool[-1].prompt_ids) + params.max_tokens)
-            if (running or starting) and longest * (len(running) + len(starting) + 1) > CACHE_TOKENS:
+            if (running or starting) and longest * (len(running) + len(starting) + 1) > self._cache_tokens:
                 break
             request = pool.pop()
             starting.append(Slot(request, torch.Generator().manual_seed(request.seed)))
@@ -146,7 +151,7 @@ class TransformersEngine:
 
     def record(self) -> None:
         """Sample by recorded passes from now on, where they say the same."""
-        rooms = Rooms(self._net, 2 * CACHE_TOKENS)  # rows and columns are rounded up
+        rooms = Rooms(self._net, 2 * self._cache_tokens)  # rows and columns are rounded up
         self._rooms = rooms if agrees(self._net, self._device, rooms) else None
 
     def _batch(self) -> Batch:
@@ -163,6 +168,15 @@ class TransformersEngine:
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def cache_tokens(config: Any, element: int, memory: int) -> int:
+    """Most cache positions of all sequences together. element: bytes of a number. memory: bytes of the GPU, 0 without one."""
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or getattr(text, "num_attention_heads", None) or 0
+    size = getattr(text, "head_dim", None) or getattr(text, "hidden_size", 0) // (getattr(text, "num_attention_heads", None) or 1)
+    position = 2 * getattr(text, "num_hidden_layers", 0) * heads * size * element
+    return max(CACHE_TOKENS, int(CACHE_SHARE * memory) // position) if position else CACHE_TOKENS
 
 
 def usual_device() -> torch.device:
