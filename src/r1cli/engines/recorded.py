@@ -26,7 +26,7 @@ from r1cli.layers.plain import plain_attention
 
 NAME = "r1_decoding"
 FEWEST_ROWS, FEWEST_COLUMNS = 8, 256
-KEPT = 1 << 30  # bytes of cache that stay between two batches; a recording takes about 50 ms to make
+KEPT = 1 << 30  # bytes of cache that stay between two batches; a recording takes some 20 ms to make
 ROWS_STEP, COLUMNS_STEP = 64, 1024  # up to these by powers of two
 
 
