@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from against_trl import facts, parser, run_trl
 from architectures import folder_of
 from torch import Tensor
@@ -34,6 +35,7 @@ Weights = dict[str, Tensor]
 
 def ours(given: Any, model: str, steps: list[Any], precision: str) -> list[Weights]:
     """The weights after each of the steps, made by r1."""
+    AcceleratorState._reset_state()  # a second one in a process keeps the first one's precision
     accelerator = Accelerator(mixed_precision="bf16" if precision == "bfloat16" else "no")
     optimiser = OptimiserConfig(lr=given.lr)
     config = GrpoConfig(
