@@ -22,7 +22,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from against_trl import facts, measured, parser, run_r1, run_trl
+from against_trl import facts, measured, parser, run_r1, run_trl, sums_of
 from architectures import folder_of
 
 REWARD = """import re
@@ -80,10 +80,8 @@ def main() -> None:
         work = Path(place)
         model = folder_of(given.model, str(work / "model"), given.tokenizer)
         settings = {
-            "model": model, "steps": 1000, "group": given.group, "prompts": given.prompts, "lr": given.lr, "minutes": given.minutes,
-            "texts": [row["prompt"] for row in rows], "answers": [str(row["answer"]) for row in rows],
-            "max_completion_length": given.max_completion_length, "trl_batch": given.trl_batch or given.group * given.prompts,
-            "weights": given.trl_weights, "save": str(work / "trl-final") if given.held_out else None,
+            **sums_of(given, model, rows), "steps": 1000, "minutes": given.minutes, "weights": given.trl_weights,
+            "save": str(work / "trl-final") if given.held_out else None,
         }  # fmt: skip
         theirs, _ = run_trl("grpo", settings, given.environment, work)
         (work / "reward.py").write_text(REWARD, encoding="utf-8")

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from against_trl import facts, parser, run_trl
+from against_trl import facts, parser, run_trl, sums_of
 from architectures import folder_of
 from torch import Tensor
 
@@ -83,11 +83,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
         model = folder_of(given.model, str(work / "model"), given.tokenizer)
-        settings = {
-            "model": model, "steps": given.steps, "group": given.group, "prompts": given.prompts, "lr": given.lr, "weights": "float32",
-            "texts": [row["prompt"] for row in rows], "answers": [str(row["answer"]) for row in rows], "save": str(work),
-            "max_completion_length": given.max_completion_length, "trl_batch": given.trl_batch or given.group * given.prompts,
-        }  # fmt: skip
+        settings = {**sums_of(given, model, rows), "steps": given.steps, "weights": "float32", "save": str(work)}
         theirs, _ = run_trl("updates", settings, given.environment, work)
         steps = torch.load(work / "steps.pt")[: given.steps]
         start = copied(load_policy(model, temperature=1.0).model)

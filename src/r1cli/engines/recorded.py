@@ -275,7 +275,7 @@ def agrees(net: Any, device: torch.device, rooms: Rooms) -> bool:
         found = _asked(net, RecordedBatch(net, device, rooms))
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:  # something in the pass that cannot be recorded
+    except (RuntimeError, TypeError, ValueError) as error:  # what cannot be recorded, or takes no such attention
         found, why = [], str(error).partition("\n")[0]
     else:
         why = "other results than the pass itself"
