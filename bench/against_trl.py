@@ -79,7 +79,8 @@ def run_r1(arguments: list[str], run: Path, work: Path) -> tuple[list[dict[str, 
 def sums_of(given: Any, model: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Settings of `trl_side.py` for GRPO on rows with `prompt` and a whole number as `answer`."""
     return {
-        "model": model, "group": given.group, "prompts": given.prompts, "lr": given.lr, "max_completion_length": given.max_completion_length,
+        "model": model, "group": given.group, "prompts": given.prompts, "lr": given.lr,
+        "max_completion_length": given.max_completion_length,
         "texts": [row["prompt"] for row in rows], "answers": [str(row["answer"]) for row in rows],
         "trl_batch": given.trl_batch or given.group * given.prompts,
     }  # fmt: skip
