@@ -151,9 +151,11 @@ class GrpoSettings(
 def of_loss(settings: GrpoSettings, sources: Mapping[str, str]) -> tuple[GrpoSettings, list[str]]:
     """(the settings with the defaults of their loss's method in place of those that nobody gave, what was set as words of a command line).
 
-    sources: setting -> the layer that set it. A lower clip that was given is the upper one too, as with any loss.
+    sources: setting -> the layer that set it. A lower clip that was given is the upper one too, as with any loss. A preset's numbers
+    are for the loss of the preset: where another layer gives the loss, they count as given by nobody.
     """
-    own = {name: value for name, value in OF_LOSS.get(settings.loss, {}).items() if sources.get(name, "default") == "default"}
+    weak = ("default",) if sources.get("loss") in ("preset", "default", None) else ("default", "preset")
+    own = {name: value for name, value in OF_LOSS.get(settings.loss, {}).items() if sources.get(name, "default") in weak}
     if "clip_low" not in own:
         own.pop("clip_high", None)
     return dataclasses.replace(settings, **own), [f"--{name.replace('_', '-')} {value}" for name, value in own.items()]

@@ -165,7 +165,7 @@ def explain(error: Exception) -> R1Error:
                 hint=f"pip install '{INSTALL.get(package, package)}'",
                 code=Exit.ENVIRONMENT,
             )
-    if name == "OutOfMemoryError" or isinstance(error, MemoryError):
+    if name == "OutOfMemoryError" or isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "out of memory" in text):
         return R1Error(
             f"out of memory ({text.partition('. ')[0] or name})",
             hint="lower --microbatch-tokens, --batch-size or --gpu-memory, or add --gradient-checkpointing",

@@ -180,8 +180,9 @@ class SftSettings(
 
 @dataclass(frozen=True, kw_only=True)
 class DistillSettings(
-    InputSettings, RunDirSettings, EngineSettings, SamplingSettings, RewardSettings, OptimizerSettings, LoraSettings, RunSettings
-):
+    InputSettings, RunDirSettings, EngineSettings, SamplingSettings, RewardSettings, OptimizerSettings, LoraSettings, StopSettings,
+    TrackSettings, RunSettings,
+):  # fmt: skip
     """r1 distill"""
 
     teacher: Annotated[str | None, Flag("teacher: model folder, run directory or hub name (not needed with --traces)", MODEL)] = None

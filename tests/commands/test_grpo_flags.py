@@ -30,6 +30,16 @@ def test_gspo_and_dr_grpo_are_those_of_their_papers_and_the_others_are_left_alon
     assert {found(loss=loss) for loss in LOSSES if loss not in ("gspo", "dr_grpo")} == {(0.2, None, "group")}
 
 
+def test_the_numbers_of_a_preset_are_for_its_own_loss() -> None:
+    """`--preset r1-zero --loss dr_grpo`, `--preset dapo --loss gspo`: the method's own, unless somebody gave others."""
+    preset = {"loss": "preset", "clip_low": "preset", "clip_high": "preset", "advantage": "preset"}
+    clips = {"clip_low": 0.2, "clip_high": 0.28}
+    assert found({**preset, "loss": "flag"}, loss="gspo", **clips) == (3e-4, 4e-4, "group")
+    assert found({**preset, "loss": "config"}, loss="dr_grpo", **clips) == (0.2, 0.28, "mean")
+    assert found({**preset, "loss": "flag", "advantage": "env"}, loss="dr_grpo", **clips) == (0.2, 0.28, "group")
+    assert found(preset, loss="gspo", **clips) == (0.2, 0.28, "group")  # a preset that says both means both
+
+
 def test_the_flag_offers_the_losses_that_there_are() -> None:
     """Two lists: the flags must not import torch."""
     assert LOSSES == losses.LOSSES
@@ -41,6 +51,8 @@ def test_the_flag_offers_the_losses_that_there_are() -> None:
         ({"engine": "vllm", "url": ["http://127.0.0.1:8000/v1"]}, "--engine vllm draws in this process"),
         ({"engine": "server"}, "--engine server needs the address"),
         ({"rollout_lag": 1, "importance_cap": 0.0}, "--rollout-lag 1 needs the importance weights"),
+        ({"num_processes": 64, "prompts_per_step": 4}, "64 processes cannot share 4 prompts a step"),
+        ({"rollout_lag": 1, "engine_sleep": True}, "--rollout-lag 1 samples during the update, and --engine-sleep"),
     ],
 )
 def test_flags_that_contradict_each_other_are_refused(given: dict[str, Any], said: str) -> None:
@@ -106,3 +118,20 @@ def test_a_reference_is_loaded_only_for_a_kl(tiny: Path, monkeypatch: pytest.Mon
     with pytest.raises(Sampled):
         grpo_run.train(settings, Context("grpo", {}, Console(quiet=2)), str(tiny), Prompts([(0, [])]), [], [], 0.0)
     assert loaded == ([str(tiny)] if beta else [])
+
+
+@pytest.mark.parametrize(
+    ("rewards", "limit", "said"),
+    [
+        ("accuracy,overlong:max=20480:cache=4096", 4096, ["`overlong` punishes from 16384 tokens on, and --max-completion-length is 4096"]),
+        ("accuracy,overlong:max=100", 80, ["`overlong` punishes from 80 tokens on"]),  # a cache of a fifth
+        ("accuracy,overlong:max=100", 81, []),
+        ("accuracy,overlong:max=32768", "32768,65536@8200", ["`overlong` has max=32768, and --max-completion-length is 65536"]),
+        ("accuracy,brevity:max=64,length:max=128", 128, ["`brevity` has max=64"]),
+        ("accuracy,format", 4, []),
+    ],
+)
+def test_a_length_reward_beside_another_limit_is_said(rewards: str, limit: Any, said: list[str]) -> None:
+    settings = GrpoSettings(model="m", out="o", inputs=[], rewards=rewards, max_completion_length=limit)
+    found = grpo.odd_lengths(settings)
+    assert len(found) == len(said) and all(text in whole for text, whole in zip(said, found, strict=True))

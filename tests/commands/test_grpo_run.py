@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 from r1cli.commands import grpo_run, sft_run
 from r1cli.commands.grpo_run import Wiring, _fitting
 from r1cli.commands.stopping import Stopper
+from r1cli.engines.protocol import SamplingParams
 from r1cli.errors import R1Error
 from r1cli.row import Row
 from r1cli.settings import GrpoSettings, SftSettings
@@ -17,6 +18,7 @@ from r1cli.shared_settings import Changing
 from r1cli.text.prompts import PromptRenderer
 from r1cli.train.grpo_config import Prompts
 from r1cli.train.progress import Progress, RolloutBatch
+from r1cli.train.rollout import Draw
 
 SHORT, LONG = Row({"id": "short", "prompt": "1 + 1?"}), Row({"id": "long", "prompt": "1 + 1? " * 30})
 
@@ -115,3 +117,16 @@ def test_prompts_that_the_engine_has_no_room_for_are_left_out_and_counted(tiny: 
     assert said == ["1 prompts left out: longer than what the engine's 100 leave beside --max-completion-length: 84 tokens"] * 2
     with pytest.raises(R1Error, match="2 read, all longer than what the engine's 20 leave"):
         fitting(20)
+
+
+@pytest.mark.parametrize(("tokens", "logprobs"), [([], [-0.5]), ([7, 8], [-0.5]), ([7], None)])
+def test_completions_without_a_log_probability_a_token_are_refused_before_they_are_scored(tokens: list[int], logprobs: Any) -> None:
+    """A server that knows no `return_token_ids`, or sends no `logprobs`."""
+    drawn = SimpleNamespace(number=0, row=Row({"id": "sum", "sample": 1}), prompt_ids=[5], token_ids=tokens, logprobs=logprobs)
+    wired, training = wiring({}, Progress())
+    training.settings = wired.settings = GrpoSettings(inputs=[], model="m", out="o", group_size=2)
+    good = SimpleNamespace(number=0, row=Row({"id": "sum", "sample": 0}), prompt_ids=[5], token_ids=[7], logprobs=[-0.5])
+    completions = (one for one in (good, drawn))
+    wired.sampler = SimpleNamespace(params=SamplingParams(max_tokens=8), draw=lambda rows, samples, seed: completions)  # type: ignore[assignment]
+    with pytest.raises(R1Error, match="log-probabilities for sample 1 of `sum`: training needs one a token"):
+        wired.sample([SHORT], Draw(0, 0, 8))

@@ -5,10 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
+from r1cli.commands import launch
 from r1cli.commands.launch import Processes, environment
 from r1cli.errors import R1Error
 from r1cli.guard import Terminated
@@ -133,3 +136,80 @@ def test_a_wait_without_end_is_left_to_the_launcher_to_say(tmp_path: Path) -> No
     assert done.returncode == 3 and "error:" not in done.stderr
     note = json.loads((tmp_path / "error_1.json").read_text())
     assert note["message"].startswith("waited 0 s for a step that hangs") and note["code"] == 3 and not note["echo"]
+
+
+# A process that ends as it is asked to by SIGTERM: the second one at once, the first one after it has saved for as long as `saving` says.
+ASKED = """
+def end(number, frame):
+    time.sleep(0 if rank else saving)
+    (note("the disk is full", False, 1) if broken and not rank else os._exit(143))
+signal.signal(signal.SIGTERM, end)
+open(os.path.join(os.environ["R1CLI_LAUNCH"], f"ready_{rank}"), "w").close()
+time.sleep(60)
+"""
+
+
+def ask(folder: Path, saving: float, *, broken: bool = False) -> Processes:
+    """Two such processes, asked to end and waited for."""
+    processes = begin(folder, f"saving, broken = {saving}, {broken}\n" + ASKED)
+    deadline = time.monotonic() + 60
+    while not all((folder / f"ready_{rank}").exists() for rank in range(2)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with processes.relaying():
+        os.kill(os.getpid(), signal.SIGTERM)
+        processes.wait()
+    return processes
+
+
+def test_who_saves_is_waited_for_after_another_has_ended_as_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.2)
+    processes = ask(tmp_path, 1.5)
+    assert not processes.killed and [process.returncode for process in processes.running] == [143, 143]
+    with pytest.raises(Terminated):
+        processes.end_as_they_did()
+
+
+def test_who_was_killed_while_it_saved_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "END_SECONDS", 0.2)
+    with pytest.raises(R1Error, match="process 1 of 2 did not end within 0 s of the others, and was killed") as error:
+        ask(tmp_path, 60).end_as_they_did()
+    assert "the last whole checkpoint" in (error.value.hint or "")
+
+
+def test_who_could_not_save_when_asked_to_end_is_heard(tmp_path: Path) -> None:
+    with pytest.raises(R1Error, match="the disk is full"):
+        ask(tmp_path, 0, broken=True).end_as_they_did()
+
+
+def test_a_process_whose_launcher_is_gone_ends(tmp_path: Path) -> None:
+    """Killed before the process asked to be told of that: its parent is another one by then."""
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True).stdout
+    program = "from r1cli.commands.processes import _take_part; from r1cli.guard import Terminated\n"
+    program += "try: _take_part([])\nexcept Terminated: raise SystemExit(143)\nimport os; assert 'R1CLI_LAUNCHER' not in os.environ"
+    for launcher, code in ((gone.strip(), 143), (str(os.getpid()), 0)):
+        env = {**os.environ, "R1CLI_LAUNCH": str(tmp_path), launch.LAUNCHER: launcher}
+        assert subprocess.run([sys.executable, "-c", program], env=env, timeout=60, check=False).returncode == code
+
+
+def test_folders_of_launches_that_were_killed_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    program = "from r1cli.commands.launch import own_folder\nwith own_folder() as folder: print(folder, flush=True); input()"
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", program], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdin is not None
+    left = Path(process.stdout.readline().strip())
+    (left / "stdin").touch()
+    with launch.own_folder() as own:
+        assert own.is_dir() and left.is_dir()
+    os.utime(left, (0, 0))
+    with launch.own_folder():
+        assert left.is_dir(), "it is old, and its launch still runs"
+    process.kill()
+    process.communicate()
+    elsewhere = tmp_path / "r1-launch-another-machine-x"
+    elsewhere.mkdir()
+    os.utime(elsewhere, (0, 0))
+    with launch.own_folder() as own:
+        assert not left.exists() and elsewhere.is_dir()
+    assert not own.exists()

@@ -8,7 +8,7 @@ import pytest
 from r1cli.commands.training import Training
 from r1cli.errors import R1Error
 from r1cli.io import manifest
-from r1cli.io.run_dir import checkpoint_folder
+from r1cli.io.checkpoint_folders import checkpoint_folder
 from r1cli.train.update import NotFinite
 
 

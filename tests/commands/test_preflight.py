@@ -102,6 +102,23 @@ def test_answers_go_on_where_the_prompt_has_opened_the_reasoning() -> None:
     assert levels(found_in([good, "b", "b"], OPENED)) == {"no reasoning": FAIL}
 
 
+def test_a_closing_tag_that_nothing_opens_is_a_warning() -> None:
+    good, alone = "<think>\na</think>b", "a</think>b"
+    (found,) = found_in([good, alone, "b"])
+    assert (found.name, found.level) == ("reasoning without <think>", WARN)
+    assert "rows.jsonl:2" in found.text and "`think_prefix`" in found.fix
+    assert levels(found_in([alone, alone, "</think> <think>a</think>b"])) == {"reasoning without <think>": WARN}, "never a failure"
+    assert levels(found_in([alone], prompt="q <think>\n")) == {"answers": OK}, "a plain prompt may open it"
+    assert levels(found_in([alone], OPENED)) == {"answers": OK}
+
+
+def test_an_opening_that_stands_in_the_row_is_not_opened_twice() -> None:
+    text = "<think>a</think>b"  # without the newline of the template that opens
+    row = Row({"prompt": "q", "completion": "a</think>b"})
+    assert levels(check_lessons([GOOD], [text], [row.with_fields(think_prefix="<think>")], END, OPENED)) == {"answers": OK}
+    assert levels(check_lessons([GOOD], [text], [row], END, OPENED)) == {"reasoning twice": FAIL}
+
+
 def test_a_prompt_that_closes_an_empty_reasoning_fails_for_every_answer_that_reasons() -> None:
     tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE.replace("assistant\n{%", "assistant\n" + CLOSED + "{%"))
     renderer = PromptRenderer(tokenizer)
@@ -174,6 +191,7 @@ def test_lengths_against_limits_and_context() -> None:
     (over,) = check_lengths([10, 40], 32, 64, 96, [Row({}, where="a:1"), Row({}, where="a:2")])
     assert over.level == WARN and over.text.endswith("would be left out (a:2)")
     assert levels(check_lengths([10, 40], 32, 64, 96)) == {"prompt length": WARN}
+    assert levels(check_lengths([10, 40], 32, 64, 80)) == {"prompt length": WARN}  # one that is left out needs no room
     assert levels(check_lengths([10, 20], 32, 64, 80)) == {"prompt length": OK, "context": FAIL}
 
 

@@ -11,7 +11,7 @@ from r1cli.commands import resuming
 from r1cli.commands.resuming import Standing, is_done, say_done, standing
 from r1cli.errors import R1Error
 from r1cli.io import manifest
-from r1cli.io.run_dir import checkpoint_folder
+from r1cli.io.checkpoint_folders import checkpoint_folder
 
 ALONE: Any = SimpleNamespace(num_processes=1)
 

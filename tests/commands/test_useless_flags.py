@@ -32,7 +32,7 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [  # command, fie
     ("grpo", "reward_model_from", {}, {"reward_model": ["helpful=rm"]}),
     ("grpo", "importance_rule", {"importance_cap": "0"}, {"importance_cap": "2"}),
     ("grpo", "max_refills", {}, {"dynamic_sampling": "accuracy"}),
-    ("grpo", "engine_sleep", {"rollout_lag": "1"}, {"rollout_lag": "0"}),
+    ("grpo", "gpu_memory", {"engine": "transformers"}, {"engine": "vllm"}),
     ("grpo", "engine_sleep", {"url": [SERVER]}, {}),
     ("grpo", "server_weights", {}, {"url": [SERVER]}),
     ("grpo", "api_key_env", {"reward_model": [f"helpful={SERVER}"]}, {"url": [SERVER]}),  # a reward model has :key=

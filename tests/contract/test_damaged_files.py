@@ -76,11 +76,30 @@ def test_weights_of_another_shape_are_named_and_other_errors_pass(model: Path) -
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(model: Path) -> None:
     tokenizer, config = tiny_tokenizer(), load_config(str(model))
-    check_vocabulary("model", tokenizer, config)
+    assert check_vocabulary("model", tokenizer, config) == frozenset()
     tokenizer.add_tokens([f"<extra_{number}>" for number in range(400)])
     with pytest.raises(R1Error, match=r"the tokenizer of `model` has .* tokens, the model 384") as caught:
         check_vocabulary("model", tokenizer, config)
     assert caught.value.code == 2 and "resize_token_embeddings" in (caught.value.hint or "")
+
+
+def test_a_special_token_that_nothing_writes_may_have_no_row(model: Path) -> None:
+    """As Gemma 3's text models are published, with the tokenizer of those that see."""
+    config = load_config(str(model))
+    for used in (None, "eos_token", "chat_template", "model"):
+        tokenizer = tiny_tokenizer(385 if used == "model" else 384)
+        config.vocab_size = len(tokenizer) - (used == "model")
+        tokenizer.add_special_tokens({"extra_special_tokens": ["<image>"]})
+        image = tokenizer.convert_tokens_to_ids("<image>")
+        if used == "eos_token":
+            tokenizer.eos_token = "<image>"
+        elif used == "chat_template":
+            tokenizer.chat_template += "<image>"
+        if used is None:
+            assert check_vocabulary("model", tokenizer, config) == {image}
+        else:
+            with pytest.raises(R1Error, match=r"has .* tokens, the model"):
+                check_vocabulary("model", tokenizer, config)
 
 
 @pytest.mark.parametrize(

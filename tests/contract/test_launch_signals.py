@@ -14,7 +14,7 @@ import pytest
 from tests.contract.conftest import Run, command_line, environment
 from tests.contract.test_launch import ROOT, TWO, assert_same, children, figures, gone
 from tests.contract.test_orphans import children_of
-from tests.contract.test_training import PROMPTS
+from tests.contract.test_training import LESSONS, PROMPTS
 
 GRPO = "--engine transformers --rewards mine.py:slow --prompts-per-step 2 --group-size 4 --max-completion-length 16 --lr 1e-3 --steps 6 "
 GRPO += "--dtype float32 --no-mask-truncated --save-every 2 --keep 9 --reward-workers 1"
@@ -148,3 +148,41 @@ def test_a_process_that_is_killed_takes_nothing_with_it(r1: Run, tiny: Path, tmp
     assert process.returncode == 1, said
     assert [line for line in said.splitlines() if line.startswith("error:")] == ["error: process 2 of 2 was ended by SIGKILL"]
     assert_goes_on(r1, tiny, tmp_path, straight)
+
+
+# The disk of the main process is slow to keep a checkpoint, and the launcher has less patience than that with the rest after a failure.
+SLOW_DISK = """
+import os, time
+import r1cli.commands.launch as launch
+import r1cli.io.whole_folder as whole_folder
+
+launch.GRACE_SECONDS = 1.0
+sync = whole_folder.sync
+
+def slow(folder):
+    if os.environ.get("RANK") == "0":
+        time.sleep(5)
+    sync(folder)
+
+whole_folder.sync = slow
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_main_process_is_waited_for_while_it_saves(tiny: Path, tmp_path: Path, number: int) -> None:
+    """Only GRPO has a word between the processes after a save; the others ended, and took the main one's checkpoint with them."""
+    (tmp_path / "lessons.jsonl").write_text(LESSONS)
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow/sitecustomize.py").write_text(SLOW_DISK)
+    env = environment(PYTHONPATH=os.pathsep.join([str(tmp_path / "slow"), os.environ.get("PYTHONPATH", "")]))
+    words = [*command_line(), "sft", "--model", str(tiny), "--batch-rows", "4", "--dtype", "float32", "--epochs", "9999", *TWO]
+    words += ["--no-progress", "-o", "run", "lessons.jsonl"]
+    process = subprocess.Popen(words, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline, metrics = time.monotonic() + 200, tmp_path / "run/metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    said = ended(process)
+    assert process.returncode == 128 + number and "error:" not in said, said
+    assert len(list((tmp_path / "run/checkpoints").glob("step_*/manifest.json"))) == 1

@@ -1,6 +1,7 @@
 """Rows that `r1 sft` cannot learn from: named by file, line, row and field; with --skip-bad left out and counted."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,31 @@ def test_check_without_rows_is_an_error(r1: Run, tiny: Path, tmp_path: Path) -> 
     assert_error(r1("check", "--skip-bad", "-", stdin="broken\n"), 2, "no rows: 1 bad ones left out, the first: stdin:1")
     alone = r1("check", "-m", str(tiny))
     assert alone.returncode == 0 and "end of turn" in alone.stdout
+
+
+@pytest.mark.parametrize(("special", "level", "code"), [(True, "warn", 0), (False, "fail", 1)])
+def test_check_says_which_tokens_the_model_has_no_row_for(
+    r1: Run, tiny: Path, tmp_path: Path, special: bool, level: str, code: int
+) -> None:
+    shutil.copytree(tiny, tmp_path / "model")
+    file = tmp_path / "model/tokenizer.json"
+    tokenizer = json.loads(file.read_text(encoding="utf-8"))
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": special}
+    tokenizer["added_tokens"].append({"id": 384, "content": "<image>", **flags})
+    file.write_text(json.dumps(tokenizer), encoding="utf-8")
+    write(tmp_path / "rows.jsonl", GOOD)
+    done = r1("check", "-m", "model", "rows.jsonl")
+    assert done.returncode == code
+    assert any(line.startswith(f"{level} vocabulary: ") for line in done.stdout.splitlines()), done.stdout
+    if special:
+        image = {"id": "image", "messages": [{"role": "user", "content": "<image>"}, GOOD["messages"][1]]}
+        write(tmp_path / "rows.jsonl", GOOD, image)
+        assert_error(r1("check", "-m", "model", "rows.jsonl"), 2, "rows.jsonl:2: row `image`: it holds the token `<image>` (")
+
+
+def test_check_looks_at_prompts_and_at_rows_with_answers_where_both_are_given(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    write(tmp_path / "rows.jsonl", GOOD, {"id": "sum", "prompt": "2 + 3?", "answer": "5"})
+    done = r1("check", "-m", str(tiny), "rows.jsonl", "--max-completion-length", "16")
+    lines = done.stdout.splitlines()
+    assert any("kinds of rows: 1 rows with answers and 1 prompts" in line for line in lines), done.stdout
+    assert any("prompt length: 1 prompts" in line for line in lines), done.stdout

@@ -8,7 +8,7 @@ import pytest
 
 from r1cli.commands.tracking import TRACKERS
 from tests.contract.conftest import Run, assert_error
-from tests.contract.test_launch import GRPO, TWO, files
+from tests.contract.test_launch import GRPO, TWO, files, rewind
 
 WANDB = """
 import json
@@ -41,6 +41,20 @@ def test_tensorboard_reads_back_what_metrics_hold(r1: Run, tiny: Path, tmp_path:
     for name in ("loss", "grad_norm", "lr"):
         assert [event.step for event in events.Scalars(name)] == [1, 2, 3, 4]
         assert [event.value for event in events.Scalars(name)] == pytest.approx([line[name] for line in lines])
+
+
+def test_tensorboard_shows_each_step_of_a_resumed_run_once(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    files(tmp_path)
+    words = ["sft", "--model", str(tiny), "--batch-rows", "6", "--epochs", "3", "--save-every", "2", "--keep", "9"]
+    words += ["--track", "tensorboard", "-o", "run", "lessons.jsonl"]
+    assert r1(*words).returncode == 0
+    rewind(tmp_path / "run", 2)
+    done = r1(*words, "--resume")
+    assert done.returncode == 0 and "step_000002" in done.stderr, done.stderr
+    events = reader.EventAccumulator(str(tmp_path / "run/trackers/r1-sft"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_one_of_two_processes_tells_wandb(r1: Run, tiny: Path, tmp_path: Path) -> None:

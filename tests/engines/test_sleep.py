@@ -42,6 +42,7 @@ def engine(*, sleep: bool) -> Any:
     made: Any = object.__new__(VllmEngine)
     made._llm, made._watchdog, made._running, made._sleep, made._resting = Recorded(), Patient(), {}, sleep, False
     made._on_cpu, made._tied, made._tensor_names, made._logprobs = False, False, frozenset({"norm.weight"}), True
+    made.model = "a folder"
     return made
 
 

@@ -47,6 +47,24 @@ def held(folder: Path, seconds: float = 60.0, how: str = "alone") -> Iterator[tu
         other.wait()
 
 
+LOOK = """
+import fcntl, os, sys, time
+
+file = open(sys.argv[1])
+fcntl.lockf(file, fcntl.LOCK_SH)
+os.write(1, b"looking\\n")
+time.sleep(0.3)
+"""
+
+
+def test_a_job_that_only_looks_whether_a_directory_is_free_turns_nobody_away(tmp_path: Path) -> None:
+    """Two jobs that start together: one looks (`check_free`, for far less than this) when the other one takes the lock."""
+    Lock(tmp_path).close()
+    with subprocess.Popen([sys.executable, "-c", LOOK, str(tmp_path / ".lock")], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "looking\n"
+        Lock(tmp_path).close()
+
+
 def test_a_directory_that_another_process_writes_to_is_refused_by_name_of_the_process(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     open_run(folder).close()

@@ -11,6 +11,7 @@ import pytest
 
 from r1cli.errors import R1Error
 from r1cli.io import manifest, run_dir
+from r1cli.io.checkpoint_folders import checkpoints
 from r1cli.io.run_dir import RunDir
 
 
@@ -83,7 +84,7 @@ def test_force_removes_a_run_and_never_anything_else(tmp_path: Path) -> None:
     save(run, 1)
     (run.path / "notes.txt").write_text("mine")
     again = open_run(tmp_path / "run", force=True)
-    assert (again.attempt, again.resumed_step, run_dir.checkpoints(again.path)) == (1, None, [])
+    assert (again.attempt, again.resumed_step, checkpoints(again.path)) == (1, None, [])
     assert (again.path / "metrics.jsonl").read_text() == ""
     assert (again.path / "notes.txt").read_text() == "mine"
     (tmp_path / "home").mkdir()

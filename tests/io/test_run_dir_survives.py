@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from r1cli.errors import R1Error
-from r1cli.io import manifest, run_dir
+from r1cli.io import checkpoint_folders, manifest, run_dir
+from r1cli.io.checkpoint_folders import checkpoints
 from r1cli.io.run_dir import RunDir
 from tests.io.test_run_dir import lines, open_run, save
 
@@ -80,7 +81,7 @@ def test_all_of_a_checkpoint_is_on_the_disk_before_it_is_whole_and_older_ones_go
     late = {inodes[folder / "manifest.json"], inodes[folder.parent]}
     assert set(inodes.values()) - late <= set(seen["before the manifest"])
     assert not late & set(seen["before the manifest"]) and late <= set(seen["before a removal"])
-    assert [found.name for found in run_dir.checkpoints(run.path)] == ["step_000002", "step_000003"]
+    assert [found.name for found in checkpoints(run.path)] == ["step_000002", "step_000003"]
 
 
 def test_an_old_checkpoint_that_cannot_be_removed_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,12 +96,42 @@ def test_an_old_checkpoint_that_cannot_be_removed_is_no_error(tmp_path: Path, mo
     monkeypatch.setattr(shutil, "rmtree", busy)
     with run.checkpoint(4) as folder:
         (folder / "model.safetensors").write_text("weights")
-    assert [found.name for found in run_dir.checkpoints(run.path)] == ["step_000002", "step_000004"]
+    assert [found.name for found in checkpoints(run.path)] == ["step_000002", "step_000004"]
     assert names(run.path / "checkpoints") == ["step_000001", "step_000002", "step_000004"]
     run.close()
     monkeypatch.undo()
     open_run(tmp_path / "run", resume=True)
     assert names(run.path / "checkpoints") == ["step_000002", "step_000004"]
+
+
+@pytest.mark.parametrize("fate", ["killed", "an error", "killed before the old one goes"])
+def test_a_checkpoint_that_replaces_one_of_the_same_step_leaves_it_until_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    """A run that ended between an update and its metrics, resumed with `--keep 1`: it saves that step once more."""
+    run = open_run(tmp_path / "run")
+    save(run, 4)
+    number = None if fate == "an error" else os.fork()  # a fork ends as a killed process does: nothing is tidied up
+    if number == 0:
+        if fate.endswith("goes"):
+            monkeypatch.setattr(checkpoint_folders, "_settle", lambda before: os._exit(0))
+        with run.checkpoint(4) as folder:
+            (folder / "model.safetensors").write_text("other weights")
+            if fate == "killed":
+                os._exit(0)
+        os._exit(1)
+    if number is not None:
+        assert os.waitpid(number, 0)[1] == 0
+        assert [checkpoint_folders.whole_checkpoint(run.path, 4)] == checkpoints(run.path)
+    else:
+        with pytest.raises(ZeroDivisionError), run.checkpoint(4):
+            raise ZeroDivisionError
+    run.close()
+    with open_run(tmp_path / "run", resume=True) as again:
+        assert again.resumed_step == 4
+    assert names(run.path / "checkpoints") == ["step_000004"]
+    text = (run.path / "checkpoints" / "step_000004" / "model.safetensors").read_text()
+    assert text == ("other weights" if fate.endswith("goes") else "weights 4")
 
 
 @contextmanager

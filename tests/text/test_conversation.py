@@ -49,6 +49,49 @@ def test_prompt_and_completion_rows_take_the_template_of_sampling() -> None:
     assert completion[-1] == tokenizer.eos_token_id
 
 
+SAMPLED = {"id": "a", "prompt": "What is 2 + 2?", "completion": "I add.\n</think>\n\n4"}  # by a prompt that opened the reasoning
+
+
+@pytest.mark.parametrize("prefix", ["<think>\n", True])
+def test_what_the_prompt_of_a_sample_had_opened_is_learnt_where_this_prompt_does_not_open_it(prefix: Any) -> None:
+    tokenizer = tiny_tokenizer()
+    for template in ("chat", "raw", "r1-zero"):
+        renderer = PromptRenderer(tokenizer, template=template)
+        ((prompt, completion),) = turns(Row({**SAMPLED, "think_prefix": prefix}), renderer, tokenizer, tokenizer.eos_token_id)
+        assert not tokenizer.decode(prompt).rstrip().endswith("<think>")
+        assert tokenizer.decode(completion) == "<think>\nI add.\n</think>\n\n4<|im_end|>"
+
+
+@pytest.mark.parametrize("prefix", ["<think>\n", "<think>", True, None])
+def test_what_this_prompt_opens_as_well_does_not_stand_twice(prefix: Any) -> None:
+    row = Row({**SAMPLED, "think_prefix": prefix})
+    opens = tiny_tokenizer(chat_template=STRIPS_THINK)
+    plain = tiny_tokenizer()
+    own = row.with_fields(prompt="What is 2 + 2? <think>\n")
+    for tokenizer, renderer, given in (
+        (opens, PromptRenderer(opens), row),
+        (plain, PromptRenderer(plain, think_prefix=True), row),
+        (plain, PromptRenderer(plain, template="raw"), own),
+    ):
+        ((prompt, completion),) = turns(given, renderer, tokenizer, tokenizer.eos_token_id)
+        assert tokenizer.decode(prompt).endswith("<think>\n")
+        assert tokenizer.decode(completion) == "I add.\n</think>\n\n4<|im_end|>"
+
+
+def test_an_opening_is_put_back_only_where_it_is_missing() -> None:
+    assert answers(Row({**SAMPLED, "think_prefix": "<think>\n"})) == [("What is 2 + 2?", "<think>\nI add.\n</think>\n\n4")]
+    whole = "<think>\nI add.\n</think>\n\n4"
+    for fields in (
+        {**SAMPLED, "completion": whole, "think_prefix": "<think>\n"},
+        {"messages": [CHAT[0], {"role": "assistant", "content": whole}], "completion": "x", "think_prefix": "<think>\n"},
+    ):
+        ((_, said),) = answers(Row(fields))
+        assert said == whole
+    for prefix in (None, False, "", "<think>\n\n</think>\n\n"):  # nothing is open behind it
+        ((_, said),) = answers(Row({**SAMPLED, "think_prefix": prefix}))
+        assert said == SAMPLED["completion"]
+
+
 def test_a_row_without_anything_to_learn_is_named() -> None:
     tokenizer = tiny_tokenizer()
     with pytest.raises(R1Error, match=r"rows.jsonl:3: row `a`: it has no assistant message to learn from"):

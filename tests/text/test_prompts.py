@@ -4,9 +4,10 @@ import pytest
 
 from r1cli.errors import R1Error
 from r1cli.row import Row
+from r1cli.text.conversation import turns
 from r1cli.text.prompts import BOXED, Example, PromptRenderer, WordRenderer, opened
 from r1cli.text.rewriting import rewrite_prompt
-from r1cli.text.templates import REFLECT, closed
+from r1cli.text.templates import REFLECT, REQUESTS, closed
 from tests.tiny import CHAT_TEMPLATE, tiny_tokenizer
 
 THINKING = (
@@ -36,6 +37,28 @@ def test_chat_tokens_are_those_of_the_library(tokenizer):
 def test_boxed_follows_the_last_user_message(tokenizer):
     text = PromptRenderer(tokenizer, template="boxed").text([{"role": "user", "content": "a"}])
     assert f"user\na\n{BOXED}<|im_end|>" in text
+
+
+@pytest.mark.parametrize("template", ["boxed", "reflect"])
+def test_a_request_stays_behind_the_users_message_when_a_tool_speaks_last(tokenizer, template):
+    roles = ["user", "assistant", "user", "assistant", "tool"]
+    prompt = [{"role": role, "content": str(place)} for place, role in enumerate(roles)]
+    text = PromptRenderer(tokenizer, template=template).text(prompt)
+    assert text.count(REQUESTS[template]) == 1
+    assert f"user\n2\n{REQUESTS[template]}<|im_end|>" in text and "tool\n4<|im_end|>" in text
+
+
+@pytest.mark.parametrize("template", ["boxed", "reflect"])
+def test_a_request_needs_a_message_of_the_user(tokenizer, template):
+    alone = [{"role": "system", "content": "s"}]
+    for renderer in (PromptRenderer(tokenizer, template=template).text, WordRenderer(template=template).words):
+        with pytest.raises(R1Error, match=f"the prompt has no `user` message, and template `{template}` puts its request") as raised:
+            renderer(alone)
+        assert raised.value.code == 2
+    row = Row({"id": "a", "messages": [*alone, {"role": "assistant", "content": "x"}]}, where="rows.jsonl:3")
+    with pytest.raises(R1Error, match=r"^rows.jsonl:3: row `a`: the prompt has no `user` message"):
+        turns(row, PromptRenderer(tokenizer, template=template), tokenizer, tokenizer.eos_token_id)
+    assert PromptRenderer(tokenizer).text(alone).startswith("<|im_start|>system\ns"), "chat asks for nothing"
 
 
 def test_r1_zero_is_the_papers_text(tokenizer):

@@ -18,6 +18,7 @@ from r1cli.train.model import load_policy, load_tokenizer
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.reference import renew_reference
 from r1cli.train.update import forward, measure
+from tests.train.test_checkpoint_names import MOE, folder_of
 from tests.train.toy import PAD, group_samples, largest_difference, layer_passes, plain_logprobs, weights
 
 peft = pytest.importorskip("peft")
@@ -238,3 +239,60 @@ def test_targets_that_cannot_be_adapted_are_refused(tiny: Path, targets: str, me
     with pytest.raises(R1Error, match=message) as raised:
         lora_policy(tiny, LoraConfig(rank=4, targets=targets))
     assert hint in (raised.value.hint or "")
+
+
+def moved(folder: str, config: LoraConfig, dtype: str = "float32") -> Any:
+    """A policy with experts whose adapter has moved away from zero."""
+    policy = lora_policy(Path(folder), config, dtype=dtype)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in policy.lora.weights().values():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=generator))
+    return policy
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("targets", ["all-linear", "q_proj,k_proj,v_proj,o_proj"])
+@pytest.mark.parametrize("name", MOE)
+def test_fused_experts_are_merged_as_by_peft(accelerator: Any, tiny: Path, tmp_path: Path, name: str, targets: str, dtype: str) -> None:
+    folder = folder_of(name, tmp_path / "base")
+    policy = moved(folder, LoraConfig(rank=2, targets=targets), dtype)
+    assert any(".mlp.experts.lora_A" in part for part in policy.lora.weights()) is (targets == "all-linear")
+    found = dict(named_weights(accelerator, policy))
+    save_model(accelerator, policy, load_tokenizer(str(tiny)), tmp_path / "merged", resumable=True)
+    assert load_file(tmp_path / "merged" / "model.safetensors").keys() == load_file(Path(folder) / "model.safetensors").keys()
+    saved, loading = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto", output_loading_info=True)
+    assert not any(loading.values())
+    theirs = policy.lora.wrapper.merge_and_unload()
+    expected = {name: value for name, value in theirs.state_dict().items() if name in found}
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).state_dict()
+    assert found.keys() == expected.keys() == plain.keys() == saved.state_dict().keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert all(torch.equal(value, expected[key]) for key, value in saved.state_dict().items())
+    changed = {key for key in found if not torch.equal(found[key], plain[key])}
+    assert ("model.layers.1.mlp.experts.gate_up_proj" in changed) is (targets == "all-linear")
+
+
+def test_what_computes_with_experts_is_what_is_merged(accelerator: Any, tiny: Path, tmp_path: Path) -> None:
+    folder = folder_of("Qwen3-MoE", tmp_path / "base")
+    policy = moved(folder, CONFIG)
+    save_model(accelerator, policy, load_tokenizer(str(tiny)), tmp_path / "saved", resumable=True)
+    assert torch.allclose(logprobs_of(policy), logprobs_of(load_policy(str(tmp_path / "saved"))), atol=2e-5)
+    assert (logprobs_of(policy) - logprobs_of(load_policy(folder))).abs().max() > 0.01
+    with torch.no_grad(), without_adapter(policy):
+        assert torch.allclose(logprobs_of(policy), logprobs_of(load_policy(folder)), atol=2e-5)
+    other = lora_policy(Path(folder), CONFIG)
+    other.lora.load(tmp_path / "saved")
+    assert largest_difference(weights(other), weights(policy)) == 0.0
+
+
+def test_what_cannot_be_merged_is_refused_when_it_is_added(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And again before anything is written: such a `final/` would be loaded with layers of random values."""
+    policy = lora_policy(tiny, CONFIG)
+    state = {name: value for name, value in policy.model.named_parameters() if "layers.1.mlp.up_proj.base" not in name}
+    with pytest.raises(R1Error, match=r"cannot be merged into this model: 1 tensors, first `model.layers.1.mlp.up_proj.weight`"):
+        next(policy.lora.merged(state))
+    monkeypatch.setattr("r1cli.train.lora._plain_name", lambda name: name)
+    with pytest.raises(R1Error, match="cannot be merged into this model") as raised:
+        lora_policy(tiny, CONFIG)
+    assert raised.value.code == 2 and "--lora-targets q_proj,k_proj,v_proj,o_proj" in (raised.value.hint or "")

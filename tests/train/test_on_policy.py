@@ -1,6 +1,9 @@
-"""On-policy distillation: the loss against TRL's and torch's own, the step however it is cut, and a student that approaches its teacher."""
+"""On-policy distillation: the loss against TRL's and torch's own, the step however it is cut, a student that approaches its teacher, and
+a run that stops and goes on."""
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +11,9 @@ import torch
 
 from r1cli.row import Row
 from r1cli.train.batches import Sample, micro_batches, packed_rows
+from r1cli.train.checkpoints import load_state, save_state
 from r1cli.train.distil_loss import reverse_kl_loss
-from r1cli.train.model import frozen
+from r1cli.train.model import frozen, load_policy
 from r1cli.train.on_policy import OnPolicyConfig, OnPolicyHooks, ReverseKl, surplus, train_on_policy
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.update import measure, update
@@ -129,7 +133,6 @@ def test_every_token_weighs_what_the_student_thinks_of_it_against_the_sampler_up
 
 def test_a_student_approaches_its_teacher(accelerator: Any, new_policy: Callable[..., Any], tmp_path: Any) -> None:
     """One token a completion, so that the exact KL is at hand: torch's own, over the whole vocabulary."""
-    from r1cli.train.model import load_policy
     from tests.tiny import tiny_model
 
     teacher = frozen(load_policy(str(tiny_model(tmp_path / "teacher", seed=7))))
@@ -177,3 +180,97 @@ def test_a_student_approaches_its_teacher(accelerator: Any, new_policy: Callable
     assert exact() < 0.5 * before
     assert saved == [40] and [record["step"] for record in records] == list(range(1, 41))
     assert all("loss" not in record for record in records)
+
+
+STEPS = 4
+
+
+def stepped(
+    accelerator: Any, folder: Path, *, ends_at: int = 0, resume: Path | None = None, checkpoint: Path | None = None, save_every: int = 0
+) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]], list[int], int]:
+    """(weights, metrics, saves, steps done) of a run whose completions are drawn from the student as it is then.
+
+    ends_at: at which look it is asked to end (0: never); the sampler ends early too, as a real one does. checkpoint keeps its state.
+    """
+    student, teacher = load_policy(str(folder)), frozen(load_policy(str(folder), temperature=2.0))
+    schedule = OptimiserConfig(lr=1e-2, lr_schedule="cosine", warmup_steps=1)
+    config = OnPolicyConfig(
+        steps=STEPS, prompts_per_step=2, microbatch_tokens=40, seed=3, pad_id=PAD, optimiser=schedule, save_every=save_every
+    )
+    rule, start = build_optimiser(student.parameters(), schedule), 0
+    if resume is not None:
+        student.load_state_dict(torch.load(resume / "weights.pt"))
+        start = load_state(rule, resume)
+    looks: list[float] = []
+    records: list[dict[str, Any]] = []
+    saves: list[int] = []
+
+    @torch.no_grad()
+    def sample(rows: list[Row], step: int) -> list[Sample]:
+        if ends_at and len(looks) + 1 == ends_at:
+            return []
+        generator = torch.Generator().manual_seed(step)
+        made = []
+        for index, row in enumerate(rows):
+            ids = [10 + row["id"], 20, 30]
+            logprobs_V = student.model(input_ids=torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+            token = int(torch.multinomial(logprobs_V.exp(), 1, generator=generator))
+            made.append(Sample(index, ids, [token], sampler_logprobs=[float(logprobs_V[token])]))
+        return made
+
+    def stopping(seconds: float) -> bool:
+        looks.append(seconds)
+        return len(looks) == ends_at
+
+    def save(steps: int) -> None:
+        saves.append(steps)
+        if checkpoint is not None:
+            torch.save(student.state_dict(), checkpoint / "weights.pt")
+            save_state(accelerator, rule, checkpoint, steps)
+
+    hooks = OnPolicyHooks(sample, lambda: None, records.append, save, stopping=stopping)
+    prompts = [Row({"id": number, "prompt": ""}) for number in range(5)]
+    done = train_on_policy(accelerator, student, teacher, rule, config, prompts=prompts, hooks=hooks, start_step=start)
+    return weights(student), [{name: value for name, value in record.items() if "second" not in name} for record in records], saves, done
+
+
+@pytest.mark.parametrize("save_every", [0, 1])
+@pytest.mark.parametrize("ends_at", range(1, 2 * STEPS + 1))
+def test_a_run_that_is_asked_to_end_goes_on_to_the_same_numbers(
+    accelerator: Any, tiny: Path, tmp_path: Path, ends_at: int, save_every: int
+) -> None:
+    """Asked at every place where it looks: before a step, and when the step is sampled, which is thrown away then."""
+    straight, wanted, saves, done = stepped(accelerator, tiny)
+    assert saves == [STEPS] and done == STEPS and largest_difference(straight, weights(load_policy(str(tiny)))) > 1e-3
+    _, before, saves, done = stepped(accelerator, tiny, ends_at=ends_at, checkpoint=tmp_path, save_every=save_every)
+    assert done == len(before) == (ends_at - 1) // 2
+    assert saves == (list(range(1, done + 1)) if save_every else [done][: done > 0])  # once each: nothing new is saved a second time
+    resumed, after, saves, done = stepped(accelerator, tiny, resume=tmp_path if saves else None)
+    assert saves == [STEPS] and done == STEPS
+    assert [*before, *after] == wanted and largest_difference(straight, resumed) == 0.0
+
+
+def test_a_time_limit_must_leave_room_for_the_longest_step_and_once_it_is_sampled_for_the_longest_update(
+    accelerator: Any, new_policy: Callable[..., Any]
+) -> None:
+    asked: list[float] = []
+    records: list[dict[str, Any]] = []
+    config = OnPolicyConfig(steps=3, prompts_per_step=2, microbatch_tokens=40, seed=0, pad_id=PAD, optimiser=OptimiserConfig(lr=0.0))
+    samples = group_samples(groups=2, size=2)
+
+    def sample(rows: list[Row], step: int) -> list[Sample]:
+        time.sleep(0.5)
+        return samples
+
+    def stopping(seconds: float) -> bool:
+        asked.append(seconds)
+        return False
+
+    hooks = OnPolicyHooks(sample, lambda: None, records.append, lambda step: None, stopping=stopping)
+    student, teacher, prompts = new_policy(), frozen(new_policy(temperature=2.0)), [Row({"id": n, "prompt": ""}) for n in range(2)]
+    train_on_policy(accelerator, student, teacher, torch.optim.SGD(student.parameters()), config, prompts=prompts, hooks=hooks)
+    before, sampled = asked[::2], asked[1::2]
+    assert before[0] == sampled[0] == 0.0 and len(asked) == 6
+    for step in (1, 2):
+        assert before[step] >= max(record["seconds"] for record in records[:step])
+        assert 0 < sampled[step] < before[step] - 0.4

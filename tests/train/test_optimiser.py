@@ -21,7 +21,16 @@ def test_cosine_ends_at_the_floor() -> None:
 
 
 def test_linear_after_warmup() -> None:
-    assert rates(6, lr_schedule="linear", lr_floor=0.0, warmup_steps=2) == pytest.approx([0.5, 1.0, 1.0, 2 / 3, 1 / 3, 0.0])
+    assert rates(6, lr_schedule="linear", lr_floor=0.0, warmup_steps=2) == pytest.approx([0.5, 1.0, 0.75, 0.5, 0.25, 0.0])
+    assert rates(3, lr_schedule="linear", lr_floor=0.0) == pytest.approx([1.0, 0.5, 0.0]), "without one the first step has the peak"
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("warmup", [1, 2, 5, 6])
+def test_the_peak_is_taken_once_and_the_last_step_has_the_floor(schedule: str, warmup: int) -> None:
+    found = rates(7, lr_schedule=schedule, warmup_steps=warmup)
+    assert found[warmup - 1] == 1.0 == max(found) and found.count(1.0) == 1
+    assert found[-1] == pytest.approx(0.1) and found[warmup - 1 :] == sorted(found[warmup - 1 :], reverse=True)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])

@@ -4,6 +4,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -69,10 +70,46 @@ def test_a_run_that_is_asked_to_end_goes_on_as_if_it_had_not(accelerator: Any, t
     _, before = grpo_run(accelerator, str(tiny), stopping=stopping, checkpoint=tmp_path, checkpoint_at=None, **SEVERAL)
     assert len(seen) == calls  # it ended there
     made = (tmp_path / "weights.pt").exists()
-    assert made is (calls > 4)  # before the first update there is nothing to save
+    assert made is (calls > 3)  # before the first rollout is there and scored there is nothing to save
     resumed, after = grpo_run(accelerator, str(tiny), resume=tmp_path if made else None, **SEVERAL)
     assert same_figures([*(before if made else []), *after], records)
     assert largest_difference(straight, resumed) == 0.0
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+def test_a_checkpoint_may_be_due_in_the_middle_of_a_rollout(accelerator: Any, tiny: Path, tmp_path: Path, lag: int, step: int) -> None:
+    """What is drawn ahead then goes along: it is of the weights of before the rollout, which a resumed run has not."""
+    settings = {**SEVERAL, "save_every": 1, "rollout_lag": lag}
+    straight, records = grpo_run(accelerator, str(tiny), checkpoint=tmp_path, checkpoint_at=step, **settings)
+    progress = Progress.load(tmp_path, 0, 1)
+    assert progress is not None and progress.step == step and progress.batch is not None and progress.batch.done == step % 4
+    assert (progress.ahead is not None) is (lag == 1 and step < 4)
+    resumed, later = grpo_run(accelerator, str(tiny), resume=tmp_path, **settings)
+    assert same_figures(records[step // 4 :], later) and largest_difference(straight, resumed) == 0.0
+
+
+def test_saves_in_the_middle_of_a_rollout_are_as_many_as_are_due(accelerator: Any, tiny: Path) -> None:
+    saved: list[int] = []
+    more = {"save": lambda progress: saved.append(progress.step)}
+    grpo_run(accelerator, str(tiny), **{**SEVERAL, "save_every": 3}, more=more)
+    assert saved == [3, 6, 8]
+
+
+def test_another_number_of_processes_drops_the_rest_of_a_rollout_and_says_so(accelerator: Any, tiny: Path, tmp_path: Path) -> None:
+    """The reference follows as it would have at the end of the rollout: here at step 2, with steps 1 and 2 made by two processes."""
+    settings = {**SEVERAL, "save_every": 1, "reference_every": 2, "reference_mix": 1.0}
+    grpo_run(accelerator, str(tiny), checkpoint=tmp_path, checkpoint_at=3, **settings)
+    path = tmp_path / "grpo_progress_0.pt"
+    torch.save({**torch.load(path), "processes": 2}, path)
+    progress = Progress.load(tmp_path, 0, 1)
+    assert progress is not None and (progress.step, progress.batch, progress.followed) == (3, None, 0)
+    said: list[str] = []
+    followed: list[tuple[int, int]] = []
+    with patch.object(grpo, "_follow", lambda *given: followed.append(given[-2:])):
+        _, later = grpo_run(accelerator, str(tiny), resume=tmp_path, more={"warn": said.append}, **settings)
+    assert [record["step"] for record in later] == [7, 8] and followed == [(0, 3), (3, 7), (7, 8)]
+    assert len(said) == 1 and "another number of processes: what was not trained on yet after step 3 is dropped" in said[0]
 
 
 def test_a_rollout_drawn_ahead_is_in_the_checkpoint(accelerator: Any, tiny: Path, tmp_path: Path) -> None:
@@ -252,13 +289,18 @@ def test_a_record_that_was_not_written_is_written_by_the_run_that_goes_on(accele
 @pytest.mark.parametrize(
     "error", [R1Error("the server went away"), TooFewPrompts("nothing is mixed"), NotFinite("broken"), ValueError("a bug")], ids=repr
 )
-def test_an_error_between_two_updates_saves_what_was_learnt(accelerator: Any, tiny: Path, tmp_path: Path, error: Exception) -> None:
+@pytest.mark.parametrize("lag", [0, 1])
+def test_an_error_between_two_updates_saves_what_was_learnt(
+    accelerator: Any, tiny: Path, tmp_path: Path, error: Exception, lag: int
+) -> None:
+    """Also one in the thread that draws ahead: the prompts of the draw that failed are drawn again."""
+
     def sample(rows: list[Row], draw: Draw) -> list[Rollout]:
         if draw.step == 2:
             raise error
         return toy_sample(rows, draw)
 
-    lone: dict[str, Any] = {"steps": 4, "optimiser": RATE}
+    lone: dict[str, Any] = {"steps": 4, "optimiser": RATE, "rollout_lag": lag}
     with pytest.raises(type(error), match=str(error)):
         grpo_run(accelerator, str(tiny), checkpoint=tmp_path, checkpoint_at=None, **lone, more={"sample": sample})
     if isinstance(error, (NotFinite, ValueError)):  # the weights may be what is broken
@@ -268,7 +310,8 @@ def test_an_error_between_two_updates_saves_what_was_learnt(accelerator: Any, ti
     assert progress is not None and progress.step == 2 and progress.taken == {0: 6}
     straight, records = grpo_run(accelerator, str(tiny), **lone)
     resumed, later = grpo_run(accelerator, str(tiny), resume=tmp_path, **lone)
-    assert same_figures(records[2:], later) and largest_difference(straight, resumed) == 0.0
+    assert same_figures(records[2 - lag :], later)  # ahead, it failed before the line of step 2 was written: that comes now
+    assert largest_difference(straight, resumed) == 0.0
 
 
 def test_it_asks_for_the_longest_rollout_and_update_so_far(accelerator: Any, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from r1cli.errors import Exit, R1Error
 from r1cli.io import manifest
-from r1cli.io.run_dir import checkpoints
+from r1cli.io.checkpoint_folders import checkpoints
 from r1cli.io.stream import RowWriter
 from r1cli.row import Row
 

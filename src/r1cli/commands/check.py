@@ -11,11 +11,22 @@ Exit 1 when something fails. What each finding means is in `preflight.py`.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TypeVar
 
 from r1cli.commands.gold_reward import check_gold_reward
 from r1cli.commands.preference_check import check_preferences
-from r1cli.commands.preflight import FAIL, Finding, check_golds, check_lengths, check_model, context_of, rows_with_golds
+from r1cli.commands.preflight import (
+    FAIL,
+    WARN,
+    Finding,
+    check_golds,
+    check_lengths,
+    check_model,
+    check_unused_tokens,
+    context_of,
+    rows_with_golds,
+)
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
@@ -77,21 +88,31 @@ def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Ro
     from r1cli.engines.model_files import end_ids
     from r1cli.text.conversation import answers, prompt_ids, turns
     from r1cli.text.prompts import PromptRenderer
-    from r1cli.train.model import load_config, load_tokenizer
+    from r1cli.train.model import check_vocabulary, load_config, load_tokenizer
 
     folder = model_folder(settings.model or "", settings.trust_remote_code, say=context.console.info)
     tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
     renderer = PromptRenderer(tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
     end_id = end_of_turn(folder, tokenizer)
     findings = check_model(tokenizer, renderer, end_id, end_ids(folder, tokenizer))
-    context_length = context_of(load_config(folder, trust_remote_code=settings.trust_remote_code))
-    lessons = [row for row in rows if _is_lesson(row)]
+    config = load_config(folder, trust_remote_code=settings.trust_remote_code)
+    context_length, beyond = context_of(config), frozenset[int]()
+    try:
+        beyond = check_vocabulary(folder, tokenizer, config)
+    except R1Error as error:  # one finding of several here
+        findings.append(Finding("vocabulary", FAIL, error.message, error.hint or ""))
+    findings += check_unused_tokens(tokenizer, beyond)
+    lessons, asked = [row for row in rows if _is_lesson(row)], [row for row in rows if not _is_lesson(row)]
+    if lessons and asked:
+        both = f"{len(lessons)} rows with answers and {len(asked)} prompts: each are looked at as what they are"
+        findings.append(Finding("kinds of rows", WARN, both, "r1 sft takes the former, r1 grpo the latter"))
     if lessons:
-        learnt = _each(lessons, reader, lambda row: (turns(row, renderer, tokenizer, end_id), [text for _, text in answers(row)]))
+        tokens_of = partial(turns, renderer=renderer, tokenizer=tokenizer, end_id=end_id, beyond=beyond)
+        learnt = _each(lessons, reader, lambda row: (tokens_of(row), [text for _, text in answers(row)]))
         tokens = [turn for _, (ids, _) in learnt for turn in ids]
         findings += lesson_findings(tokens, [(row, text) for row, (_, texts) in learnt for text in texts], renderer, end_id, context_length)
-    elif rows:
-        lengths = _each(rows, reader, lambda row: len(prompt_ids(row, require(row, "prompt", str, list), renderer)))
+    if asked:
+        lengths = _each(asked, reader, lambda row: len(prompt_ids(row, require(row, "prompt", str, list), renderer)))
         prompts = [row for row, _ in lengths]
         limits = settings.max_prompt_length, settings.max_completion_length, context_length
         findings += check_lengths([length for _, length in lengths], *limits, prompts)

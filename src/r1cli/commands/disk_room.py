@@ -28,7 +28,7 @@ def check_room(training: "Training", total: int) -> None:
     final = _size(weights if training.merged else trained)
     checkpoint = _size(weights) + _size(second) + MOMENTS * sum(weight.numel() for weight in trained)
     every = settings.save_every
-    due = (total - training.start_step - 1) // every if every else 0
+    due = max(0, total - training.start_step - 1) // every if every else 0
     free = shutil.disk_usage(out).free
     if free < (checkpoint if due else final):
         what = f"a checkpoint takes {checkpoint / GIB:.2f}" if due else f"the model takes {final / GIB:.2f}"

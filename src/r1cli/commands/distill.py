@@ -13,6 +13,8 @@ By supervised fine-tuning, as in the paper, with a file in the run directory for
     scores.json    what the student makes of --eval (`r1 eval`), with eval.jsonl, its completions
 
 With --on-policy the student samples and the teacher scores its tokens (`train/on_policy.py`): there is nothing to keep but the student.
+
+--time-limit ends it wherever it is: training between two steps (`stopping.py`), all else in the middle (`distill_time.py`).
 """
 
 import dataclasses
@@ -22,13 +24,16 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
+from r1cli.commands import tracking
 from r1cli.commands.artefacts import Artefacts, hashes
 from r1cli.commands.distill_eval import evaluate, held_out, question_hash
+from r1cli.commands.distill_time import OutOfTime, ending_in_time, made_so_far, say_out_of_time
 from r1cli.commands.distill_traces import passing, sample_traces
 from r1cli.commands.grpo_prompts import with_prompts
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.processes import check_unused, is_first, of_process
 from r1cli.commands.sampling import at_address, resolve_model, uses_server
+from r1cli.commands.stopping import seconds_of
 from r1cli.commands.useless_flags import refuse_useless
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
@@ -58,15 +63,17 @@ def run(settings: DistillSettings, context: Context) -> None:
     check_unused(settings, context.command)
     if settings.eval:
         held_out(settings.eval)  # a file that cannot be read is better known now
-    if settings.on_policy:
-        _on_policy(settings, context, folder, started)
-    elif settings.dry_run:
+    if settings.dry_run and not settings.on_policy:
         _plan(settings, context, folder, sum(1 for _ in _reader(settings, context)))
         return
-    else:
-        _from_traces(settings, context, folder, started)
-    if settings.eval and not settings.dry_run and is_first():
-        evaluate(settings, context)
+    before = made_so_far(settings.out)
+    try:
+        done = (_on_policy if settings.on_policy else _from_traces)(settings, context, folder, started)
+        if done and settings.eval and is_first():
+            with ending_in_time(settings, started):
+                evaluate(settings, context)
+    except OutOfTime:
+        say_out_of_time(settings, context, before, started)
 
 
 def _check(settings: DistillSettings, context: Context) -> None:
@@ -74,7 +81,9 @@ def _check(settings: DistillSettings, context: Context) -> None:
     parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     readability.parse(settings.filters or "")
     check_lora(settings, context)
+    seconds_of(settings.time_limit)
     refuse_useless(settings, context.sources)
+    tracking.names(settings)
     if settings.on_policy and settings.lora_dropout:
         raise R1Error(
             "--lora-dropout would train another student than the one that samples",
@@ -127,7 +136,8 @@ def _reader(settings: DistillSettings, context: Context) -> RowReader:
     return read_rows(source, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
 
 
-def _from_traces(settings: DistillSettings, context: Context, folder: str, started: float) -> None:
+def _from_traces(settings: DistillSettings, context: Context, folder: str, started: float) -> bool:
+    """Make the rows and learn them; whether the student is done: not where the time limit came first."""
     path = Path(settings.out)
     if settings.force:
         for name in MADE:
@@ -141,6 +151,23 @@ def _from_traces(settings: DistillSettings, context: Context, folder: str, start
         settings.out, settings=settings, sources=context.sources, command=context.command, resume=settings.resume, force=settings.force
     )
     context.on_interrupt()
+    with ending_in_time(settings, started):
+        lessons = _made(settings, context, made, prompts, reader, parts)
+    if is_whole(directory.final) and is_whole(directory.path):
+        context.console.info(f"distill: `{directory.final}` is there and follows from the same rows")
+        directory.close()
+        return True
+    from r1cli.commands.sft_run import train  # brings torch: not before it is needed
+
+    taught = read_rows([str(lessons)])
+    train(settings, context, folder, list(taught), taught, started, directory)
+    return is_whole(directory.path)
+
+
+def _made(
+    settings: DistillSettings, context: Context, made: Artefacts, prompts: Path | None, reader: RowReader | None, parts: list[Part]
+) -> Path:
+    """The file of what the student learns, and those it follows from. reader: the input, where it is still to be read."""
     if settings.traces:
         assert reader is not None
         source, facts = (
@@ -154,7 +181,7 @@ def _from_traces(settings: DistillSettings, context: Context, folder: str, start
         traces = sample_traces(settings, context, made, prompts)
         source, facts = read_rows([str(traces)]), {"traces": hashes([traces])}
     kept = passing(settings, context, made, source, facts)
-    lessons = made.rows(
+    return made.rows(
         "train.jsonl",
         {
             "kept": hashes([kept])[str(kept)],
@@ -165,14 +192,6 @@ def _from_traces(settings: DistillSettings, context: Context, folder: str, start
         lambda: chain(_lessons(settings, kept), *(_rows_of(part, settings) for part in parts)),
         inputs=[kept, *(part.name for part in parts)],
     )
-    if is_whole(directory.final) and is_whole(directory.path):
-        context.console.info(f"distill: `{directory.final}` is there and follows from the same rows")
-        directory.close()
-        return
-    from r1cli.commands.sft_run import train  # brings torch: not before it is needed
-
-    taught = read_rows([str(lessons)])
-    train(settings, context, folder, list(taught), taught, started, directory)
 
 
 def _lessons(settings: DistillSettings, kept: Path) -> Iterator[Row]:
@@ -232,8 +251,11 @@ def _usable(reader: RowReader, context: Context) -> Iterator[Row]:
         context.console.warn(f"{reader.bad} bad rows left out, the first: {reader.first_bad}")
 
 
-def _on_policy(settings: DistillSettings, context: Context, folder: str, started: float) -> None:
-    """Temperature and nucleus are those of training unless they are asked for: the KL is that of the distribution that is sampled."""
+def _on_policy(settings: DistillSettings, context: Context, folder: str, started: float) -> bool:
+    """Teach the student on what it samples; whether it is done: not after a dry run, nor where the time limit came first.
+
+    Temperature and nucleus are those of training unless they are asked for: the KL is that of the distribution that is sampled.
+    """
     if (settings.top_p < 1 and _asked(context, "top_p")) or settings.top_k:
         raise R1Error(
             "--top-p and --top-k bias --on-policy: the student would be sampled from another distribution than it is scored by",
@@ -255,13 +277,13 @@ def _on_policy(settings: DistillSettings, context: Context, folder: str, started
     done = manifest.read(settings.out) if settings.resume and Path(settings.out).is_dir() else None
     if done is not None and done["counts"].get("steps") == settings.steps and not settings.dry_run:
         context.console.info(f"distill: `{settings.out}/final` is there, after {settings.steps} steps")
-        return
+        return True
     from r1cli.commands.on_policy_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 
     if settings.dry_run:
         plan(settings, context, folder, prompts)
-        return
-    train(settings, context, folder, prompts, reader, started)
+        return False
+    return train(settings, context, folder, prompts, reader, started)
 
 
 def _plan(settings: DistillSettings, context: Context, folder: str, rows: int) -> None:

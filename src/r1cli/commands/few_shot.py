@@ -15,9 +15,7 @@ def read_examples(file: str, shots: int | None) -> list[Example]:
     """
     found: list[Example] = []
     for row in islice(read_rows([file]), None if shots is None else shots + 1):
-        prompt, answer = answers(row)[-1]
-        opening = row.get("think_prefix")  # what the prompt had opened of the completion
-        found.append((prompt, (opening if isinstance(opening, str) and "messages" not in row else "") + answer))
+        found.append(answers(row)[-1])
     if not found or (shots is not None and len(found) < shots):
         raise R1Error(
             f"`{file}` holds {len(found)} examples" + (f", --shots asks for {shots}" if shots else ""),

@@ -23,7 +23,11 @@ from r1cli.errors import Exit, R1Error
 from r1cli.grpo_settings import ALARMS, GrpoSettings, of_loss
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
+from r1cli.rewards.length import OverlongReward
 from r1cli.row import Row
+from r1cli.shared_settings import Changing
+
+LENGTH_REWARDS = ("overlong", "length", "brevity")
 
 
 def run(settings: GrpoSettings, context: Context) -> None:
@@ -41,6 +45,8 @@ def run(settings: GrpoSettings, context: Context) -> None:
         console.info(f"--loss {settings.loss} takes {' '.join(chosen)}, as its paper does; give the flags for other values")
     if settings.beta and settings.kl == "k1" and not settings.kl_correction:
         console.warn("--kl k1 alone holds nothing back: its gradient is zero on average; add --kl-correction, or take k2 or k3")
+    for said in odd_lengths(settings):
+        console.warn(said)
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
     stages, shares, readers = read_prompts(settings, context)
     everything = [row for _, rows in stages for row in rows]
@@ -102,6 +108,18 @@ def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
             hint="--importance-cap 2, or leave --rollout-lag out",
             code=Exit.USAGE,
         )
+    if (settings.num_processes or 1) > settings.prompts_per_step:  # said here, before as many processes load their models
+        raise R1Error(
+            f"{settings.num_processes} processes cannot share {settings.prompts_per_step} prompts a step",
+            hint="raise --prompts-per-step, or start fewer processes",
+            code=Exit.USAGE,
+        )
+    if settings.rollout_lag and settings.engine_sleep:
+        raise R1Error(
+            "--rollout-lag 1 samples during the update, and --engine-sleep has the engine asleep then",
+            hint="leave one of them out",
+            code=Exit.USAGE,
+        )
     if settings.beta and settings.kl == "k2" and settings.kl_correction:
         raise R1Error(
             "--kl k2 has the gradient of the reverse KL already: --kl-correction would make it wrong",
@@ -109,6 +127,22 @@ def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
             code=Exit.USAGE,
         )
     refuse_useless(settings, sources)
+
+
+def odd_lengths(settings: GrpoSettings) -> list[str]:
+    """What is to be said of rewards for the length whose `max` does not fit the limits: a preset's, beside a limit of one's own."""
+    limits = [limit for _, limit in Changing(settings.max_completion_length).switches()]
+    said = []
+    for spec in rule_rewards(settings):
+        kind, most = spec.source or spec.name, spec.options.get("max", 0)
+        free = most - OverlongReward(most, spec.options["cache"]).cache if kind == "overlong" and most else 0
+        if free >= max(limits):
+            said.append(
+                f"reward `{spec.name}` punishes from {free} tokens on, and --max-completion-length is {max(limits)}: it is always 0"
+            )
+        elif kind in LENGTH_REWARDS and 0 < most < max(limits):
+            said.append(f"reward `{spec.name}` has max={most}, and --max-completion-length is {max(limits)}: beyond max all get the same")
+    return said
 
 
 def plan(

@@ -16,6 +16,7 @@ from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.staged_scoring import StagedScorer
 from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, seconds_of
 from r1cli.commands.training import Training, optimiser_config, spent
+from r1cli.engines.model_files import check_handing_over
 from r1cli.errors import R1Error
 from r1cli.guard import Context
 from r1cli.io.stream import RowReader
@@ -27,6 +28,7 @@ from r1cli.text.prompts import PromptRenderer
 from r1cli.train.agreement import of_all
 from r1cli.train.alarms import Memory, look
 from r1cli.train.batches import PACK_LENGTH
+from r1cli.train.checkpoints import named_weights
 from r1cli.train.grpo import train_grpo
 from r1cli.train.grpo_config import GrpoConfig, Prompts
 from r1cli.train.model import give_back_freed_memory
@@ -93,7 +95,7 @@ def train(
             console.warn(warning)
         timeouts = sum(of_all(training.accelerator, [scorer.timeouts]))
     if progress.step < config.steps or progress.batch is not None:
-        return say_unfinished(stopper, context, progress.step, config.steps, spent(started), before=training.start_step)
+        return say_unfinished(stopper, context, progress.step, config.steps, spent(started), before=wiring.before(progress))
     _finish(training, readers, {**facts, "reward_timeouts": timeouts}, wiring.last, started)
 
 
@@ -151,9 +153,14 @@ class Wiring:
         self.settings: GrpoSettings = training.settings
         self.last: dict[str, Any] = {}
         self._done = progress.step if progress.batch is None else progress.batch.start  # what was logged so far
+        self._held = progress.batch is not None
         self._settled = scorer.memory()  # after the last rollout that is done with
         bar.advance(self._done)
         bar.restart()
+
+    def before(self, progress: Progress) -> int:
+        """Steps of earlier starts, for `say_unfinished`; -1 where this one gained a rollout, if no step: the next goes on from it."""
+        return -1 if progress.batch is not None and not self._held else self.training.start_step
 
     def _sync(self) -> None:
         """The trainer's scratch memory goes back before the sampler asks for its own; a machine must have what both hold at once."""
@@ -190,10 +197,20 @@ class Wiring:
             said = sampler.warnings() or [f"the engine gave {len(drawn)} of {len(rows) * settings.group_size} completions"]
             raise R1Error(f"step {draw.step + 1}: a group is not whole: {said[0]}", hint="--resume goes on from the last checkpoint")
         drawn.sort(key=lambda d: (d.number, d.row["sample"]))
+        for d in drawn:
+            if not d.token_ids or len(d.logprobs or []) != len(d.token_ids):
+                raise R1Error(
+                    f"step {draw.step + 1}: the engine gave {len(d.token_ids)} tokens and {len(d.logprobs or [])} log-probabilities "
+                    f"for sample {d.row['sample']} of `{d.row['id']}`: training needs one a token",
+                    hint="a server of --url must know return_token_ids and logprobs, as vLLM's does",
+                )
         return [Rollout(d.row, d.prompt_ids, d.token_ids, d.logprobs or []) for d in drawn]
 
     def begin(self, progress: Progress) -> None:
-        """Before the first step: what the held-out problems say, for the alarms to compare with."""
+        """Before the first step: what the held-out problems say, for the alarms to compare with. Raises `R1Error` (exit 2) for an engine
+        that could not take over what is trained."""
+        if self.sampler.engine.name != "transformers":  # which has the names of the trainer
+            check_handing_over(named_weights(self.training.accelerator, self.training.policy), self.sampler.engine.model)
         if progress.step or progress.batch is not None or "held-out accuracy" in progress.memory:
             return
         if self.sampler.engine.name == "server":  # it may hold the weights of another run

@@ -5,7 +5,7 @@ processes are ours. `accelerate launch` runs them under torch's elastic agent, w
 after 30 s whatever is saving, and starts only one process on a CPU. Here
 
     an error of a process     is one `error:` line, whichever process had it; the others are given a moment to end, then killed
-    Ctrl-C, SIGTERM           go to every process; they agree where to save (`stopping.py`). A second one, 2 s later, kills
+    Ctrl-C, SIGTERM           go to every process; they agree where to save (`stopping.py`), and get time. A second one, 2 s later, kills
     a process that is killed  ends the run with an error that names it: nothing waits for it
     a death without a word    is shown with the last lines of that process's stderr
     this process is killed    the others get SIGTERM (Linux), save and end
@@ -14,6 +14,7 @@ after 30 s whatever is saving, and starts only one process on a CPU. Here
 `accelerate launch -m r1cli grpo ...` works as well, and is the way to several machines; rows must be files then.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -25,16 +26,18 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
-from r1cli.guard import LAUNCH, REPEAT_SECONDS, Context, Terminated
+from r1cli.guard import LAUNCH, REPEAT_SECONDS, Context, Deserted, Terminated
 
+LAUNCHER = "R1CLI_LAUNCHER"  # this process, for those it starts: they end with it (`processes.py`)
 GRACE_SECONDS = 15.0  # for the other processes, once one has failed
-END_SECONDS = 600.0  # for the other processes, once one has ended well
+END_SECONDS = 600.0  # for the other processes, once one has ended well, or as all were asked to
+YOUNG_SECONDS = 60.0  # a folder of a launch may not be locked yet
 POLL_SECONDS = 0.05
 CLOSE = 1.0  # seconds between a death and errors of others that may follow from it
 LAST_LINES = 20  # of the stderr of a process that left no note
@@ -58,8 +61,7 @@ def start(settings: Any, context: Context) -> None:
     """Run this command line in its processes, and end as they do: normally, with their error, or with the signal that ended them."""
     common = environment(settings.num_processes, settings.accelerate_config)
     count = int(common["WORLD_SIZE"])
-    folder = Path(tempfile.mkdtemp(prefix="r1-launch-"))
-    try:
+    with own_folder() as folder:
         piped = sys.stdin is not None and not sys.stdin.closed and not sys.stdin.isatty()
         if piped and ("-" in settings.inputs or not settings.inputs):
             with (folder / "stdin").open("wb") as spool:
@@ -68,8 +70,24 @@ def start(settings: Any, context: Context) -> None:
         with processes.relaying():
             processes.wait()
         processes.end_as_they_did()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A folder that goes at the end. A launch that is killed cannot remove its own: the next one does, when its lock is free."""
+    prefix = f"r1-launch-{socket.gethostname()}-"  # other machines may share the disk, and not their locks
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError):
+            found = left.lstat()
+            if found.st_uid == os.getuid() and time.time() - found.st_mtime > YOUNG_SECONDS:
+                with _locked(left):
+                    shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    with ExitStack() as held:
+        held.callback(shutil.rmtree, folder, ignore_errors=True)
+        with suppress(OSError):
+            held.enter_context(_locked(folder))
+        yield folder
 
 
 class Processes:
@@ -81,15 +99,17 @@ class Processes:
         self.asked_at = 0.0
         self.heard = range(count if hear_all else 1)  # whose stderr is this process's
         self.killed: set[int] = set()
+        self.waited = 0.0  # seconds, before that
         self.died: dict[int, float] = {}  # when a process was seen to have ended by a signal
         self.running: list[subprocess.Popen[bytes]] = []
         spool = folder / "stdin"
+        who = {LAUNCH: str(folder), LAUNCHER: str(os.getpid())}
         for rank in range(count):
             with (folder / f"stderr_{rank}").open("wb") as said, spool.open("rb") if spool.exists() else nullcontext() as rows:
                 self.running.append(
                     subprocess.Popen(
                         [sys.executable, "-m", "r1cli", *sys.argv[1:]],
-                        env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank), LAUNCH: str(folder)},
+                        env={**os.environ, **common, **who, "RANK": str(rank), "LOCAL_RANK": str(rank)},
                         stdin=rows,
                         stderr=None if rank in self.heard else said,
                         start_new_session=True,  # Ctrl-C on a terminal reaches this process only, which passes it on
@@ -130,7 +150,8 @@ class Processes:
                 process.wait()
 
     def wait(self) -> None:
-        """Until all have ended; what does not end soon after the first one did is killed."""
+        """Until all have ended; what does not end soon after the first one did is killed. One that ended as it was asked to may have left
+        others saving."""
         failed = ended = None
         while True:
             codes = [process.poll() for process in self.running]
@@ -140,29 +161,43 @@ class Processes:
                     self.died.setdefault(rank, time.time())
             if all(code is not None for code in codes):
                 return
-            failed = failed or (now if any(codes) else None)
-            ended = ended or (now if 0 in codes else None)
-            if (failed and now - failed > GRACE_SECONDS) or (ended and now - ended > END_SECONDS):
-                return self.kill()
+            well = {Exit.OK} if self.asked is None else {Exit.OK, CODES[signal.Signals(self.asked)]}
+            failed = failed or (now if any(code is not None and code not in well for code in codes) else None)
+            ended = ended or (now if well & set(codes) else None)
+            for since, most in ((failed, GRACE_SECONDS), (ended, END_SECONDS)):
+                if since is not None and now - since > most:
+                    self.waited = most
+                    return self.kill()
             time.sleep(POLL_SECONDS)
 
     def end_as_they_did(self) -> None:
-        """Raise what the guard turns into their exit code and one `error:` line; nothing when all went well."""
+        """Raise what the guard turns into their exit code and one `error:` line; nothing when all went well.
+
+        An error comes before a signal: a process that was asked to end, and could not save, must not seem to have done so.
+        """
         codes = [process.returncode for process in self.running]
+        error = self._error(codes) if any(codes) else None
+        if error is not None and not isinstance(error, Deserted):
+            raise error
         if self.asked is not None and {CODES[signal.Signals(self.asked)], -self.asked} & set(codes):  # the latter: before it had a handler
             raise KeyboardInterrupt if self.asked == signal.SIGINT else Terminated
-        for code, error in ((Exit.INTERRUPTED, KeyboardInterrupt), (Exit.TERMINATED, Terminated)):
+        for code, signalled in ((Exit.INTERRUPTED, KeyboardInterrupt), (Exit.TERMINATED, Terminated)):
             if code in codes:  # a process was signalled by somebody else, and all have agreed to end
-                raise error
-        if any(codes):
-            raise self._error(codes)
+                raise signalled
+        if error is not None:
+            raise error
 
-    def _error(self, codes: Sequence[int]) -> R1Error:
-        """The error that came first: what the others say after a process has gone (a closed connection) is only its echo."""
+    def _error(self, codes: Sequence[int]) -> R1Error | None:
+        """The error that came first: what the others say after a process has gone (a closed connection) is only its echo, `Deserted`.
+
+        None when there is none: they ended well, or by a signal.
+        """
+        ends = {*CODES.values(), *(() if self.asked is None else (-self.asked,))}  # the latter: before it had a handler
         paths = {rank: self.folder / f"error_{rank}.json" for rank in range(self.count)}
         notes = {rank: json.loads(path.read_text("utf-8")) for rank, path in paths.items() if path.exists()}
         first = min((note for note in notes.values() if not note["echo"]), key=lambda note: note["time"], default=None)
-        dead = min((rank for rank in self.died if rank not in self.killed), key=lambda rank: self.died[rank], default=None)
+        fallen = [rank for rank in self.died if rank not in self.killed and codes[rank] not in ends]
+        dead = min(fallen, key=lambda rank: self.died[rank], default=None)
         if dead is not None and (first is None or first["time"] > self.died[dead] - CLOSE):
             self._show_last_words(dead)
             number = signal.Signals(-codes[dead])
@@ -173,12 +208,15 @@ class Processes:
         if first is not None:
             return R1Error(first["message"], hint=first["hint"], code=first["code"])
         stuck = ", ".join(str(rank + 1) for rank in sorted(self.killed))
-        if stuck and not any(code > 0 for code in codes):
-            return R1Error(f"process {stuck} of {self.count} did not end within {END_SECONDS:.0f} s of the others", hint="--resume goes on")
-        failed = next((rank for rank, code in enumerate(codes) if code > 0 and rank not in notes), None)
+        if stuck and not any(code > 0 and code not in ends for code in codes):
+            return R1Error(
+                f"process {stuck} of {self.count} did not end within {self.waited:.0f} s of the others, and was killed",
+                hint="what it was saving may be missing; --resume goes on from the last whole checkpoint",
+            )
+        failed = next((rank for rank, code in enumerate(codes) if code > 0 and code not in ends and rank not in notes), None)
         if failed is None:
-            echo = min(notes.values(), key=lambda note: note["time"])
-            return R1Error(echo["message"], hint=echo["hint"], code=echo["code"])
+            echo = min(notes.values(), key=lambda note: note["time"], default=None)
+            return None if echo is None else Deserted(echo["message"], hint=echo["hint"], code=echo["code"])
         self._show_last_words(failed)
         return R1Error(f"process {failed + 1} of {self.count} ended with exit code {codes[failed]}", hint="run it again with --debug")
 
@@ -187,6 +225,17 @@ class Processes:
         if rank not in self.heard:
             with (self.folder / f"stderr_{rank}").open(encoding="utf-8", errors="replace") as said:
                 sys.stderr.writelines(f"process {rank + 1}: {line.rstrip()}\n" for line in deque(said, LAST_LINES))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, at most until this process ends. Raises `OSError` when another one does, and where a disk knows no locks."""
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(held)
 
 
 def environment(count: int, config: str | None) -> dict[str, str]:

@@ -9,6 +9,7 @@ from r1cli.commands.lora_flags import following
 from r1cli.commands.preflight import check_lengths, check_model, context_of, stop_or_warn
 from r1cli.commands.resuming import digest, say_done
 from r1cli.commands.sampling import Sampler, open_sampler
+from r1cli.commands.stopping import Stopper, say_unfinished, seconds_of
 from r1cli.commands.training import Training, end_of_turn, optimiser_config, spent
 from r1cli.engines.model_files import end_ids
 from r1cli.errors import Exit, R1Error
@@ -25,38 +26,45 @@ from r1cli.train.model import load_config, load_reference, load_tokenizer
 from r1cli.train.on_policy import OnPolicyConfig, OnPolicyHooks, train_on_policy
 
 
-def train(settings: DistillSettings, context: Context, folder: str, prompts: list[Row], reader: RowReader, started: float) -> None:
-    """Load student, teacher and sampler, and run the loop. Raises `R1Error` (exit 2) when the two do not share their tokens."""
+def train(settings: DistillSettings, context: Context, folder: str, prompts: list[Row], reader: RowReader, started: float) -> bool:
+    """Load student, teacher and sampler, and run the loop; whether the student is done: not where the time limit came first.
+
+    Raises `R1Error` (exit 2) when student and teacher do not share their tokens.
+    """
     teacher_folder = model_folder(settings.teacher or "", settings.trust_remote_code)
     limit = _preflight(settings, context, folder, teacher_folder, prompts)
     training = Training(settings, context, folder=folder, total=settings.steps, temperature=settings.temperature, data=digest(prompts))
     if training.done:
         say_done(training, lambda: _facts(settings, reader, {}))
-        return
+        return True
     options: dict[str, Any] = {"temperature": settings.temperature, "trust_remote_code": settings.trust_remote_code}
     teacher = load_reference(teacher_folder, dtype=training.dtype, **options)
     config = on_policy_config(settings, training.pad_id, teacher.row_length(training.row_length(PACK_LENGTH)))
-    last: dict[str, Any] = {}
     with (
         open_sampler(settings, context, model=folder, logprobs=True) as sampler,
-        context.console.progress(settings.steps, "steps", context.command) as progress,
+        context.console.progress(settings.steps, "steps", context.command) as bar,
+        Stopper(seconds_of(settings.time_limit), started) as stopper,
     ):
+        sampler.engine.stopping = stopper.wanted
         fitting = _fitting(prompts, sampler, context, limit)
-        progress.advance(training.start_step)
-        progress.restart()
+        wiring = Wiring(training, sampler, stopper, bar)
         training.restore_random()
-        train_on_policy(
-            training.accelerator,
-            training.policy,
-            teacher.to(training.accelerator.device),
-            training.optimizer,
-            config,
-            prompts=fitting,
-            hooks=_hooks(training, sampler, progress, last),
-            start_step=training.start_step,
-        )
+        with training.naming_the_checkpoint():
+            done = train_on_policy(
+                training.accelerator,
+                training.policy,
+                teacher.to(training.accelerator.device),
+                training.optimizer,
+                config,
+                prompts=fitting,
+                hooks=wiring.hooks(),
+                start_step=training.start_step,
+            )
+    if done < settings.steps:
+        say_unfinished(stopper, context, done, settings.steps, spent(started), before=training.start_step)
+        return False
     training.finish(started=started, **_facts(settings, reader, {"prompts": len(fitting), "too_long": len(prompts) - len(fitting)}))
-    figures = f", last reverse KL {last['reverse_kl']:.4f} nats a token" if last else ""
+    figures = f", last reverse KL {wiring.last['reverse_kl']:.4f} nats a token" if wiring.last else ""
     context.console.summary(
         [
             f"distill: {settings.steps} steps{figures}, {spent(started)}",
@@ -64,6 +72,7 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
             following(settings),
         ]
     )
+    return True
 
 
 def _facts(settings: DistillSettings, reader: RowReader, counts: dict[str, int]) -> dict[str, Any]:
@@ -142,26 +151,50 @@ def _fitting(prompts: list[Row], sampler: Sampler, context: Context, limit: int 
     return fitting
 
 
-def _hooks(training: Training, sampler: Sampler, progress: Progress, last: dict[str, Any]) -> OnPolicyHooks:
-    settings = training.settings
+class Wiring:
+    """What `train_on_policy` calls, made of a run directory, a sampler and a progress bar. last: the newest metrics."""
 
-    def sample(rows: list[Row], step: int) -> list[Sample]:
-        drawn = list(sampler.draw(rows, samples=settings.samples, seed=seed_of(settings.seed, "step", step)))
+    def __init__(self, training: Training, sampler: Sampler, stopper: Stopper, bar: Progress) -> None:
+        self.training, self.sampler, self.stopper, self.bar = training, sampler, stopper, bar
+        self.settings: DistillSettings = training.settings
+        self.last: dict[str, Any] = {}
+        self._shown: list[Row] = []
+        bar.advance(training.start_step)
+        bar.restart()
+
+    def hooks(self) -> OnPolicyHooks:
+        training, stopper = self.training, self.stopper
+        return OnPolicyHooks(
+            sample=self.sample,
+            sync=lambda: self.sampler.engine.load_weights(training.weights()),
+            log=self.log,
+            save=self.save,
+            warn=training.context.console.warn,
+            stopping=lambda seconds: stopper.agreed(training.accelerator, seconds),
+        )
+
+    def sample(self, rows: list[Row], step: int) -> list[Sample]:
+        """The completions of these rows, in order; fewer when the run is asked to end."""
+        settings, drawn = self.settings, []
+        completions = self.sampler.draw(rows, samples=settings.samples, seed=seed_of(settings.seed, "step", step))
+        for completion in completions:
+            drawn.append(completion)
+            if self.stopper.wanted():
+                completions.close()
+                break
         drawn.sort(key=lambda d: (d.number, d.row["sample"]))
-        if training.run is not None:
-            training.run.samples([d.row for d in drawn[:1]], step=step + 1)
+        self._shown = [d.row for d in drawn[:1]]
         return [Sample(index, d.prompt_ids, d.token_ids, sampler_logprobs=d.logprobs or []) for index, d in enumerate(drawn)]
 
-    def log(record: dict[str, Any]) -> None:
-        training.log(record)
-        last.update(record)
-        progress.set(f"reverse KL {record['reverse_kl']:.4f}, {record['completion_length']:.0f} tokens")
-        progress.advance()
+    def log(self, record: dict[str, Any]) -> None:
+        """Metrics, a completion of the step and the bar. Not before the step is made: one that is thrown away leaves nothing."""
+        self.training.log(record)
+        if self.training.run is not None:
+            self.training.run.samples(self._shown, step=record["step"])
+        self.last.update(record)
+        self.bar.set(f"reverse KL {record['reverse_kl']:.4f}, {record['completion_length']:.0f} tokens")
+        self.bar.advance()
 
-    return OnPolicyHooks(
-        sample=sample,
-        sync=lambda: sampler.engine.load_weights(training.weights()),
-        log=log,
-        save=lambda step: training.save(step, settings.steps),
-        warn=training.context.console.warn,
-    )
+    def save(self, step: int) -> None:
+        with self.stopper.saving():
+            self.training.save(step, self.settings.steps)

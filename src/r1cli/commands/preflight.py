@@ -13,8 +13,9 @@ from r1cli.rewards.audit import audit_golds
 from r1cli.rewards.reward import RewardSpec
 from r1cli.rewards.sets import applies
 from r1cli.row import Row
+from r1cli.text.conversation import opening_of
 from r1cli.text.prompts import PromptRenderer
-from r1cli.text.templates import CHAT_TEMPLATES, CLOSE, OPEN
+from r1cli.text.templates import CHAT_TEMPLATES, CLOSE, OPEN, opened
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 SAID = "probe of what is said"
@@ -92,6 +93,15 @@ def turn_end(tokenizer: Any) -> int | None:
     return next((token for token in behind if token in special), None)
 
 
+def check_unused_tokens(tokenizer: Any, beyond: frozenset[int]) -> list[Finding]:
+    """The tokens that the model has no embedding for (`train.model.check_vocabulary`), if any."""
+    if not beyond:
+        return []
+    names = ", ".join(f"`{tokenizer.convert_ids_to_tokens(token)}`" for token in sorted(beyond)[:3]) + (", ..." if len(beyond) > 3 else "")
+    text = f"the model's embedding has no row for {len(beyond)} special tokens of the tokenizer ({names})"
+    return [Finding("vocabulary", WARN, text, "nothing to do, unless rows hold them")]
+
+
 def check_lessons(
     lessons: Sequence[tuple[list[int], list[int]]],
     texts: Sequence[str],
@@ -128,6 +138,7 @@ def _reasoning(texts: Sequence[str], rows: Sequence[Row], think_prefix: str, clo
     """Whether answers open reasoning that the prompt has opened or closed, and close what is open."""
     opens = [text.lstrip().startswith(OPEN) for text in texts]
     if not think_prefix:
+        alone = [_only_closes(text, row) for text, row in zip(texts, rows, strict=True)]
         never = [opening and CLOSE not in text for opening, text in zip(opens, texts, strict=True)]
         found = _share(
             never, rows, "open reasoning", "answers never close <think>: the model would learn to stop while it reasons", CUT_FIX
@@ -135,9 +146,12 @@ def _reasoning(texts: Sequence[str], rows: Sequence[Row], think_prefix: str, clo
         if closed_think and any(opens):  # wrong for every answer that reasons, however few they are
             text = f"answers open reasoning behind a prompt that ends with {closed_think!r}: the template turns reasoning off"
             fix = "train with another --template, such as r1-zero, or a chat template whose prompt does not close the reasoning"
-            found += _share(opens, rows, "reasoning twice", text, fix, always=True)
-        return found
-    twice = [opening and not text.startswith(think_prefix) for opening, text in zip(opens, texts, strict=True)]
+            found += _share(opens, rows, "reasoning twice", text, fix, level=FAIL)
+        text = "answers close reasoning that nothing opens: the model would learn to reason without the opening tag"
+        fix = "put `<think>` in front of these answers, or what the prompt had opened into the field `think_prefix`"
+        return found + _share(alone, rows, "reasoning without <think>", text, fix, level=WARN)  # no failure: a text may speak of the tag
+    already = [(think_prefix, opening_of(row) or think_prefix) for row in rows]  # what training takes off
+    twice = [opening and not text.startswith(prefixes) for opening, text, prefixes in zip(opens, texts, already, strict=True)]
     again = f"answers open the reasoning again that the prompt opens with {think_prefix!r}"
     none = "answers never close the reasoning that the prompt opens: the answer would be learnt as reasoning"
     fix = "leave these rows out, give them `</think>`, or take a template that opens nothing"
@@ -147,12 +161,18 @@ def _reasoning(texts: Sequence[str], rows: Sequence[Row], think_prefix: str, clo
     ]
 
 
-def _share(hits: Sequence[bool], rows: Sequence[Row], name: str, text: str, fix: str, *, always: bool = False) -> list[Finding]:
-    """The finding about the rows that `hits` marks: a failure above half of them (or `always`), else a warning; none without a hit."""
+def _only_closes(text: str, row: Row) -> bool:
+    """Whether an answer has `</think>` with no `<think>` before it, in itself or open in its row's own prompt."""
+    before, closing, _ = text.partition(CLOSE)
+    return bool(closing) and OPEN not in before and not (isinstance(row.get("prompt"), str) and opened(row["prompt"]))
+
+
+def _share(hits: Sequence[bool], rows: Sequence[Row], name: str, text: str, fix: str, *, level: str = "") -> list[Finding]:
+    """The finding about the rows that `hits` marks, none without a hit. level: by default a failure above half of them, else a warning."""
     hit = [row for row, is_hit in zip(rows, hits, strict=True) if is_hit]
     if not hit:
         return []
-    level = FAIL if always or 2 * len(hit) > len(rows) else WARN
+    level = level or (FAIL if 2 * len(hit) > len(rows) else WARN)
     return [Finding(name, level, f"{len(hit)} of {len(rows)} {text} ({places(hit)})", fix)]
 
 
@@ -206,7 +226,7 @@ def check_lengths(
         if over
         else Finding("prompt length", OK, text)
     ]
-    needed = min(max(lengths), max_prompt) + max_completion
+    needed = max((length for length in lengths if length <= max_prompt), default=0) + max_completion
     if context_length is not None and needed > context_length:
         found.append(
             Finding(

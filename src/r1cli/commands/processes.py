@@ -14,7 +14,7 @@ from typing import Any
 from r1cli.commands import launch
 from r1cli.engines import watchdog
 from r1cli.errors import Exit, R1Error
-from r1cli.guard import LAUNCHED, Context, leave_note
+from r1cli.guard import LAUNCHED, Context, Terminated, leave_note
 from r1cli.io import run_dir
 from r1cli.report.console import Console
 
@@ -41,6 +41,8 @@ def _take_part(inputs: list[str]) -> None:
         watchdog.tell = leave_note
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.environ.pop(launch.LAUNCHER, str(os.getppid())) != str(os.getppid()):  # it died before that, and no signal will come
+            raise Terminated
     elif int(os.environ.get("WORLD_SIZE", "1")) > 1 and ("-" in inputs or not inputs):
         raise R1Error(
             "the processes of `accelerate launch` cannot share stdin",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io import run_dir
+from r1cli.io.checkpoint_folders import latest_step, whole_checkpoint
 from r1cli.io.hub import check_model_folder
 from r1cli.io.run_config import read_config
 from r1cli.io.whole_folder import is_whole
@@ -40,7 +41,7 @@ class Standing:
 
 def standing(accelerator: Any, out: str) -> Standing:
     """Where a run is; every process must call it. Raises `R1Error` (exit 2) unless all see the same: alone, each would go its own way."""
-    seen = of_all(accelerator, [Standing(run_dir.final_steps(out), run_dir.latest_step(out))])
+    seen = of_all(accelerator, [Standing(run_dir.final_steps(out), latest_step(out))])
     for number, other in enumerate(seen[1:], 2):
         if other != seen[0]:
             raise R1Error(
@@ -104,7 +105,7 @@ def check_resumable(accelerator: Any, settings: Any, found: Standing) -> None:
         )
     if run_dir.is_run_dir(settings.out):
         _check_adapter(settings.out, read_config(settings.out)["settings"], vars(settings))
-    folder = run_dir.checkpoint_folder(settings.out, found.checkpoint)
+    folder = whole_checkpoint(settings.out, found.checkpoint)
     check_state(folder)
     check_weights(folder, way_out(folder))
     try:

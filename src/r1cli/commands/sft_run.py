@@ -41,7 +41,7 @@ def train(
     console = context.console
     before = reader.bad
     lessons = checked(rows, settings, context, folder, reader)
-    measured = checked(held_out, settings, context, folder) if held_out else []
+    measured = checked(held_out, settings, context, folder, held_out=True) if held_out else []
     too_long = len(rows) - len(lessons) - (reader.bad - before)
     total = sft_config(settings, 0).steps(len(lessons))
     training = Training(settings, context, folder=folder, directory=directory, total=total, data=digest(_learnt(lessons)))
@@ -118,7 +118,7 @@ class Wiring:
 
     def save(self, step: int) -> None:
         with self.stopper.saving():
-            self.training.save(step, self.total, lambda folder: _remember(folder, self.memory))
+            self.training.save(step, self.total, lambda folder: _remember(self.training.accelerator, folder, self.memory))
 
     def figures(self) -> str:
         """The last losses, for the summary."""
@@ -126,9 +126,10 @@ class Wiring:
         return (f", last loss {self.last['loss']:.4f}" if self.last else "") + held
 
 
-def _remember(folder: Path, memory: Memory) -> None:
-    """Into a checkpoint; every process writes the same."""
-    (folder / MEMORY).write_text(json.dumps(memory), encoding="utf-8")
+def _remember(accelerator: Any, folder: Path, memory: Memory) -> None:
+    """Into a checkpoint. All processes remember the same, and one file that several write at once may be none's."""
+    if accelerator.is_main_process:
+        (folder / MEMORY).write_text(json.dumps(memory), encoding="utf-8")
 
 
 def _remembered(checkpoint: Path | None) -> Memory:

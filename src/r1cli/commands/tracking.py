@@ -1,7 +1,7 @@
 """Trackers beside metrics.jsonl, through accelerate: `--track tensorboard,wandb,trackio`.
 
-The main process logs what goes into metrics.jsonl. tensorboard writes into RUN/trackers/PROJECT; wandb and trackio keep their own places,
-and a resumed attempt is a new run of the same group there.
+The main process logs what goes into metrics.jsonl. tensorboard writes into RUN/trackers/PROJECT, and takes back what a resumed attempt
+makes again; wandb and trackio keep their own places, and a resumed attempt is a new run of the same group there.
 """
 
 import importlib.util
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from r1cli.errors import Exit, R1Error, nearest
+from r1cli.io.run_dir import RunDir
 
 TRACKERS = ("tensorboard", "wandb", "trackio")
 
@@ -27,8 +28,8 @@ def names(settings: Any) -> list[str]:
     return found
 
 
-def begin(accelerator: Any, settings: Any, command: str) -> None:
-    """Open the trackers, with every setting as the run's configuration; every process may call it, the main one does it."""
+def begin(accelerator: Any, settings: Any, command: str, run: RunDir | None) -> None:
+    """Open the trackers, with every setting as the run's configuration; every process may call it, the main one (with a `run`) does it."""
     wanted = names(settings)
     if not wanted:
         return
@@ -45,8 +46,21 @@ def begin(accelerator: Any, settings: Any, command: str) -> None:
     accelerator.init_trackers(
         settings.project or f"r1-{command}",
         config={key: value if type(value) in (bool, int, float) else str(value) for key, value in vars(settings).items()},
-        init_kwargs={"wandb": {"name": name, "group": name}, "trackio": {"name": name, "group": name, "resume": "allow"}},
+        init_kwargs=_of_attempt(name, run),
     )
+
+
+def _of_attempt(name: str, run: RunDir | None) -> dict[str, dict[str, Any]]:
+    """What each tracker needs to know of this start of the run.
+
+    tensorboard forgets the steps that come after the checkpoint it goes on from: they are made again. trackio knows a run by its name
+    alone, so that another start needs another one.
+    """
+    own: dict[str, Any] = {"name": name, "group": name}
+    if run is None or run.attempt == 1:
+        return {"wandb": own, "trackio": own}
+    again = {**own, "name": f"{name} (attempt {run.attempt})"}
+    return {"tensorboard": {"purge_step": (run.resumed_step or 0) + 1}, "wandb": own, "trackio": again}
 
 
 def log(accelerator: Any, record: Mapping[str, Any]) -> None:

@@ -19,7 +19,8 @@ from r1cli.engines.model_files import end_ids, refuse_classifier
 from r1cli.engines.precision import resolve_dtype
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
-from r1cli.io.run_dir import DATA, RunDir, checkpoint_folder, checkpoints
+from r1cli.io.checkpoint_folders import checkpoint_folder, checkpoints
+from r1cli.io.run_dir import DATA, RunDir
 from r1cli.io.whole_folder import naming
 from r1cli.row import seed_of
 from r1cli.train.agreement import failing_together
@@ -92,7 +93,7 @@ class Training:
             check_vocabulary(folder, self.tokenizer, load_config(folder, trust_remote_code=settings.trust_remote_code))
         self.run = directory if directory is not None else self._open_run()
         if hasattr(settings, "track"):
-            tracking.begin(self.accelerator, settings, context.command)
+            tracking.begin(self.accelerator, settings, context.command, self.run)
         self.checkpoint = self._resume_from()
         policy = self._load_policy(folder, load or partial(load_policy, temperature=temperature))
         self.optimiser_config = optimiser_config(settings)
@@ -167,6 +168,9 @@ class Training:
         if not self.settings.resume:
             return None
         step = self.found.checkpoint
+        with self._failing_together():
+            if self.run is not None and self.run.resumed_step != step:  # the job that this one waited for had not ended by saving its last
+                raise R1Error(f"another job saved in `{self.settings.out}` while this one started", hint="start it again with --resume")
         found = None if step is None else checkpoint_folder(self.settings.out, step)
         if self.run is not None:
             if self.found.final is not None:
@@ -190,17 +194,16 @@ class Training:
 
         extra: called by every process with the checkpoint's folder, to add files of its own.
         """
-        if step >= total:
-            with self._final(step) as folder:
-                save_model(self.accelerator, self.policy, self.tokenizer, folder, merged=self.merged)
-            return
-        with self._checkpoint(step) as folder:
-            save_model(self.accelerator, self.policy, self.tokenizer, folder, merged=self.merged, resumable=True)
-            save_state(self.accelerator, self.optimizer, folder, step, self.reference)
-            folder.mkdir(parents=True, exist_ok=True)  # of a process without the main one's disk
-            save_random(self.accelerator, folder)
-            extra(folder)
+        last = step >= total
+        with self._final(step) if last else self._checkpoint(step) as folder:
+            save_model(self.accelerator, self.policy, self.tokenizer, folder, merged=self.merged, resumable=not last)
+            if not last:
+                save_state(self.accelerator, self.optimizer, folder, step, self.reference)
+                folder.mkdir(parents=True, exist_ok=True)  # of a process without the main one's disk
+                save_random(self.accelerator, folder)
+                extra(folder)
             self.accelerator.wait_for_everyone()
+        self.accelerator.wait_for_everyone()  # for the main one: it is killed soon after another has ended
 
     @contextmanager
     def _final(self, step: int) -> Iterator[Path]:
@@ -252,6 +255,7 @@ class Training:
         if self.run is not None:
             self.run.finish({"command": self.context.command, "settings": self.settings, **facts, **peak_memory()})
             self.run.close()
+        self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
 
 

@@ -42,14 +42,26 @@ class Batch(Protocol):
         ...
 
 
+@torch.inference_mode()
 def run_prompts(net: Any, starting: list[Slot], device: torch.device) -> tuple[Tensor, Tensor, DynamicCache]:
-    """The pass over prompts, padded on the left: (the next token's logits (B, V), which columns are tokens (B, T), cache)."""
-    prompts = [slot.request.prompt_ids for slot in starting]
+    """The pass over prompts, padded on the left: (the next token's logits (B, V), which columns are tokens (B, T), cache).
+
+    A prompt that several sequences start from is computed once.
+    """
+    places: dict[tuple[int, ...], int] = {}
+    of_slot = [places.setdefault(tuple(slot.request.prompt_ids), len(places)) for slot in starting]
+    prompts = [list(ids) for ids in places]
     width = max(map(len, prompts))
     ids_BT = torch.tensor([[0] * (width - len(ids)) + ids for ids in prompts], device=device)
     mask_BT = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
     cache = DynamicCache()
-    return run(net, ids_BT, mask_BT, cache), mask_BT, cache
+    logits_BV = run(net, ids_BT, mask_BT, cache)
+    if len(prompts) == len(starting):
+        return logits_BV, mask_BT, cache
+    rows = torch.tensor(of_slot, dtype=torch.long, device=device)
+    for layer in cache.layers:
+        layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+    return logits_BV[rows], mask_BT[rows], cache
 
 
 @torch.inference_mode()

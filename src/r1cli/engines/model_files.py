@@ -6,7 +6,7 @@ Both engines read it here, so that they stop at the same tokens and refuse the s
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from r1cli.errors import Exit, R1Error
 
@@ -59,6 +59,80 @@ def tensor_names(folder: str) -> frozenset[str]:
         with safe_open(file, framework="pt") as weights:
             names.update(weights.keys())
     return frozenset(names - {"lm_head.weight"} if is_tied(folder) else names)
+
+
+@runtime_checkable
+class FromTrainer(Protocol):
+    """Weights that a trainer hands over under names of its own, and can name as files do (`train.checkpoint_names.Weights`)."""
+
+    def file_names(self) -> tuple[frozenset[str], frozenset[str]]:
+        """(names that `in_files` gives, names of tied weights that files may have besides)."""
+        ...
+
+    def in_files(self) -> Iterator[tuple[str, "torch.Tensor"]]:
+        """The weights, once."""
+        ...
+
+
+def check_handing_over(weights: FromTrainer, folder: str) -> None:
+    """Refuse (`R1Error`, exit 2), before anything is drawn, weights whose names are not those of the folder's files."""
+    try:
+        named, again = weights.file_names()
+    except Exception as error:  # of transformers, for a conversion that it cannot take back
+        raise R1Error(
+            f"the weights of `{folder}` cannot be named as its files do: {error}", hint="--engine transformers", code=Exit.USAGE
+        ) from error
+    _check_names(named, again, tensor_names(folder), folder)
+
+
+def _check_names(named: frozenset[str], again: frozenset[str], expected: frozenset[str], folder: str) -> None:
+    """Files may have more than a trainer holds (an encoder of images, layers that guess ahead). But where it holds what they do not name,
+    that more may be the same under another name, and an engine would keep it as it was."""
+    missing, strange = expected - named - again, named - expected - {"lm_head.weight"}
+    if missing and strange:
+        raise R1Error(
+            f"the weights cannot be handed over to an engine that reads `{folder}`: its files name {len(missing)} tensors as the trained "
+            f"model does not, first `{min(missing)}`; that has `{min(strange)}`",
+            hint="--engine transformers, or load the folder with transformers and save it again (save_pretrained)",
+            code=Exit.USAGE,
+        )
+
+
+def as_in_files(
+    weights: Iterable[tuple[str, "torch.Tensor"]], expected: frozenset[str], folder: str, *, tied: bool
+) -> Iterator[tuple[str, "torch.Tensor"]]:
+    """Weights for an engine that reads files: `whole_weights` under the names of the files in `folder`, which are `expected`.
+
+    What the files have and the trainer does not hold comes from them, as it was: an engine that has slept has lost it. What they do not
+    have (a buffer) does not come: the engine has no place for it.
+    """
+    if not isinstance(weights, FromTrainer):
+        yield from whole_weights(weights, expected, tied=tied)
+        return
+    named, again = weights.file_names()
+    _check_names(named, again, expected, folder)
+    device = None
+    for name, tensor in whole_weights(weights.in_files(), expected & named, tied=tied):
+        device = tensor.device
+        if not expected or name in expected:
+            yield name, tensor
+    yield from _stored(folder, expected - named - again, device)
+
+
+def owning(weights: Iterable[tuple[str, "torch.Tensor"]]) -> Iterator[tuple[str, "torch.Tensor"]]:
+    """The same, with a copy of what is a part of a larger tensor (an expert of a layer): as such it would not be written to a file."""
+    for name, tensor in weights:
+        whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+        yield name, tensor if whole else tensor.clone()
+
+
+def _stored(folder: str, names: frozenset[str], device: Any) -> Iterator[tuple[str, "torch.Tensor"]]:
+    from safetensors import safe_open
+
+    for file in sorted(Path(folder).glob("*.safetensors")) if names else ():
+        with safe_open(file, framework="pt") as weights:
+            for name in sorted(names.intersection(weights.keys())):
+                yield name, weights.get_tensor(name).to(device)
 
 
 def whole_weights(

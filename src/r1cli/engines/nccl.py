@@ -89,6 +89,7 @@ class NcclTransfer:
     def push(self, weights: Iterable[tuple[str, "torch.Tensor"]]) -> None:
         """Send every tensor to every server, and have them forget what the old weights computed. Raises `R1Error` (exit 3)."""
         self._tensors.pairs = list(weights)
+        _until_computed(tensor for _, tensor in self._tensors.pairs)
         try:
             if self._group is None:
                 client = ServersAsOne(self._fleet, [_workers(self._fleet, server) for server in self._fleet.servers])
@@ -110,6 +111,14 @@ class NcclTransfer:
 
     def close(self) -> None:
         self._watchdog.close()
+
+
+def _until_computed(tensors: Iterable["torch.Tensor"]) -> None:
+    """Wait for what is still being computed of them (an adapter's sum): vLLM packs them on streams that do not wait for this one."""
+    if any(getattr(tensor, "is_cuda", False) for tensor in tensors):
+        import torch
+
+        torch.cuda.current_stream().synchronize()
 
 
 def _open(client: ServersAsOne, tensors: Tensors, host: str, port: int) -> Any:

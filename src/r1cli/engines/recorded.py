@@ -158,9 +158,10 @@ class Room:
         with torch.cuda.stream(other):
             self._pass()  # what libraries make when they are first asked is not to be recorded
         own.wait_stream(other)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=self._pool, capture_error_mode="thread_local"):  # a trainer's thread may go on beside
-            self._logits_BV = self._pass()
+        graph = torch.cuda.CUDAGraph()
+        recording = torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local")  # a trainer's thread may go on beside
+        with torch.cuda.stream(own), recording:  # one that fails leaves its own stream behind
+            self._logits_BV, self._graph = self._pass(), graph
 
 
 class Rooms:
@@ -275,7 +276,7 @@ def agrees(net: Any, device: torch.device, rooms: Rooms) -> bool:
         found = _asked(net, RecordedBatch(net, device, rooms))
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, TypeError, ValueError) as error:  # what cannot be recorded, or takes no such attention
+    except Exception as error:  # what cannot be recorded, or takes no such attention; Triton's errors are of no kind of Python's
         found, why = [], str(error).partition("\n")[0]
     else:
         why = "other results than the pass itself"

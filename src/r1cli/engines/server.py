@@ -26,7 +26,7 @@ from r1cli.engines.addresses import check_url, is_local
 from r1cli.engines.detokenize import completion_text
 from r1cli.engines.feed import Feed
 from r1cli.engines.fleet import Fleet, Refusal, Server
-from r1cli.engines.model_files import end_ids, is_tied, tensor_names, whole_weights
+from r1cli.engines.model_files import as_in_files, end_ids, is_tied, owning, tensor_names
 from r1cli.engines.nccl import NcclTransfer
 from r1cli.engines.openai_api import REFUSED, Dialect, completion_of, is_too_long, request_body
 from r1cli.engines.protocol import Completion, Request, SamplingParams, never
@@ -229,9 +229,9 @@ class ServerEngine:
         if self._running:
             raise R1Error("weights cannot change while completions are being drawn", hint="close the iterator of sample() first")
         tied = is_tied(self._folder)
-        whole = whole_weights(weights, tensor_names(self._folder), tied=tied)
+        whole = as_in_files(weights, tensor_names(self._folder), self._folder, tied=tied)
         if self._weights == "folder":
-            return reload.push(self._fleet, whole, tied=tied)
+            return reload.push(self._fleet, owning(whole), tied=tied)
         if self._transfer is None:
             self._transfer = NcclTransfer(self._fleet)
         self._transfer.push(whole)

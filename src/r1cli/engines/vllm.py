@@ -27,7 +27,7 @@ from transformers import AutoTokenizer
 
 from r1cli.engines.detokenize import completion_text
 from r1cli.engines.feed import Feed
-from r1cli.engines.model_files import end_ids, is_tied, tensor_names, whole_weights
+from r1cli.engines.model_files import as_in_files, end_ids, is_tied, tensor_names
 from r1cli.engines.protocol import Completion, Request, SamplingParams, never
 from r1cli.engines.vllm_norms import kernel_priorities
 from r1cli.engines.watchdog import LOAD_DEADLINE, Watchdog
@@ -208,7 +208,7 @@ class VllmEngine:
         """Take over new weights (any float type; vLLM converts), then drop every cached prefix, which the old weights computed."""
         if self._running:
             raise R1Error("weights cannot change while completions are being drawn", hint="close the iterator of sample() first")
-        whole = whole_weights(weights, self._tensor_names, tied=self._tied)
+        whole = as_in_files(weights, self._tensor_names, self.model, tied=self._tied)
         with host_state(), torch.no_grad(), self._watchdog.waiting("vLLM to take over the weights"):
             if self._resting:
                 self._llm.wake_up(tags=["weights"])

@@ -17,6 +17,7 @@ from r1cli.errors import Exit, R1Error
 
 LOCK = ".lock"
 WAIT_SECONDS = 60.0  # that a process which was told to end may take to save what it has
+LOOK_SECONDS = 1.0  # that another job which looks whether the directory is free (`check_free`) may hold it
 _TAKEN = (errno.EACCES, errno.EAGAIN)
 
 
@@ -29,7 +30,7 @@ class Lock:
     def __init__(self, directory: Path, seconds: float = 0.0) -> None:
         self._file = (directory / LOCK).open("a+", encoding="utf-8")
         try:
-            _wait(self._file, fcntl.LOCK_EX, directory, seconds)
+            _wait(self._file, fcntl.LOCK_EX, directory, max(seconds, LOOK_SECONDS))
         except BaseException:
             self._file.close()
             raise
@@ -73,7 +74,7 @@ def _wait(file: IO[str], kind: int, directory: Path, seconds: float) -> None:
                 hint="wait for it or end it, or give -o another name",
                 code=Exit.USAGE,
             )
-        if not said:
+        if not said and seconds > LOOK_SECONDS:
             logging.getLogger("r1cli").warning("waiting up to %.0f s for another job to leave `%s`", seconds, directory)
             said = True
         time.sleep(0.2)

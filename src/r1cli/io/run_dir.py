@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from r1cli.errors import Exit, R1Error
 from r1cli.io import manifest
+from r1cli.io.checkpoint_folders import checkpoint_folder, checkpoints, clear, latest_step, replacing
 from r1cli.io.environment import code_diff, environment
 from r1cli.io.lock import LOCK, WAIT_SECONDS, Lock, check_free
 from r1cli.io.run_config import CONFIG, asked_for, check_same, differences, is_run_dir, read_config
@@ -32,7 +33,6 @@ from r1cli.io.whole_folder import declare_whole, filling, is_whole, remove, remo
 _FILES = ("env.json", "code.diff", "metrics.jsonl", "samples.jsonl", "held_out.json")
 _CONTENTS = (manifest.NAME, "final", "checkpoints", *_FILES, "logs", "trackers")  # in the order in which --force removes them
 DATA = "data"  # in the manifest of a checkpoint and of `final/`: the digest of what it was trained on
-_STEP = re.compile(r"step_(\d{6,})")
 _HALF_CONFIG = re.compile(rf"\.{re.escape(CONFIG)}\.\d+\.tmp")  # of a first start that was killed
 
 
@@ -126,10 +126,11 @@ class RunDir:
     def checkpoint(self, step: int, **facts: Any) -> Iterator[Path]:
         """The folder to save step `step` into; whole, with its manifest, once the block ends without an error.
 
-        Older checkpoints beyond the newest `keep` are removed then. facts go into the manifest. What cannot be written is an `R1Error`.
+        Older checkpoints beyond the newest `keep` are removed then, and one of the same step. facts go into the manifest. What cannot be
+        written is an `R1Error`.
         """
         folder = checkpoint_folder(self.path, step)
-        with filling(folder, f"the checkpoint of step {step}", self._way_out()):
+        with replacing(folder), filling(folder, f"the checkpoint of step {step}", self._way_out()):
             remove(folder)
             folder.mkdir(parents=True)
             yield folder
@@ -176,21 +177,6 @@ class RunDir:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def checkpoint_folder(path: str | Path, step: int) -> Path:
-    """Where a run's checkpoint of a step is."""
-    return Path(path) / "checkpoints" / f"step_{step:06d}"
-
-
-def checkpoints(path: str | Path) -> list[Path]:
-    """The whole checkpoints of a run directory, oldest first."""
-    return [folder for folder in _begun_checkpoints(path) if is_whole(folder)]
-
-
-def latest_step(path: str | Path) -> int | None:
-    """The step of a run directory's newest whole checkpoint."""
-    return max(map(_step_of, checkpoints(path)), default=None)
 
 
 def final_or_latest(path: str | Path) -> Path | None:
@@ -279,17 +265,5 @@ def _prepare(path: Path, config: Mapping[str, Any], *, resume: bool, force: bool
             remove_if_possible(entry)
     manifest.write_json(path / CONFIG, config)
     (path / "checkpoints").mkdir(exist_ok=True)
-    for folder in _begun_checkpoints(path):
-        if not is_whole(folder):
-            remove_if_possible(folder)
+    clear(path)
     return latest_step(path), before
-
-
-def _begun_checkpoints(path: str | Path) -> list[Path]:
-    """The checkpoints of a run directory, whole or not, oldest first."""
-    found = (folder for folder in (Path(path) / "checkpoints").glob("step_*") if _STEP.fullmatch(folder.name))
-    return sorted(found, key=_step_of)
-
-
-def _step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("step_"))

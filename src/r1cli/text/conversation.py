@@ -4,8 +4,9 @@ Every assistant turn becomes a pair (prompt tokens, completion tokens): the conv
 what the assistant wrote followed by the end-of-turn token. The assistant's own text never passes through the chat template, because some
 templates strip `<think>` from assistant turns and the reasoning would not be learnt.
 
-Reasoning that stands beside the content, as DeepSeek's and vLLM's servers return it, is written into it. Tool calls are refused: they have
-no one text form, and a row that loses them teaches an empty answer.
+Reasoning that stands beside the content, as DeepSeek's and vLLM's servers return it, is written into it; so is the `think_prefix` of a
+sampled row, what its prompt had opened. Tool calls are refused: they have no one text form, and a row that loses them teaches an empty
+answer.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ from r1cli.errors import Exit, R1Error
 from r1cli.row import Message, Prompt, Row, require
 from r1cli.text.prompts import HALF_PAIR_FIX, PromptRenderer, half_pair
 from r1cli.text.templates import CLOSE, OPEN
-from r1cli.text.think import split
+from r1cli.text.think import opened_by, split
 
 Turn = tuple[list[int], list[int]]
 TOOL_CALLS = ("tool_calls", "function_call")  # of a message; the second is the older form
@@ -23,23 +24,53 @@ _NOTHING: tuple[Any, ...] = (None, "", "null", "[]", [], {})  # what data sets w
 _TOOLS_FIX = "render the calls into `content` and take the fields out, or leave such rows out with --skip-bad"
 
 
-def turns(row: Row, renderer: PromptRenderer, tokenizer: Any, end_id: int) -> list[Turn]:
+def turns(
+    row: Row, renderer: PromptRenderer, tokenizer: Any, end_id: int, *, last_only: bool = False, beyond: frozenset[int] = frozenset()
+) -> list[Turn]:
     """The (prompt ids, completion ids) of each assistant turn of a row with `messages`, or of a row with `prompt` and `completion`.
 
     The completion ends with `end_id`. When the prompt already opens the reasoning (a template that writes `<think>`), that opening is not
     repeated. A prompt without a token (`--template raw`, a tokenizer without BOS) has nothing to predict the first token from: that token
-    is the prompt then. Raises `R1Error` (exit 2) naming the row when there is nothing to learn, or when the template refuses it.
+    is the prompt then.
+
+    last_only: as for `answers`; beyond: tokens that the model has no embedding for. Raises `R1Error` (exit 2) naming the row when there is
+    nothing to learn, when the template refuses it, or when it holds such a token.
     """
     learnt = []
-    for prompt, text in answers(row):
+    for prompt, text in answers(row, last_only=last_only):
         before = prompt_ids(row, prompt, renderer)
-        text = text.removeprefix(renderer.think_prefix) if renderer.think_prefix else text
+        text = _behind_the_prompt(row, prompt, text, renderer)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         if not before and not ids:
             raise bad_row(row, "it is empty: prompt and answer have no token", "leave the row out")
+        unknown = beyond & {*before, *ids} if beyond else beyond
+        if unknown:
+            name = f"`{tokenizer.convert_ids_to_tokens(min(unknown))}` ({min(unknown)})"
+            raise bad_row(row, f"it holds the token {name}, which the model's embedding has no row for", "take it out of the row")
         start = 0 if before else 1
         learnt.append((before or ids[:start], [*ids[start:], end_id]))
     return learnt
+
+
+def _behind_the_prompt(row: Row, prompt: Prompt, text: str, renderer: PromptRenderer) -> str:
+    """What the assistant wrote, without what the rendered prompt has opened of it."""
+    if renderer.think_prefix and text.startswith(renderer.think_prefix):
+        return text.removeprefix(renderer.think_prefix)
+    prefix = opening_of(row)  # of another template it may have other blanks; and a plain prompt may end with it
+    if prefix and (renderer.think_prefix or renderer.text(prompt).rstrip().endswith(prefix.rstrip())):
+        return text.removeprefix(prefix)
+    return text
+
+
+def opening_of(row: Row) -> str:
+    """The reasoning tag that the prompt of a row with `prompt` and `completion` had opened and `answers` puts back; "" if none.
+
+    A completion that opens the reasoning by itself is not given the tag twice.
+    """
+    prefix, completion = row.get("think_prefix"), row.get("completion")
+    if "messages" in row or not opened_by(prefix) or not isinstance(completion, str) or completion.lstrip().startswith(OPEN):
+        return ""
+    return prefix if isinstance(prefix, str) else OPEN + "\n"
 
 
 def prompt_ids(row: Row, prompt: Prompt, renderer: PromptRenderer) -> list[int]:
@@ -50,16 +81,17 @@ def prompt_ids(row: Row, prompt: Prompt, renderer: PromptRenderer) -> list[int]:
         raise bad_row(row, error.message, error.hint or "leave the row out") from error
 
 
-def answers(row: Row) -> list[tuple[Any, str]]:
-    """(what came before it, what the assistant wrote) for each assistant turn of a row.
+def answers(row: Row, *, last_only: bool = False) -> list[tuple[Any, str]]:
+    """(what came before it, what the assistant wrote) for each assistant turn of a row that is to be learnt; with `last_only` the last one.
 
-    Reasoning in a field of its own stands at the beginning of what the assistant wrote, in `<think>`, here and in what came before.
-    Raises `R1Error` (exit 2) naming the row: no such turn, tool calls, text that is none.
+    Reasoning in a field of its own stands at the beginning of what the assistant wrote, in `<think>`, here and in what came before; and
+    what the prompt had opened of a completion (`think_prefix`) stands before it.
+    Raises `R1Error` (exit 2) naming the row: no such turn, tool calls, text that is none; with `last_only` a last turn not to be learnt.
     """
     if row.get("tools") not in _NOTHING:
         raise bad_row(row, "it has a field `tools`, and r1 does not train tool calls", _TOOLS_FIX)
     if "messages" in row:
-        return _assistant_turns(row)
+        return _assistant_turns(row, last_only)
     if "completion" in row:
         prompt, completion = require(row, "prompt", str, list), require(row, "completion", str)
         if isinstance(prompt, str):
@@ -67,7 +99,7 @@ def answers(row: Row) -> list[tuple[Any, str]]:
         else:
             prompt = [_plain(row, f"message {place + 1} of `prompt`", message) for place, message in enumerate(prompt)]
         _check_text(row, "`completion`", completion)
-        return [(prompt, completion)]
+        return [(prompt, opening_of(row) + completion)]
     raise R1Error(
         f"{row.where}: row `{row.get('id')}` has neither `messages` nor `prompt` and `completion`; it has {', '.join(row)}",
         hint="rename a column with --map messages=COLUMN",
@@ -75,9 +107,10 @@ def answers(row: Row) -> list[tuple[Any, str]]:
     )
 
 
-def _assistant_turns(row: Row) -> list[tuple[Any, str]]:
+def _assistant_turns(row: Row, last_only: bool) -> list[tuple[Any, str]]:
     messages: list[Message] = []
     found: list[tuple[Any, str]] = []
+    is_learnt = False  # of the newest one
     for place, given in enumerate(require(row, "messages", list)):
         message = _plain(row, f"message {place + 1}", given)
         if not isinstance(message, dict) or not isinstance(message.get("content"), str) or "role" not in message:
@@ -89,12 +122,16 @@ def _assistant_turns(row: Row) -> list[tuple[Any, str]]:
             if messages[-1]["role"] == "assistant":
                 what = f"messages {place} and {place + 1} are both the assistant's: there is no prompt between them"
                 raise bad_row(row, what, "join them into one message, or leave the row out with --skip-bad")
-            if _is_learnt(row, f"message {place + 1}", message):
+            is_learnt = _is_learnt(row, f"message {place + 1}", message)
+            if is_learnt:
                 found.append((messages[:place], message["content"]))
         messages.append(message)
     if not found:
         raise bad_row(row, "it has no assistant message to learn from", "leave the row out")
-    return found
+    if last_only and not is_learnt:  # an earlier one in its place would be learnt although nobody asked for it
+        what = "its last assistant message is marked as not to be learnt, and --loss-on completion learns no other"
+        raise bad_row(row, what, "leave the row out, or take --loss-on assistant")
+    return found[-1:] if last_only else found
 
 
 def _is_learnt(row: Row, name: str, message: Message) -> bool:

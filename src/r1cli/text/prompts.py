@@ -200,11 +200,21 @@ def conversation(prompt: Prompt, template: str, system: str | None, examples: Se
 
 
 def _asked(messages: list[Message], template: str) -> list[Message]:
-    """The messages with what the template asks for behind the last one."""
+    """The messages with what the template asks for behind the last one of the user, whatever follows it (what a tool says).
+
+    Raises `R1Error` (exit 2) when none of them is the user's.
+    """
     if template not in REQUESTS:
         return messages
-    last = messages[-1]
-    return [*messages[:-1], {**last, "content": f"{last['content']}\n{REQUESTS[template]}"}]
+    place = max((place for place, message in enumerate(messages) if message["role"] == "user"), default=None)
+    if place is None:
+        raise R1Error(
+            f"the prompt has no `user` message, and template `{template}` puts its request behind the last one",
+            hint="give it a user message, or take --template chat",
+            code=Exit.USAGE,
+        )
+    asked = {**messages[place], "content": f"{messages[place]['content']}\n{REQUESTS[template]}"}
+    return [*messages[:place], asked, *messages[place + 1 :]]
 
 
 def filled(frame: str, prompt: Prompt, template: str, examples: Sequence[Example]) -> str:

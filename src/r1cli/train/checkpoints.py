@@ -7,13 +7,15 @@ Sharded weights and moments (FSDP2) are gathered one tensor at a time into the m
 files are those of an unsharded run: any number of processes, sharded or not, resumes from them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from r1cli.errors import Exit, R1Error
+from r1cli.train.checkpoint_names import Weights, outline_of, persistent_buffers
 from r1cli.train.lora import ADAPTER
 from r1cli.train.state_files import read, way_out, write, writing
 from r1cli.train.strategy import cut_like, is_sharded, is_whole, uses_deepspeed, whole
@@ -21,21 +23,28 @@ from r1cli.train.strategy import cut_like, is_sharded, is_whole, uses_deepspeed,
 STATE = "training_state.pt"
 
 
-def named_weights(accelerator: Any, policy: Any) -> Iterable[tuple[str, torch.Tensor]]:
-    """The tensors of a policy under their checkpoint names, whole on every process (gathered when they are sharded); LoRA is merged."""
+def named_weights(accelerator: Any, policy: Any) -> Weights:
+    """The tensors of a policy and its persistent buffers, whole on every process (gathered when they are sharded); LoRA is merged.
+
+    Under their names in memory, which are those of a checkpoint in most models; `Weights.in_files` in all.
+    """
+    own = accelerator.unwrap_model(policy)
+    model = own.model
+    if own.lora is not None and is_whole(accelerator):
+        return Weights(model, own.lora.plain, own.lora.merged(dict(chain(model.named_parameters(), persistent_buffers(model)))))
     if is_whole(accelerator):
-        own = accelerator.unwrap_model(policy)
-        named = own.model.named_parameters()
-        return named if own.lora is None else own.lora.merged(dict(named))
-    if is_sharded(accelerator):
-        return ((name, whole(value.detach())) for name, value in accelerator.unwrap_model(policy).model.named_parameters())
-    return _gathered_by_deepspeed(accelerator, policy)
+        weights = model.named_parameters()
+    elif is_sharded(accelerator):
+        weights = ((name, whole(value.detach())) for name, value in model.named_parameters())
+    else:
+        weights = _gathered_by_deepspeed(model)
+    return Weights(model, outline_of(model), chain(weights, persistent_buffers(model)))
 
 
-def _gathered_by_deepspeed(accelerator: Any, policy: Any) -> Iterator[tuple[str, torch.Tensor]]:
+def _gathered_by_deepspeed(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     import deepspeed
 
-    for name, value in accelerator.unwrap_model(policy).model.named_parameters():
+    for name, value in model.named_parameters():
         with deepspeed.zero.GatheredParameters([value]):  # nothing to gather before stage 3
             yield name, value.detach()
 
@@ -129,6 +138,14 @@ def _shared_out(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
+def _as_made(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """A state with the optimizer's own settings in place of those it was saved with."""
+    saved, own = state["param_groups"], optimizer.param_groups
+    if len(saved) != len(own):  # loading it says so
+        return state
+    return {**state, "param_groups": [{**group, "params": before["params"]} for group, before in zip(own, saved, strict=True)]}
+
+
 def check_state(folder: Path) -> None:
     """Refuse (`R1Error`, exit 2) a checkpoint without what `save_state` writes."""
     if not (folder / STATE).is_file():
@@ -136,7 +153,10 @@ def check_state(folder: Path) -> None:
 
 
 def load_state(optimizer: torch.optim.Optimizer, folder: Path, reference: Any | None = None) -> int:
-    """Restore what `save_state` wrote; returns the number of steps done. Raises `R1Error` (exit 2) for what is torn or another model's."""
+    """Restore what `save_state` wrote; returns the number of steps done. Raises `R1Error` (exit 2) for what is torn or another model's.
+
+    Of the optimizer that is its moments: weight decay, betas and the like are those it was made with, which the run may have changed.
+    """
     check_state(folder)
     path = folder / STATE
     state = read(path, "step", "optimizer", "reference", mmap=True)  # a process reads what it keeps
@@ -147,7 +167,7 @@ def load_state(optimizer: torch.optim.Optimizer, folder: Path, reference: Any | 
             code=Exit.USAGE,
         )
     try:
-        optimizer.load_state_dict(_shared_out(optimizer, state["optimizer"]))
+        optimizer.load_state_dict(_as_made(optimizer, _shared_out(optimizer, state["optimizer"])))
     except ValueError as error:
         raise R1Error(f"`{path}` is of a model of another shape: {error}", hint=way_out(folder), code=Exit.USAGE) from error
     if reference is not None and state["reference"] is not None:

@@ -16,6 +16,7 @@ Where this differs from the paper's text:
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,8 +62,7 @@ def train_grpo(
     budget = TokenBudget(accelerator, config.microbatch_tokens, hooks.warn)
     saving = Saving(hooks, progress)
     pace = Pace()
-    if progress.step:
-        hooks.sync()
+    _take_up(accelerator, policy, reference, config, progress, hooks)
     with Overlap(config, hooks, progress) as overlap:
         try:
             while progress.step < config.steps or progress.batch is not None:
@@ -76,8 +76,9 @@ def train_grpo(
                 overlap.begin(accelerator, prompts, batch.start + batch.updates(config))
                 hooks.rest()
                 figures = train_on(
-                    accelerator, policy, reference, optimizer, batch, config, budget=budget, stopping=hooks.stopping, pace=pace
-                )
+                    accelerator, policy, reference, optimizer, batch, config, budget=budget, stopping=hooks.stopping, pace=pace,
+                    between=partial(_save_between_updates, accelerator, progress, config, overlap, saving),
+                )  # fmt: skip
                 clock.lap("train")
                 progress.step = batch.start + batch.done
                 overlap.finish(accelerator)
@@ -89,7 +90,7 @@ def train_grpo(
                 _follow(accelerator, policy, reference, config, batch.start, progress.step)
                 progress.batch = None
                 pace.rolled(clock.total())
-                if halt or progress.step == config.steps or due(config.save_every, batch.start, progress.step):
+                if halt or progress.step == config.steps or saving.is_due(config.save_every):
                     saving.save()
                 if halt:
                     raise halt
@@ -99,6 +100,29 @@ def train_grpo(
                 progress.step = progress.batch.start + progress.batch.done
             saving.before_the_end(error, accelerator)
     return progress
+
+
+def _save_between_updates(accelerator: Any, progress: Progress, config: GrpoConfig, overlap: Overlap, saving: Saving) -> None:
+    """Save a rollout half trained on, where its last update makes that due. What is drawn ahead comes from older weights: it goes along."""
+    assert progress.batch is not None
+    progress.step = progress.batch.start + progress.batch.done
+    if saving.is_due(config.save_every):
+        overlap.finish(accelerator)
+        saving.save()
+
+
+def _take_up(accelerator: Any, policy: Any, reference: Any | None, config: GrpoConfig, progress: Progress, hooks: Hooks) -> None:
+    """Go on where a resumed run is. If that is between two updates of a rollout that is not there any more (`Progress.followed`), say so,
+    and do what was due at its end."""
+    if progress.followed is not None:
+        hooks.warn(
+            f"the rollout that began behind step {progress.followed} was shared out among another number of processes: what was not "
+            f"trained on yet after step {progress.step} is dropped, and its prompts count as taken"
+        )
+        _follow(accelerator, policy, reference, config, progress.followed, progress.step)
+        progress.followed = None
+    if progress.step:
+        hooks.sync()
 
 
 def _follow(accelerator: Any, policy: Any, reference: Any | None, config: GrpoConfig, before: int, after: int) -> None:
@@ -118,10 +142,12 @@ def train_on(
     budget: TokenBudget | None = None,
     stopping: Callable[[float], bool] = lambda seconds: False,
     pace: Pace | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """The updates on one rollout that are still to do; returns the mean of what all of them measured.
 
-    Raises `Interrupted` before an update when the run is asked to end; `batch.done` says where it is.
+    between: called after every update but the last. Raises `Interrupted` before an update when the run is asked to end; `batch.done` says
+    where it is.
     """
     budget, pace = budget or TokenBudget(accelerator, config.microbatch_tokens), pace or Pace()
     samples = batch.samples
@@ -148,6 +174,8 @@ def train_on(
             batch.records.append(token_means(figures))
         batch.done += 1
         pace.updated(time.perf_counter() - started)
+        if batch.done < batch.updates(config):
+            between()
     records = batch.records
     means = {name: sum(r[name] for r in records) / len(records) for name in (records[0] if records else {})}
     return {**mismatch_record(means), "updates": float(len(records))}

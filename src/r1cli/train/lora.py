@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from r1cli.errors import Exit, R1Error
+from r1cli.train.checkpoint_names import Outline, check_names, outline_of
 from r1cli.train.state_files import way_out
 
 LANGUAGE, CLASSIFICATION = "CAUSAL_LM", "SEQ_CLS"  # as peft calls the tasks
@@ -28,6 +29,7 @@ ALL_LINEAR = "all-linear"
 ADAPTER = "adapter"  # folder beside merged weights
 NAME = "default"  # peft's name for a model's only adapter
 WEIGHTS = "adapter_model.safetensors"
+MERGEABLE = "--lora-targets q_proj,k_proj,v_proj,o_proj"  # in most models with experts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +47,13 @@ class LoraConfig:
 
 
 class Lora:
-    """The adapter of a model: what is trained, merged, saved and switched off. `wrapper` is peft's model around it."""
+    """The adapter of a model: what is trained, merged, saved and switched off. `wrapper` is peft's model around it.
 
-    def __init__(self, wrapper: Any) -> None:
-        self.wrapper = wrapper
+    plain: what the model had before.
+    """
+
+    def __init__(self, wrapper: Any, plain: Outline) -> None:
+        self.wrapper, self.plain = wrapper, plain
 
     @property
     def model(self) -> Any:
@@ -58,17 +63,22 @@ class Lora:
     def merged(self, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """The tensors of a plain model under its own names, in its own types: equal to those of peft's `merge_and_unload`.
 
-        state: the wrapped model's tensors by name, whole (gathered where they are sharded).
+        state: the wrapped model's tensors by name, whole. Raises `R1Error` (exit 2), before the first, for what is not the plain model's.
         """
+        names = {name: plain for name in state if (plain := _plain_name(name)) is not None}
+        check_names(names.values(), self.plain, MERGEABLE)
         layers = {name: layer for name, layer in self.model.named_modules() if _is_adapted(layer)}
-        for name, value in state.items():
-            if ".lora_" in name or ".original_module." in name:
-                continue
-            place, _, part = name.rpartition(".base_layer.")
-            if part == "weight" and place:
-                a, b = (state[f"{place}.{factor}.{NAME}.weight"] for factor in ("lora_A", "lora_B"))
-                value = _sum(value, a, b, layers[place])
-            yield f"{place}.{part}" if place else name.replace(f".modules_to_save.{NAME}.", "."), value
+        for name, plain in names.items():
+            value = state[name]
+            for place, part in _places(name):
+                layer = layers[place]
+                if _is_of_parameter(layer):  # fused experts: a wrapper for each of their tensors, one inside of the other
+                    if part == layer.parameter_name:
+                        value = value.detach().clone().add_(layer.get_delta_weight(NAME).detach())
+                elif part == "weight":
+                    a, b = (state[f"{place}.{factor}.{NAME}.weight"] for factor in ("lora_A", "lora_B"))
+                    value = _sum(value, a, b, layer)
+            yield plain, value
 
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Write the adapter as peft does: `adapter_config.json`, and A and B in float32. state: as for `merged`."""
@@ -115,10 +125,11 @@ def add_lora(model: Any, config: LoraConfig, *, task: str = LANGUAGE) -> Lora:
     settings = peft.LoraConfig(
         task_type=task, r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=targets, bias="none"
     )
+    plain = outline_of(model)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)  # the model is on the CPU; the generators of GPUs are left alone
         try:
-            lora = Lora(peft.get_peft_model(model, settings))
+            lora = Lora(peft.get_peft_model(model, settings), plain)
         except ValueError as error:
             raise _no_targets(config.targets, model, str(error).splitlines()[0]) from error
     for embedding in (model.get_input_embeddings(), _output_of(model)):
@@ -128,6 +139,8 @@ def add_lora(model: Any, config: LoraConfig, *, task: str = LANGUAGE) -> Lora:
                 hint="--lora-targets all-linear, or names of layers inside of the blocks",
                 code=Exit.USAGE,
             )
+    names = (_plain_name(name) for name in outline_of(model).tensors)
+    check_names((name for name in names if name is not None), plain, MERGEABLE)  # now, and not after the training
     for weight in lora.weights().values():
         weight.data = weight.data.float()
     return lora
@@ -212,6 +225,27 @@ def _sum(weight: Tensor, a: Tensor, b: Tensor, layer: Any) -> Tensor:
     """weight + alpha / rank * B A, rounded once, to the weight's type. (Convolutions of GPT-2 hold their weight transposed.)"""
     product = b @ a
     return weight.detach().clone().add_((product.T if layer.fan_in_fan_out else product).detach() * layer.scaling[NAME])
+
+
+def _plain_name(name: str) -> str | None:
+    """What a tensor was called before the model was wrapped; None for what came with the adapter."""
+    if ".lora_" in name or ".original_module." in name:
+        return None
+    return ".".join(part for part in name.split(".") if part != "base_layer").replace(f".modules_to_save.{NAME}.", ".")
+
+
+def _places(name: str) -> Iterator[tuple[str, str]]:
+    """(name of a wrapped layer that holds this tensor, the tensor's name inside of it), from the outermost."""
+    parts = name.split(".")
+    for number, part in enumerate(parts):
+        if part == "base_layer":
+            yield ".".join(parts[:number]), ".".join(inner for inner in parts[number:] if inner != "base_layer")
+
+
+def _is_of_parameter(layer: Any) -> bool:
+    from peft.tuners.lora.layer import ParamWrapper
+
+    return isinstance(layer, ParamWrapper)
 
 
 def _is_adapted(layer: Any) -> bool:

@@ -1,6 +1,7 @@
 """Models for training: loaded in float32 from a Hugging Face folder, wrapped as a `Policy`."""
 
 import ctypes
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,12 @@ def loading(folder: str | Path, hint: str = FETCH_AGAIN) -> Iterator[None]:
         why = str(error).strip().partition("\n")[0]
         if not torn:
             why = "its weights have other shapes than its config.json says"
+        if "annot allocate memory" in why or getattr(error, "errno", None) == errno.ENOMEM:  # mapping a file that is whole
+            raise R1Error(
+                f"`{folder}` cannot be loaded: the machine has no memory for it ({why.rstrip('.')})",
+                hint="end what else runs on it, or take a machine with more memory",
+                code=Exit.ENVIRONMENT,
+            ) from error
         raise R1Error(f"`{folder}` cannot be loaded: {why.rstrip('.')}", hint=hint, code=Exit.USAGE) from error
 
 
@@ -90,16 +97,25 @@ def check_weights(folder: str | Path, hint: str = FETCH_AGAIN) -> None:
             pass
 
 
-def check_vocabulary(folder: str, tokenizer: Any, config: Any) -> None:
-    """Refuse (`R1Error`, exit 2) a tokenizer that gives numbers for which the embedding has no row."""
+def check_vocabulary(folder: str, tokenizer: Any, config: Any) -> frozenset[int]:
+    """Refuse (`R1Error`, exit 2) a tokenizer that gives numbers for which the embedding has no row.
+
+    Special tokens that nothing writes by itself may have none, and are returned: Gemma 3's text models share a tokenizer with those that
+    see, and have no row for its image token.
+    """
     rows = getattr(config.get_text_config(), "vocab_size", None)
-    tokens = 1 + max(tokenizer.get_vocab().values(), default=0)
-    if rows is not None and tokens > rows:
-        raise R1Error(
-            f"the tokenizer of `{folder}` has {tokens} tokens, the model {rows}",
-            hint="take the tokenizer that belongs to it, or save it after model.resize_token_embeddings(len(tokenizer))",
-            code=Exit.USAGE,
-        )
+    vocabulary = tokenizer.get_vocab()
+    beyond = {} if rows is None else {token: number for token, number in vocabulary.items() if number >= rows}
+    added, template = tokenizer.added_tokens_decoder, str(getattr(tokenizer, "chat_template", None) or "")
+    named = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
+    for token, number in beyond.items():
+        if number in named or number not in added or not added[number].special or token in template:
+            raise R1Error(
+                f"the tokenizer of `{folder}` has {1 + max(vocabulary.values())} tokens, the model {rows}",
+                hint="take the tokenizer that belongs to it, or save it after model.resize_token_embeddings(len(tokenizer))",
+                code=Exit.USAGE,
+            )
+    return frozenset(beyond.values())
 
 
 def load_policy(

@@ -90,7 +90,11 @@ class Objective:
         if self.reference:
             kl_N = kl_estimate(policy_logprobs_N, _packed(self.reference, samples, device), config.kl)
             figures["kl"] = (kl_N.detach() * share_N).sum()
-            loss_N = loss_N + config.beta * (kl_N * ratio_N.exp() if config.kl_correction else kl_N)
+            if config.kl_correction:  # of each token, also where the objective's ratio is a sequence's: the divergence is a sum over tokens
+                kl_N = kl_N * (policy_logprobs_N - old_logprobs_N).exp()
+            if config.rollout_lag:  # the tokens are of weights one update older, and not only of other kernels
+                kl_N = kl_N * correction_N
+            loss_N = loss_N + config.beta * kl_N
         weight_N = token_weights(config.loss, self.counts, lengths_S, sequence_N, mask_N, microbatches=self.microbatches)
         loss = (loss_N * weight_N).sum()
         if config.entropy_coef:

@@ -3,6 +3,9 @@
 The student learns on the prefixes it gets itself into, not on the teacher's. Each token is weighed by min(pi_student / pi_sampler, cap),
 because the sampler's kernels are not the trainer's; every token of a step weighs the same (the loss is `distil_loss.py`). Completions cut
 at the length limit count like others: each of their tokens was drawn from the student.
+
+A step that is asked to end before its update is thrown away, and drawn again by the run that goes on: its completions follow from its
+number and the student's weights.
 """
 
 import time
@@ -16,10 +19,13 @@ from torch import Tensor
 from r1cli.errors import Exit, R1Error
 from r1cli.row import Row
 from r1cli.train.batches import PACK_LENGTH, MicroBatch, Sample, group_rows, micro_batches
+from r1cli.train.clock import Pace
 from r1cli.train.distil_loss import reverse_kl_loss
 from r1cli.train.importance import importance_weights
 from r1cli.train.optimiser import OptimiserConfig, learning_rate
 from r1cli.train.order import step_rows
+from r1cli.train.rollout import Interrupted
+from r1cli.train.steps import Log, Save, Stopping, never, train_steps
 from r1cli.train.update import TokenBudget, measure, update
 
 
@@ -40,20 +46,23 @@ class OnPolicyConfig:
 
 @dataclass(slots=True)
 class OnPolicyHooks:
-    """What the loop needs from outside.
+    """What the loop needs from outside; for the last four see also `steps.train_steps`.
 
-    sample: (prompt rows of this process, step) -> samples with `prompt_ids`, `completion_ids` and `sampler_logprobs`
-    sync:   give the student's weights to the sampler
-    log:    a metrics record after every step, the same on every process
-    save:   (steps done) when a checkpoint is due
-    warn:   (text) something the user must know
+    sample:   (prompt rows of this process, step) -> samples with `prompt_ids`, `completion_ids` and `sampler_logprobs`; it may return
+              early, with fewer, once the run is asked to end
+    sync:     give the student's weights to the sampler
+    log:      a metrics record after every step, the same on every process
+    save:     (steps done) when a checkpoint is due
+    warn:     (text) something the user must know
+    stopping: (seconds that the next piece of work may take) -> whether to end now; the same answer on every process
     """
 
     sample: Callable[[list[Row], int], list[Sample]]
     sync: Callable[[], None]
-    log: Callable[[dict[str, Any]], None]
-    save: Callable[[int], None]
+    log: Log
+    save: Save
     warn: Callable[[str], None] = lambda text: None
+    stopping: Stopping = never
 
 
 def train_on_policy(
@@ -66,48 +75,78 @@ def train_on_policy(
     prompts: Sequence[Row],
     hooks: OnPolicyHooks,
     start_step: int = 0,
-) -> None:
-    """Run the steps `start_step` .. `config.steps`; `student` and `teacher` are `Policy` modules over the same tokens."""
+) -> int:
+    """Run the steps `start_step` .. `config.steps`, or until the run is asked to end; returns the steps done.
+
+    `student` and `teacher` are `Policy` modules over the same tokens.
+    """
+    _check_processes(accelerator, config)
+    accelerator.unwrap_model(student).without_dropout()
+    if 0 < start_step < config.steps:
+        hooks.sync()
+    budget = TokenBudget(accelerator, config.microbatch_tokens, hooks.warn)
+    pace = Pace()
+    done = saved = start_step
+
+    def one(step: int) -> dict[str, Any]:
+        nonlocal done
+        done = step
+        started = time.perf_counter()
+        taken = step_rows(len(prompts), step, config.prompts_per_step, config.seed)
+        samples = hooks.sample([prompts[i] for i in taken[accelerator.process_index :: accelerator.num_processes]], step)
+        sampled = time.perf_counter()
+        if hooks.stopping(pace.update):  # before anything is made of samples that may be too few
+            raise Interrupted
+        figures = _learnt(accelerator, student, teacher, optimizer, config, samples, step, budget)
+        hooks.sync()
+        pace.updated(time.perf_counter() - sampled)
+        seconds = time.perf_counter() - started
+        clock = {"seconds/sample": sampled - started, "seconds": seconds, "tokens_per_second": figures["tokens"] / seconds}
+        return {"step": step + 1, "steps": config.steps, **figures, **clock}
+
+    def save(steps: int) -> None:
+        nonlocal saved
+        hooks.save(steps)
+        saved = steps
+
+    plan: dict[str, Any] = {"start_step": start_step, "total": config.steps, "save_every": config.save_every}
+    try:
+        return train_steps(one, **plan, log=hooks.log, save=save, stopping=hooks.stopping)
+    except Interrupted:
+        if done > saved:
+            save(done)
+        return done
+
+
+def _check_processes(accelerator: Any, config: OnPolicyConfig) -> None:
     if config.prompts_per_step < accelerator.num_processes:
         raise R1Error(
             f"{accelerator.num_processes} processes cannot share {config.prompts_per_step} prompts a step",
             hint="raise --prompts-per-step, or start fewer processes",
             code=Exit.USAGE,
         )
-    accelerator.unwrap_model(student).without_dropout()
-    if start_step >= config.steps:  # its checkpoint has them behind it: only `final/` is left to write
-        hooks.save(start_step)
-    elif start_step:
-        hooks.sync()
-    budget = TokenBudget(accelerator, config.microbatch_tokens, hooks.warn)
-    for step in range(start_step, config.steps):
-        started = time.perf_counter()
-        taken = step_rows(len(prompts), step, config.prompts_per_step, config.seed)
-        samples = hooks.sample([prompts[i] for i in taken[accelerator.process_index :: accelerator.num_processes]], step)
-        sampled = time.perf_counter()
-        teacher_logprobs = _measured(budget, accelerator, teacher, samples, config)
-        own = [len(samples), sum(len(sample.completion_ids) for sample in samples)]
-        count, tokens = accelerator.reduce(torch.tensor(own, device=accelerator.device), "sum").tolist()
-        total = accelerator.reduce(torch.tensor(surplus(samples, teacher_logprobs), device=accelerator.device), "sum").item()
-        objective = ReverseKl(teacher_logprobs, tokens, total / tokens, config.importance_cap)
-        lr = learning_rate(step, config.steps, config.optimiser)
-        figures = _updated(budget, accelerator, student, optimizer, samples, objective, config, lr, f"step {step + 1}")
-        hooks.sync()
-        seconds = time.perf_counter() - started
-        hooks.log(
-            {
-                "step": step + 1,
-                "steps": config.steps,
-                **{name: value for name, value in figures.items() if name != "loss"},  # the surrogate's value means nothing
-                "completion_length": tokens / count,
-                "tokens": tokens,
-                "seconds/sample": sampled - started,
-                "seconds": seconds,
-                "tokens_per_second": tokens / seconds,
-            }
-        )
-        if step + 1 == config.steps or (config.save_every and (step + 1) % config.save_every == 0):
-            hooks.save(step + 1)
+
+
+def _learnt(
+    accelerator: Any,
+    student: Any,
+    teacher: Any,
+    optimizer: torch.optim.Optimizer,
+    config: OnPolicyConfig,
+    samples: list[Sample],
+    step: int,
+    budget: TokenBudget,
+) -> dict[str, float]:
+    """The update on these samples of this process and those of the others; what it measured."""
+    teacher_logprobs = _measured(budget, accelerator, teacher, samples, config)
+    own = [len(samples), sum(len(sample.completion_ids) for sample in samples)]
+    count, tokens = accelerator.reduce(torch.tensor(own, device=accelerator.device), "sum").tolist()
+    total = accelerator.reduce(torch.tensor(surplus(samples, teacher_logprobs), device=accelerator.device), "sum").item()
+    objective = ReverseKl(teacher_logprobs, tokens, total / tokens, config.importance_cap)
+    lr = learning_rate(step, config.steps, config.optimiser)
+    figures = _updated(budget, accelerator, student, optimizer, samples, objective, config, lr, f"step {step + 1}")
+    del figures["loss"]  # the surrogate's value means nothing
+    return {**figures, "completion_length": tokens / count, "tokens": tokens}
 
 
 def _cut(samples: Sequence[Sample], most: int, config: OnPolicyConfig) -> list[MicroBatch]:

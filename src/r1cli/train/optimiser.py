@@ -34,13 +34,14 @@ def build_optimiser(parameters: Iterable[nn.Parameter], config: OptimiserConfig)
 def learning_rate(step: int, total: int, config: OptimiserConfig) -> float:
     """The learning rate of update `step` (from 0) of `total`.
 
-    Rises linearly over `warmup_steps`, then stays, or falls to lr * lr_floor at the last update: along a half cosine or a line.
+    Rises linearly over `warmup_steps`, the last of which has the peak; then stays, or falls to lr * lr_floor at the last update: along a
+    half cosine or a line. A run that is not longer than its warm-up ends in it.
     """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
     if config.lr_schedule == "constant":
         return config.lr
-    done = (step - config.warmup_steps) / max(1, total - 1 - config.warmup_steps)
-    done = min(1.0, done)
+    peak = max(0, config.warmup_steps - 1)  # falls from the step behind it, so that one step has the peak and the last one the floor
+    done = min(1.0, (step - peak) / max(1, total - 1 - peak))
     left = (1 + math.cos(math.pi * done)) / 2 if config.lr_schedule == "cosine" else 1 - done
     return config.lr * (config.lr_floor + (1 - config.lr_floor) * left)

@@ -39,11 +39,16 @@ class Overlap:
 
     def finish(self, accelerator: Any) -> None:
         """Wait for it: the sampler must be idle before it takes new weights. A rollout that is not whole in every process, because the run
-        is asked to end, is forgotten: its prompts are drawn again."""
+        is asked to end, is forgotten: its prompts are drawn again. So is one that an error ended, which is raised here."""
         if self._running is None:
             return
-        (ahead, future), self._running = self._running, None
-        ahead.completions = future.result()
+        ahead, future = self._running
+        try:
+            ahead.completions = future.result()
+        except BaseException:
+            self.drop()
+            raise
+        self._running = None
         self._keep(ahead, not highest(accelerator, int(not _is_whole(ahead))))
 
     def ready(self) -> Ahead | None:

@@ -75,6 +75,8 @@ class Progress:
     """step: optimizer updates done. taken: prompts taken of each stage. batch: the rollout that is being trained on.
 
     ahead: the next one, when it is there already. memory: what the alarms remember.
+    followed: of a run resumed by another number of processes between two updates: the step at which the rollout began whose rest is
+    dropped, and up to which the reference has followed; else None.
     """
 
     step: int = 0
@@ -82,6 +84,7 @@ class Progress:
     batch: RolloutBatch | None = None
     ahead: Ahead | None = None
     memory: dict[str, list[float]] = field(default_factory=dict)
+    followed: int | None = None
 
     def save(self, folder: Path, process: int, processes: int) -> None:
         """Write this process's file into a checkpoint folder."""
@@ -107,7 +110,8 @@ class Progress:
         state = read(own if own.is_file() else first, "processes", "step", "taken", "memory", "batch", "ahead")
         batch, ahead = state["batch"], state["ahead"]
         if state["processes"] != processes:
-            return cls(state["step"], state["taken"] if ahead is None else ahead["taken"], memory=state["memory"])
+            followed = None if batch is None else int(batch["start"])
+            return cls(state["step"], state["taken"] if ahead is None else ahead["taken"], memory=state["memory"], followed=followed)
         if not own.is_file():
             raise R1Error(
                 f"`{own}` is missing: each of the {processes} processes wrote such a file",

@@ -4,6 +4,7 @@ from typing import Any
 
 from r1cli.errors import R1Error
 from r1cli.train.progress import Progress
+from r1cli.train.reference import due
 from r1cli.train.rollout import Hooks, Interrupted, TooFewPrompts
 from r1cli.train.update import NotFinite
 
@@ -19,6 +20,10 @@ class Saving:
         self._save(self._progress)
         self._saved = self._where()
 
+    def is_due(self, every: int) -> bool:
+        """Whether there is something to save of every `every` steps (0: never)."""
+        return due(every, self._saved[0], self._progress.step)
+
     def before_the_end(self, error: Interrupted | R1Error, accelerator: Any) -> None:
         """Save what was learnt since the last checkpoint, where that is possible; then raise the error, if it is one.
 
@@ -31,6 +36,7 @@ class Saving:
         if isinstance(error, R1Error):
             raise error
 
-    def _where(self) -> tuple[int, bool]:
-        """Steps done, and whether the rollout that they ended with is done with."""
-        return self._progress.step, self._progress.batch is None
+    def _where(self) -> tuple[int, int]:
+        """Steps done, and at which point between two of them: a rollout is half trained on, is done with, or the next one is drawn."""
+        batch = self._progress.batch
+        return self._progress.step, 1 if batch is None else 0 if batch.done else 2

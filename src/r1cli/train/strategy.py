@@ -11,6 +11,7 @@ accelerate decides by environment variables that `accelerate launch` and `r1 --n
   here, and gradients are summed over processes in float32;
 - DeepSpeed takes its optimizer step inside of accelerate's `backward`, before the learning rate of the step is known: `backward` and
   `take_step` call its engine instead;
+- nothing divides a loss by a number of accumulation steps, whatever the configuration says: losses are parts of a sum over the step;
 - FSDP1 is refused.
 """
 
@@ -23,7 +24,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import PartialState
-from accelerate.utils import DeepSpeedPlugin, DistributedType, FullyShardedDataParallelPlugin, InitProcessGroupKwargs
+from accelerate.utils import (
+    DeepSpeedPlugin,
+    DistributedType,
+    FullyShardedDataParallelPlugin,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+)
 
 from r1cli.errors import Exit, R1Error
 
@@ -42,7 +49,12 @@ def start(dtype: str) -> Accelerator:
     _refuse(world, dtype)
     on_cpu = world > 1 and not torch.cuda.is_available()
     handlers = [InitProcessGroupKwargs(timeout=COLLECTIVE_DEADLINE)]
-    accelerator = Accelerator(mixed_precision=MIXED_PRECISION[dtype], cpu=on_cpu, kwargs_handlers=handlers)
+    accelerator = Accelerator(
+        mixed_precision=MIXED_PRECISION[dtype],
+        cpu=on_cpu,
+        kwargs_handlers=handlers,
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # goes before the environment, which would divide each loss
+    )
     if on_cpu and _asked("ACCELERATE_USE_FSDP"):
         accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin()
         accelerator.state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
@@ -90,6 +102,7 @@ def prepare(accelerator: Any, policy: Any, optimizer: Any, max_grad_norm: float)
     if uses_deepspeed(accelerator):
         config = accelerator.state.deepspeed_plugin.deepspeed_config
         config["gradient_clipping"], config["train_micro_batch_size_per_gpu"] = max_grad_norm, 1
+        config["gradient_accumulation_steps"], config["train_batch_size"] = 1, "auto"  # the engine divides each loss by the first
         if config["zero_optimization"]["stage"] == 3:
             import deepspeed
 
@@ -168,10 +181,18 @@ def add_up_gradients(accelerator: Any, parameters: Iterable[torch.Tensor]) -> No
 
 
 def take_step(accelerator: Any) -> float:
-    """DeepSpeed's optimizer step, which clips; the norm before that, NaN when a gradient was not finite and the step was left out."""
+    """DeepSpeed's optimizer step, which clips; the norm before that, NaN when a gradient was not finite and the step was left out.
+
+    ZeRO steps with such a gradient: it looks for one in float16 only, in bfloat16 with stages 1 and 2 where its configuration says so. And
+    its norm does not tell: that of a part which is not finite is -1, squared with those of the other parts.
+    """
     engine = accelerator.deepspeed_engine_wrapped.engine
+    look = getattr(engine.optimizer, "has_overflow", None)  # every process gets the same answer
+    if look is not None and look():
+        return float("nan")
     engine.step()
-    return float("nan") if getattr(engine.optimizer, "overflow", False) else float(engine.get_global_grad_norm())
+    norm = float(engine.get_global_grad_norm())
+    return float("nan") if norm < 0 or getattr(engine.optimizer, "overflow", False) else norm
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
