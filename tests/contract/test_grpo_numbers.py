@@ -58,7 +58,7 @@ def test_vllm_in_this_process_gets_the_weights_of_every_step(r1: Run, tiny: Path
 
 
 def test_a_loss_that_is_no_number_names_the_last_checkpoint(r1: Run, tiny: Path, tmp_path: Path) -> None:
-    """Nothing is learnt from the first rollout; the first step on the second one throws the weights out of all bounds."""
+    """Nothing is learnt from the first rollout; the first step on the second one throws the weights out of bounds; each is saved."""
     broken = [
         "--rewards",
         "mine.py:flat,mine.py:brief@2",
@@ -75,7 +75,7 @@ def test_a_loss_that_is_no_number_names_the_last_checkpoint(r1: Run, tiny: Path,
     assert done.returncode == 1, done.stderr
     said = [line for line in done.stderr.splitlines() if line.startswith(("error: ", "hint: "))]
     assert said[0].startswith("error: the loss of step 4 is not finite")
-    assert "the weights were not touched; the last checkpoint is `run/checkpoints/step_000002`" in said[0]
+    assert "the weights were not touched; the last checkpoint is `run/checkpoints/step_000003`" in said[0]
     assert len(said) == 2 and "--lr" in said[1]
     assert [record["step"] for record in records(tmp_path / "run")] == [2] and not (tmp_path / "run/final").exists()
     before, after = (load_file(place / "model.safetensors") for place in (tiny, tmp_path / "run/checkpoints/step_000002"))
