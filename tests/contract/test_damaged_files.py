@@ -1,5 +1,6 @@
 """Files of a model or of a checkpoint that are torn, missing or of another model: an error that names them and the way out."""
 
+import errno
 import json
 import os
 import shutil
@@ -70,6 +71,9 @@ def test_weights_of_another_shape_are_named_and_other_errors_pass(model: Path) -
         load_reference(str(model), dtype="float32")
     with pytest.raises(RuntimeError, match="out of memory"), loading(model):
         raise RuntimeError("out of memory")
+    with pytest.raises(R1Error, match="the machine has no memory for it") as caught, loading(model):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")  # of mapping a whole file
+    assert caught.value.code == 3 and "fetch" not in (caught.value.hint or "")
     with pytest.raises(R1Error, match=r"^mine$"), loading(model):
         raise R1Error("mine")
 

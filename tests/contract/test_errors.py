@@ -36,6 +36,7 @@ RAISED = [
     ("raise ModuleNotFoundError('No module named vllm', name='vllm.engine')", 3, "needs the package `vllm`", "pip install 'r1cli[vllm]'"),
     ("open('none.txt')", 2, "`none.txt`: no such file or directory", "check the path"),
     ("raise MemoryError", 1, "out of memory (MemoryError)", "--microbatch-tokens"),
+    ("raise RuntimeError('CUDA Error: out of memory at cumem.cpp')", 1, "out of memory (CUDA Error: out of memory at", "--gpu-memory"),
     ("raise ValueError('odd\\nthing')", 1, "unexpected ValueError: odd thing: this is a bug", "--debug"),
     ("raise BrokenPipeError(32, 'Broken pipe')", 1, "unexpected BrokenPipeError", "--debug"),
 ]

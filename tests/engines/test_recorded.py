@@ -91,7 +91,11 @@ def test_layers_that_see_a_window_keep_a_growing_cache():
     assert not plain_attention(windowed) and not agrees(windowed, torch.device("cpu"), Rooms(windowed, 1000))
 
 
-@pytest.mark.parametrize("broken", [RuntimeError, TypeError, None])
+class OfNoKind(Exception):
+    """As Triton's errors, which are no RuntimeError."""
+
+
+@pytest.mark.parametrize("broken", [RuntimeError, TypeError, None, OfNoKind])
 def test_a_pass_that_cannot_be_recorded_is_not_and_is_said(net, monkeypatch, caplog, broken):
     room, attention = recorded.Room.advance, net.config._attn_implementation
 
