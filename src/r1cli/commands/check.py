@@ -14,6 +14,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TypeVar
 
+from r1cli.commands.before_run import check_rewards
 from r1cli.commands.gold_reward import check_gold_reward
 from r1cli.commands.preference_check import check_preferences
 from r1cli.commands.preflight import (
@@ -42,6 +43,8 @@ T = TypeVar("T")
 
 def run(settings: CheckSettings, context: Context) -> None:
     """Run the command. Raises `R1Error` (exit 1) when something fails, after all findings are printed."""
+    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
+    check_rewards(specs, settings.reward_timeout)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
     rows = list(reader)
     if not rows and (settings.inputs or settings.model is None):  # a model alone is looked at with nothing on stdin
@@ -53,7 +56,7 @@ def run(settings: CheckSettings, context: Context) -> None:
         if settings.model is not None:
             findings += _model_findings(settings, context, rows, reader)
         asked = [row for row in rows if "answer" in row or not _is_lesson(row)]
-        golds = rows_with_golds(parse_specs(settings.rewards), asked)
+        golds = rows_with_golds(specs, asked)
         if golds:
             findings += check_golds(golds, settings.reward_timeout)
     if reader.bad:

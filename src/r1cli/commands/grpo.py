@@ -10,11 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 
 from r1cli.commands import tracking
+from r1cli.commands.before_run import beyond, check_engine, check_rewards
 from r1cli.commands.grpo_prompts import held_out_problems, read_prompts, sources_of
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.preference import all_rewards, check_sets, rule_rewards
 from r1cli.commands.preflight import check_golds, rows_with_golds, stop_or_warn
-from r1cli.commands.processes import check_unused, of_process, starts_others
+from r1cli.commands.processes import check_unused, is_first, of_process, starts_others
 from r1cli.commands.sampling import check_address
 from r1cli.commands.staged_scoring import check_stages
 from r1cli.commands.stopping import check_alarms, seconds_of
@@ -39,13 +40,16 @@ def run(settings: GrpoSettings, context: Context) -> None:
     check_flags(settings, context.sources)
     check_lora(settings, context)
     tracking.names(settings)
+    check_engine(settings)
+    if is_first():
+        check_rewards(rule_rewards(settings), settings.reward_timeout)
     if starts_others(settings, context):
         return
     if chosen:
         console.info(f"--loss {settings.loss} takes {' '.join(chosen)}, as its paper does; give the flags for other values")
     if settings.beta and settings.kl == "k1" and not settings.kl_correction:
         console.warn("--kl k1 alone holds nothing back: its gradient is zero on average; add --kl-correction, or take k2 or k3")
-    for said in odd_lengths(settings):
+    for said in [*odd_lengths(settings), *beyond(settings, all_rewards(settings))]:
         console.warn(said)
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
     stages, shares, readers = read_prompts(settings, context)
@@ -68,7 +72,7 @@ def run(settings: GrpoSettings, context: Context) -> None:
         longest = max(longest, needed)
     settings = dataclasses.replace(settings, max_model_len=settings.max_model_len or longest + longest_completion(settings))
     if settings.dry_run:
-        check_dry_run(settings)
+        check_dry_run(settings, context, folder)
         console.summary([*plan(settings, folder, prompts, shares, longest), f"would write {settings.out}"])
         return
     train(settings, context, folder, Prompts(prompts, shares), problems, readers, started)

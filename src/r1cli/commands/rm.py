@@ -52,7 +52,7 @@ def run(settings: RmSettings, context: Context) -> None:
     from r1cli.commands.rm_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 
     if settings.dry_run:
-        check_dry_run(settings)
+        check_dry_run(settings, context, folder, scores=True)
         plan(settings, context, folder, judgements)
         return
     train(settings, context, folder, judgements, reader, started, held_out=held_out)

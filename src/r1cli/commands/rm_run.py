@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from r1cli.commands import finish
+from r1cli.commands.before_run import long_warmup
 from r1cli.commands.resuming import digest, say_done
 from r1cli.commands.rm_rows import Prepared, prepared, say_left_out, scoring_tokenizer
 from r1cli.commands.stopping import Stopper, say_unfinished, seconds_of
@@ -45,6 +46,8 @@ def train(
     load = partial(load_reward_model, pad_id=tokenizer.pad_token_id, seed=seed_of(settings.seed, "head", 0))
     total = rm_config(settings, tokenizer.pad_token_id).steps(len(learnt.examples))
     data = digest(value for example in learnt.examples for value in (*example.sides, example.target))
+    for said in long_warmup(settings, total):
+        context.console.warn(said)
     training = Training(settings, context, folder=folder, load=load, tokenizer=tokenizer, total=total, data=data)
 
     def facts() -> dict[str, Any]:
@@ -166,6 +169,8 @@ def plan(settings: RmSettings, context: Context, folder: str, rows: Sequence[Jud
     learnt = prepared(rows, settings, tokenizer, folder, balance=settings.balance_lengths)
     say_left_out(learnt, context)
     count = len(learnt.examples)
+    for said in long_warmup(settings, rm_config(settings, 0).steps(count)):
+        context.console.warn(said)
     tokens = sum(example.tokens for example in learnt.examples)
     context.console.summary(
         [

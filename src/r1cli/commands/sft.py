@@ -45,7 +45,7 @@ def run(settings: SftSettings, context: Context) -> None:
     from r1cli.commands.sft_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 
     if settings.dry_run:
-        check_dry_run(settings)
+        check_dry_run(settings, context, folder)
         plan(settings, context, folder, rows)
         return
     train(settings, context, folder, rows, reader, started, held_out=held_out)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from r1cli.commands import finish
+from r1cli.commands.before_run import long_warmup
 from r1cli.commands.lora_flags import following
 from r1cli.commands.resuming import digest, say_done
 from r1cli.commands.sft_lessons import checked
@@ -44,6 +45,8 @@ def train(
     measured = checked(held_out, settings, context, folder, held_out=True) if held_out else []
     too_long = len(rows) - len(lessons) - (reader.bad - before)
     total = sft_config(settings, 0).steps(len(lessons))
+    for said in long_warmup(settings, total):
+        console.warn(said)
     training = Training(settings, context, folder=folder, directory=directory, total=total, data=digest(_learnt(lessons)))
 
     def facts() -> dict[str, Any]:
@@ -156,6 +159,8 @@ def plan(settings: SftSettings, context: Context, folder: str, rows: Sequence[Ro
     lessons = checked(rows, settings, context, folder)
     tokens = sum(len(s.prompt_ids) + len(s.completion_ids) for row in lessons for s in row)
     steps = sft_config(settings, 0).steps(len(lessons))
+    for said in long_warmup(settings, steps):
+        context.console.warn(said)
     context.console.summary(
         [
             f"would train `{folder}` on {len(lessons)} rows, {tokens:,} tokens an epoch, "

