@@ -21,6 +21,7 @@ from r1cli.train.alarms import Memory, look
 from r1cli.train.checkpoints import load_state, save_state
 from r1cli.train.grpo import train_grpo
 from r1cli.train.grpo_config import Prompts
+from r1cli.train.lora import LoraConfig, LoraReference
 from r1cli.train.model import frozen, load_policy
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.preference import Example
@@ -66,15 +67,18 @@ def grpo_run(
     checkpoint_at: int | None = 0,
     stopping: Callable[[float], bool] = lambda seconds: False,
     more: dict[str, Any] | None = None,
+    lora: LoraConfig | None = None,
+    kept: list[Any] | None = None,
     **changes: Any,
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     """(weights, metrics) after a run; `checkpoint` keeps its state after `checkpoint_at` steps (None: at every save).
 
-    resume: start from such a state. more: hooks instead of the toy ones.
+    resume: start from such a state. more: hooks instead of the toy ones. lora: train an adapter; the reference is the model without it.
+    kept: gets the policy, as it is after the run.
     """
     config = grpo_config(**changes)
-    policy = load_policy(folder)
-    reference = shard(accelerator, frozen(load_policy(folder)))
+    policy = load_policy(folder, lora=lora)
+    reference = LoraReference(policy) if lora else shard(accelerator, frozen(load_policy(folder)))
     rule = optimizer(policy.parameters(), lr=1.0) if optimizer else build_optimiser(policy.parameters(), config.optimiser)
     progress = None
     place = (accelerator.process_index, accelerator.num_processes)
@@ -83,6 +87,8 @@ def grpo_run(
         load_state(rule, resume, reference)
         progress = Progress.load(resume, *place)
     policy, rule = prepare(accelerator, policy, rule, 0.0)
+    if kept is not None:
+        kept.append(policy)
     records: list[dict[str, Any]] = []
 
     def save(progress: Progress) -> None:

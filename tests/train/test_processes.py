@@ -4,6 +4,8 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +26,33 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def both(tiny: Path, accelerator: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """(what one process found, what each of two processes found)."""
-    out = tmp_path_factory.mktemp("processes")
+@contextmanager
+def pair_of(module: str, *arguments: str) -> Iterator[None]:
+    """`module` in two processes beside what is done inside; they have ended well at its end."""
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, "-m", "tests.train.runs", str(tiny), str(out)]
+    command = [sys.executable, "-m", module, *arguments]
     processes = [
         subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True
         )
         for rank in ("0", "1")
     ]
-    alone = every_run(accelerator, str(tiny))
     try:
+        yield
         for process in processes:
             _, errors = process.communicate(timeout=LIMIT)
             assert process.returncode == 0, errors
     finally:
         for process in processes:
             process.kill()
+
+
+@pytest.fixture(scope="module")
+def both(tiny: Path, accelerator: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(what one process found, what each of two processes found)."""
+    out = tmp_path_factory.mktemp("processes")
+    with pair_of("tests.train.runs", str(tiny), str(out)):
+        alone = every_run(accelerator, str(tiny))
     return alone, [torch.load(out / f"{rank}.pt") for rank in range(2)]
 
 
