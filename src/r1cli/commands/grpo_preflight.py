@@ -6,17 +6,19 @@ from typing import Any
 from r1cli.commands.gold_reward import check_gold_reward
 from r1cli.commands.grpo_prompts import Stages
 from r1cli.commands.preference import rule_rewards
-from r1cli.commands.preflight import Finding, check_lengths, check_model, context_of, stop_or_warn
+from r1cli.commands.preflight import Finding, check_lengths, check_model, check_unused_tokens, context_of, stop_or_warn
 from r1cli.commands.training import end_of_turn
 from r1cli.engines.model_files import end_ids
 from r1cli.errors import Exit, R1Error
 from r1cli.grpo_settings import GrpoSettings
 from r1cli.guard import Context
+from r1cli.io.fields import FieldMap
+from r1cli.io.stream import RowReader
 from r1cli.row import Row, require
 from r1cli.shared_settings import Changing
-from r1cli.text.conversation import prompt_ids
+from r1cli.text.conversation import check_known, prompt_ids
 from r1cli.text.prompts import PromptRenderer
-from r1cli.train.model import load_config, load_tokenizer
+from r1cli.train.model import check_vocabulary, load_config, load_tokenizer
 
 
 def usable_prompts(stages: Stages, settings: GrpoSettings, context: Context, folder: str) -> tuple[Stages, int]:
@@ -28,23 +30,24 @@ def usable_prompts(stages: Stages, settings: GrpoSettings, context: Context, fol
     tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
     end_id = end_of_turn(folder, tokenizer)
     renderer = PromptRenderer(tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
+    config = load_config(folder, trust_remote_code=settings.trust_remote_code)
+    beyond = check_vocabulary(folder, tokenizer, config)
+    stages = keep_known(stages, renderer, tokenizer, beyond, settings.skip_bad, context.console.warn)
     most, because = settings.max_prompt_length, f"--max-prompt-length {settings.max_prompt_length}"
     room = settings.max_model_len - longest_completion(settings) if settings.max_model_len else most
     if room < most:
         most, because = room, f"what --max-model-len {settings.max_model_len} leaves beside --max-completion-length: {room}"
     fitting, longest = keep_fitting(stages, renderer, most, because, context.console.warn)
-    stop_or_warn(_findings([row for _, rows in fitting for row in rows], longest, settings, folder, renderer, tokenizer, end_id), context)
+    rows = [row for _, rows in fitting for row in rows]
+    about_model = check_model(tokenizer, renderer, end_id, end_ids(folder, tokenizer), several_turns=any(map(has_history, rows)))
+    about_it = [*about_model, *check_unused_tokens(tokenizer, beyond)]
+    stop_or_warn([*about_it, *_findings(rows, longest, settings, renderer, context_of(config))], context)
     return fitting, longest
 
 
-def _findings(
-    rows: Sequence[Row], longest: int, settings: GrpoSettings, folder: str, renderer: PromptRenderer, tokenizer: Any, end_id: int
-) -> list[Finding]:
-    """What the preflight has to say about template, lengths and rewards."""
-    found = check_model(tokenizer, renderer, end_id, end_ids(folder, tokenizer), several_turns=any(map(has_history, rows)))
-    config = load_config(folder, trust_remote_code=settings.trust_remote_code)
-    most = longest_completion(settings)
-    found += check_lengths([longest], settings.max_prompt_length, most, context_of(config))
+def _findings(rows: Sequence[Row], longest: int, settings: GrpoSettings, renderer: PromptRenderer, limit: int | None) -> list[Finding]:
+    """What the preflight has to say about lengths, in a model with `limit` positions, and about rewards."""
+    found = check_lengths([longest], settings.max_prompt_length, longest_completion(settings), limit)
     rules = rule_rewards(settings)
     return found + check_gold_reward(rows, rules, settings.template, renderer.think_prefix, settings.reward_timeout) if rules else found
 
@@ -52,6 +55,29 @@ def _findings(
 def longest_completion(settings: GrpoSettings) -> int:
     """The largest of the length limits that are in force at one step or another."""
     return max(value for _, value in Changing(settings.max_completion_length).switches())
+
+
+def keep_known(
+    stages: Stages, renderer: PromptRenderer, tokenizer: Any, beyond: frozenset[int], skip_bad: bool, warn: Callable[[str], None]
+) -> Stages:
+    """The stages without the prompts that hold a token of `beyond`, which the model has no embedding for: its lookup fails on a CPU, and
+    ends the process on a GPU. Such a prompt is an error (exit 2) that names its row; with skip_bad it is left out, and said."""
+    if not beyond:  # nearly every model: nothing is rendered twice
+        return stages
+    refused = RowReader([], FieldMap(()), None, skip_bad)
+    known = [(start, [row for row in rows if _is_known(row, renderer, tokenizer, beyond, refused)]) for start, rows in stages]
+    if refused.bad:
+        warn(f"{refused.bad} bad prompts left out, the first: {refused.first_bad}")
+    return known
+
+
+def _is_known(row: Row, renderer: PromptRenderer, tokenizer: Any, beyond: frozenset[int], refused: RowReader) -> bool:
+    try:
+        check_known(row, prompt_ids(row, require(row, "prompt", str, list), renderer), tokenizer, beyond)
+    except R1Error as error:
+        refused.leave_out(error)
+        return False
+    return True
 
 
 def keep_fitting(

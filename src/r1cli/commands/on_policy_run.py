@@ -1,12 +1,11 @@
 """The part of `r1 distill --on-policy` that needs torch: it wires sampler, teacher and trainer; the algorithm is `train/on_policy.py`."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from r1cli.commands import finish
-from r1cli.commands.grpo_preflight import has_history
+from r1cli.commands.grpo_preflight import has_history, keep_known
 from r1cli.commands.lora_flags import following
-from r1cli.commands.preflight import check_lengths, check_model, context_of, stop_or_warn
+from r1cli.commands.preflight import check_lengths, check_model, check_unused_tokens, context_of, stop_or_warn
 from r1cli.commands.resuming import digest, say_done
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.stopping import Stopper, say_unfinished, seconds_of
@@ -22,7 +21,7 @@ from r1cli.settings import DistillSettings
 from r1cli.text.conversation import prompt_ids
 from r1cli.text.prompts import PromptRenderer
 from r1cli.train.batches import PACK_LENGTH, Sample
-from r1cli.train.model import load_config, load_reference, load_tokenizer
+from r1cli.train.model import check_vocabulary, load_config, load_reference, load_tokenizer
 from r1cli.train.on_policy import OnPolicyConfig, OnPolicyHooks, train_on_policy
 
 
@@ -32,7 +31,7 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
     Raises `R1Error` (exit 2) when student and teacher do not share their tokens.
     """
     teacher_folder = model_folder(settings.teacher or "", settings.trust_remote_code)
-    limit = _preflight(settings, context, folder, teacher_folder, prompts)
+    limit, prompts = _preflight(settings, context, folder, teacher_folder, prompts)
     training = Training(settings, context, folder=folder, total=settings.steps, temperature=settings.temperature, data=digest(prompts))
     if training.done:
         say_done(training, lambda: _facts(settings, reader, {}))
@@ -81,10 +80,10 @@ def _facts(settings: DistillSettings, reader: RowReader, counts: dict[str, int])
     return {"inputs": inputs, "counts": {**counts, "bad": reader.bad, "steps": settings.steps}}
 
 
-def plan(settings: DistillSettings, context: Context, folder: str, prompts: Sequence[Row]) -> None:
+def plan(settings: DistillSettings, context: Context, folder: str, prompts: list[Row]) -> None:
     """What a run would do, without loading weights."""
     teacher_folder = model_folder(settings.teacher or "", settings.trust_remote_code)
-    _preflight(settings, context, folder, teacher_folder, prompts)
+    _, prompts = _preflight(settings, context, folder, teacher_folder, prompts)
     context.console.summary(
         [
             f"would train `{folder}` for {settings.steps} steps of {settings.prompts_per_step} prompts x {settings.samples} completions "
@@ -94,22 +93,25 @@ def plan(settings: DistillSettings, context: Context, folder: str, prompts: Sequ
     )
 
 
-def _preflight(settings: DistillSettings, context: Context, folder: str, teacher: str, prompts: Sequence[Row]) -> int | None:
-    """Tokens that both models have positions for (None: neither says). Raises `R1Error` (exit 2) for what cannot work, before weights are
-    loaded."""
+def _preflight(settings: DistillSettings, context: Context, folder: str, teacher: str, prompts: list[Row]) -> tuple[int | None, list[Row]]:
+    """(tokens that both models have positions for, None: neither says; the prompts without those that --skip-bad leaves out because a model
+    has no embedding for one of their tokens). Raises `R1Error` (exit 2) for what cannot work, before weights are loaded."""
     remote = settings.trust_remote_code
     check_tokens(folder, teacher, trust_remote_code=remote)
     tokenizer = load_tokenizer(folder, trust_remote_code=remote)
     end_id = end_of_turn(folder, tokenizer)
     renderer = PromptRenderer(tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
+    configs = {model: load_config(model, trust_remote_code=remote) for model in (folder, teacher)}
+    beyond = frozenset[int]().union(*(check_vocabulary(model, tokenizer, config) for model, config in configs.items()))
+    [(_, prompts)] = keep_known([(0, prompts)], renderer, tokenizer, beyond, settings.skip_bad, context.console.warn)
     findings = check_model(tokenizer, renderer, end_id, end_ids(folder, tokenizer), several_turns=any(map(has_history, prompts)))
-    limits = [context_of(load_config(model, trust_remote_code=remote)) for model in (folder, teacher)]
-    limit = min((found for found in limits if found is not None), default=None)
+    findings += check_unused_tokens(tokenizer, beyond)
+    limit = min((found for found in map(context_of, configs.values()) if found is not None), default=None)
     if prompts:  # longer ones than the shortest are left out where they do not fit
         shortest = min(len(prompt_ids(row, row["prompt"], renderer)) for row in prompts)
         findings += check_lengths([shortest], shortest, settings.max_completion_length, limit)
     stop_or_warn(findings, context)
-    return limit
+    return limit, prompts
 
 
 def check_tokens(student: str, teacher: str, *, trust_remote_code: bool = False) -> None:

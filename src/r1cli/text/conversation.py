@@ -43,10 +43,7 @@ def turns(
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         if not before and not ids:
             raise bad_row(row, "it is empty: prompt and answer have no token", "leave the row out")
-        unknown = beyond & {*before, *ids} if beyond else beyond
-        if unknown:
-            name = f"`{tokenizer.convert_ids_to_tokens(min(unknown))}` ({min(unknown)})"
-            raise bad_row(row, f"it holds the token {name}, which the model's embedding has no row for", "take it out of the row")
+        check_known(row, [*before, *ids], tokenizer, beyond)
         start = 0 if before else 1
         learnt.append((before or ids[:start], [*ids[start:], end_id]))
     return learnt
@@ -79,6 +76,14 @@ def prompt_ids(row: Row, prompt: Prompt, renderer: PromptRenderer) -> list[int]:
         return renderer.ids(prompt)
     except R1Error as error:  # the template does not know whose prompt it is
         raise bad_row(row, error.message, error.hint or "leave the row out") from error
+
+
+def check_known(row: Row, ids: list[int], tokenizer: Any, beyond: frozenset[int]) -> None:
+    """Refuse (`R1Error`, exit 2, naming the row) tokens that the model has no embedding for: `beyond`, none for most models."""
+    unknown = beyond.intersection(ids) if beyond else beyond
+    if unknown:
+        name = f"`{tokenizer.convert_ids_to_tokens(min(unknown))}` ({min(unknown)})"
+        raise bad_row(row, f"it holds the token {name}, which the model's embedding has no row for", "take it out of the row")
 
 
 def answers(row: Row, *, last_only: bool = False) -> list[tuple[Any, str]]:
