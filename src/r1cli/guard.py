@@ -83,7 +83,8 @@ def run(command: str, settings: Any, sources: dict[str, str]) -> int:
         claim_stdout()
         quiet_libraries(verbose=settings.verbose)
         module = importlib.import_module(f"r1cli.commands.{MODULES.get(command, command)}")
-        module.run(settings, context)
+        with importlib.import_module("r1cli.commands.gone").naming_gone():
+            module.run(settings, context)
 
     return exit_code(work, console, debug=settings.debug, resume=context._resume)
 

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from r1cli.errors import Exit, R1Error
 from r1cli.io.run_dir import final_or_latest, is_run_dir
+from r1cli.io.whole_folder import is_whole
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_TAKEN: list[Path] = []
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 
 
@@ -31,6 +33,8 @@ def model_folder(name: str, trust_remote_code: bool = False, *, say: Callable[[s
     if path.is_dir():
         if is_run_dir(path):
             path = _of_run(path, say)
+        if is_whole(path):
+            _TAKEN.append(path)
         check_model_folder(path, trust_remote_code)
         return str(path)
     if path.exists():
@@ -47,6 +51,11 @@ def model_folder(name: str, trust_remote_code: bool = False, *, say: Callable[[s
     elif not _in_cache(name):
         say(f"fetching model `{name}` from the Hugging Face hub")
     return name
+
+
+def taken() -> tuple[Path, ...]:
+    """The folders that `model_folder` has given and that were whole then: one of a run that is still training may go (`commands/gone.py`)."""
+    return tuple(_TAKEN)
 
 
 def check_model_folder(path: Path, trust_remote_code: bool = False) -> None:
