@@ -7,6 +7,7 @@ What a command takes stands in `settings.py`, what it does in `commands/`.
 
 import functools
 import importlib.metadata
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -81,6 +82,9 @@ def _run(name: str, given: dict[str, Any]) -> None:
     if waits_for_terminal(resolved.settings):
         _no_rows(name)
         raise typer.Exit(Exit.USAGE)
+    if not guard.of_a_launch():  # else each of its processes says it
+        for said in config.strange_variables(os.environ):
+            Console(quiet=resolved.settings.quiet).warn(said)
     raise typer.Exit(guard.run(name, resolved.settings, resolved.sources))
 
 

@@ -23,6 +23,7 @@ from r1cli.shared_settings import RUN, Flag
 PRESETS = Path(__file__).parent / "presets"
 PRESET_COMMANDS = ("sample", "reject", "sft", "rm", "grpo", "distill")
 # What a run did once and what a repetition must not do again by itself: `force` in a repeated run would delete what it repeats.
+OTHER_VARIABLES = ("R1_SANDBOX_URL", "R1_SANDBOX_TOKEN")  # of the code reward (docs/sandbox.md)
 ONCE = ("force", "resume", "dry_run", "debug", "quiet", "verbose", "progress")
 
 
@@ -115,6 +116,20 @@ def from_env(command: str, environ: Any) -> dict[str, Any]:
     return values
 
 
+def strange_variables(environ: Any) -> list[str]:
+    """What is to be said of `R1_*` variables that no command reads. Those of one command are its own to refuse (`from_env`)."""
+    fields = [param for settings in COMMANDS.values() for param in params_of(settings)]
+    known = {f"R1_{param.name.upper()}" for param in fields} | {f"R1_NO_{param.name.upper()}" for param in fields if param.negatable}
+    known |= set(OTHER_VARIABLES)
+    heads = tuple(f"R1_{command.upper()}_" for command in COMMANDS)
+    said = []
+    for variable in sorted(environ):
+        if variable.startswith("R1_") and variable not in known and not variable.startswith(heads):
+            hint = nearest(variable, known) if _close(variable, sorted(known)) else "the scheme is R1_SETTING, or R1_COMMAND_SETTING"
+            said.append(f"`{variable}` is set, and no command has such a setting: {hint}")
+    return said
+
+
 def _close(name: str, known: list[str]) -> bool:
     return nearest(name, known).startswith("did")
 
@@ -199,5 +214,12 @@ def _checked(command: str, where: str, table: dict[str, Any]) -> dict[str, Any]:
         name = key.replace("-", "_")
         if name not in params:
             raise unknown(key, list(params), f"`{where}`", command)
+        if isinstance(value, list) and all(isinstance(part, str) for part in value) and _has_commas(params[name]):
+            value = ",".join(value)
         values[name] = convert(params[name], value, f"`{key}` in `{where}`")
     return values
+
+
+def _has_commas(param: Param) -> bool:
+    """Whether a field is a list that the command line writes with commas: a file may have an array there."""
+    return param.kind is str and (param.flag.metavar or "").endswith(",...")

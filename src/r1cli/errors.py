@@ -5,6 +5,7 @@
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -38,6 +39,14 @@ class R1Error(Exception):
 
 def _rebuild(message: str, hint: str | None, code: int) -> R1Error:
     return R1Error(message, hint=hint, code=code)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
+
+
+def of_disk(error: OSError, hint: str) -> str:
+    """A hint that begins with "free some space", in other words when it is not room that a file lacked."""
+    return hint if error.errno in _FULL else hint.replace("free some space", "see that one may write there")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from r1cli.errors import Exit, R1Error, nearest
 from r1cli.shared_settings import INPUT, MODEL, OUTPUT, REWARDS, RUN, SAMPLING, TRAINING, Changing, Flag
 
 GROUPS = (INPUT, OUTPUT, MODEL, SAMPLING, REWARDS, TRAINING, RUN)
+LARGEST = 2**63  # beyond it, torch and the engines have no such number
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 
@@ -85,6 +86,8 @@ def convert(param: Param, value: Any, origin: str) -> Any:
         return list(parts)
     try:
         result = _READ[param.kind](value)
+    except OverflowError:
+        raise R1Error(f"{origin} must fit 64 bits, found `{value}`", hint=f"at most {LARGEST - 1}", code=Exit.USAGE) from None
     except (ValueError, TypeError):
         raise _refused(param, value, origin) from None
     low, high = param.flag.min, param.flag.max
@@ -105,7 +108,10 @@ def _read_bool(value: Any) -> bool:
 def _read_int(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise ValueError
-    return int(value)
+    number = int(value)
+    if not -LARGEST <= number < LARGEST:
+        raise OverflowError
+    return number
 
 
 def _read_float(value: Any) -> float:

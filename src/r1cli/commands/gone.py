@@ -1,4 +1,4 @@
-"""A checkpoint that goes while it is read: a run that is still training keeps its newest few, and `-m RUN` may have taken one of the others.
+"""A checkpoint that goes while it is read: a run that still trains keeps its newest few, and `-m RUN` may have taken another one.
 
 What a library says then ("Repo id must be in the form ...") names neither.
 """

@@ -54,7 +54,7 @@ def model_folder(name: str, trust_remote_code: bool = False, *, say: Callable[[s
 
 
 def taken() -> tuple[Path, ...]:
-    """The folders that `model_folder` has given and that were whole then: one of a run that is still training may go (`commands/gone.py`)."""
+    """The folders that `model_folder` has given and that were whole then: those of a run that still trains may go (`commands/gone.py`)."""
     return tuple(_TAKEN)
 
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
-from r1cli.errors import Exit, R1Error
+from r1cli.errors import Exit, R1Error, of_disk
 from r1cli.io import compress
 from r1cli.io.jsonl import plain_stream
 from r1cli.io.stream import Source
@@ -64,7 +64,9 @@ class Spool:
             where = self._parent or tempfile.gettempdir()
             raise R1Error(
                 f"cannot write temporary files in `{where}`: {error.strerror or error}",
-                hint=("free some space there, or name another place: " + ("--out" if self._parent else "TMPDIR=FOLDER r1 ...")),
+                hint=of_disk(
+                    error, "free some space there, or name another place: " + ("--out" if self._parent else "TMPDIR=FOLDER r1 ...")
+                ),
             ) from None
         return Lines(name, str(path), path.stat().st_size)
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from r1cli.errors import Exit, R1Error
+from r1cli.errors import Exit, R1Error, of_disk
 from r1cli.io import manifest
 from r1cli.io.checkpoint_folders import checkpoint_folder, checkpoints, clear, latest_step, replacing
 from r1cli.io.environment import code_diff, environment
@@ -70,8 +70,8 @@ class RunDir:
         is refused (`check_same`). So is one that another process writes to; `resume` waits for that first (`lock.WAIT_SECONDS`).
         sources: setting -> "flag", "environment", "file" ...
         """
+        _check_wish(path, resume=resume, force=force)
         path = Path(path)
-        _check_wish(resume=resume, force=force)
         asked = asked_for(command, settings)
         config = {**asked, "command_line": sys.argv, "sources": dict(sources), "versions": manifest.versions()}
         _check_use(path, asked, resume=resume, force=force)  # before a lock is put into somebody else's folder
@@ -86,7 +86,9 @@ class RunDir:
             run._note_start(config)
         except OSError as error:
             raise R1Error(
-                f"cannot make run directory `{path}`: {error.strerror}", hint="free some space, or give -o another name", code=Exit.USAGE
+                f"cannot make run directory `{path}`: {error.strerror}",
+                hint=of_disk(error, "free some space, or give -o another name"),
+                code=Exit.USAGE,
             ) from None
         return run
 
@@ -226,16 +228,16 @@ def check_unused(path: str | Path, *, command: str = "", settings: Any = None, r
 
     Without a command, any run may be there.
     """
-    _check_wish(resume=resume, force=force)
+    _check_wish(path, resume=resume, force=force)
     check_free(Path(path), WAIT_SECONDS if resume else 0.0)
     return _check_use(Path(path), asked_for(command, settings) if command else None, resume=resume, force=force)
 
 
-def _check_wish(*, resume: bool, force: bool) -> None:
+def _check_wish(path: str | Path, *, resume: bool, force: bool) -> None:
+    if path in ("", "-"):
+        raise R1Error(f"`-o {path or repr(str(path))}` names no run directory: a run is a folder", hint="-o runs/NAME", code=Exit.USAGE)
     if resume and force:
-        raise R1Error(
-            "--resume and --force exclude each other", hint="--resume continues the run, --force throws it away", code=Exit.USAGE
-        )
+        raise R1Error("--resume and --force exclude each other", hint="--resume continues the run, --force throws it away", code=Exit.USAGE)
 
 
 def _check_use(path: Path, asked: Mapping[str, Any] | None, *, resume: bool, force: bool) -> bool:
@@ -246,7 +248,7 @@ def _check_use(path: Path, asked: Mapping[str, Any] | None, *, resume: bool, for
         raise R1Error(f"`{path}` holds files that are not a run's", hint="give -o another name", code=Exit.USAGE)
     if used and not resume and not force:
         raise R1Error(
-            f"run directory `{path}` is in use",
+            f"run directory `{path}` is in use: it holds a run",
             hint="--resume continues it, --force starts it anew, or give -o another name",
             code=Exit.USAGE,
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from r1cli.errors import R1Error
+from r1cli.errors import R1Error, of_disk
 from r1cli.io.jsonl import repair_tail
 from r1cli.row import dump
 
@@ -29,7 +29,8 @@ class StepLines:
                 hint="the run has diverged: lower --lr, or look at the last checkpoint",
             ) from None
         except OSError as error:
-            raise R1Error(f"cannot write {self.path.name}: {error.strerror}", hint="free some space, then continue with --resume") from None
+            hint = of_disk(error, "free some space, then continue with --resume")
+            raise R1Error(f"cannot write {self.path.name}: {error.strerror}", hint=hint) from None
 
     def sync(self) -> None:
         """Have the disk keep all lines, after a power loss too."""

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from r1cli.errors import Exit, R1Error
+from r1cli.errors import Exit, R1Error, of_disk
 
 
 def check_new(out: str | Path, *, force: bool) -> Path:
@@ -27,4 +27,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
         temporary.replace(path)
     except OSError as error:
-        raise R1Error(f"cannot write `{path}`: {error.strerror or error}", hint="free some space, or name another place") from None
+        raise R1Error(
+            f"cannot write `{path}`: {error.strerror or error}", hint=of_disk(error, "free some space, or name another place")
+        ) from None

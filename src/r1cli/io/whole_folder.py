@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from r1cli.errors import R1Error
+from r1cli.errors import R1Error, of_disk
 from r1cli.io import manifest
 
 
@@ -52,7 +52,7 @@ def naming(what: str, hint: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise R1Error(f"cannot write {what}: {error.strerror or error}", hint=hint) from error
+        raise R1Error(f"cannot write {what}: {error.strerror or error}", hint=of_disk(error, hint)) from error
 
 
 def remove(path: Path) -> None:

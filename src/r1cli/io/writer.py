@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
-from r1cli.errors import Exit, R1Error
+from r1cli.errors import Exit, R1Error, of_disk
 from r1cli.io import compress
 from r1cli.io.jsonl import repair_tail
 from r1cli.io.stdout import claim_stdout, reader_left, watch_reader
@@ -207,4 +207,4 @@ class _BytesSink:
 def _cannot_write(out: str, error: OSError) -> R1Error:
     where = "stdout" if out == "-" else f"`{out}`"
     reason = (error.strerror or str(error)).rpartition("] ")[2]  # pyarrow: "Error writing bytes to file. Detail: [errno 28] No space ..."
-    return R1Error(f"cannot write {where}: {reason}", hint="free some space or name another place with --out")
+    return R1Error(f"cannot write {where}: {reason}", hint=of_disk(error, "free some space or name another place with --out"))
