@@ -39,7 +39,9 @@ def usable_prompts(stages: Stages, settings: GrpoSettings, context: Context, fol
         most, because = room, f"what --max-model-len {settings.max_model_len} leaves beside --max-completion-length: {room}"
     fitting, longest = keep_fitting(stages, renderer, most, because, context.console.warn)
     rows = [row for _, rows in fitting for row in rows]
-    about_model = check_model(tokenizer, renderer, end_id, end_ids(folder, tokenizer), several_turns=any(map(has_history, rows)))
+    about_model = check_model(
+        tokenizer, renderer, end_id, end_ids(folder, tokenizer), several_turns=any(map(has_history, rows)), sampled=True
+    )
     about_it = [*about_model, *check_unused_tokens(tokenizer, beyond)]
     stop_or_warn([*about_it, *_findings(rows, longest, settings, renderer, context_of(config))], context)
     return fitting, longest

@@ -104,7 +104,9 @@ def _preflight(settings: DistillSettings, context: Context, folder: str, teacher
     configs = {model: load_config(model, trust_remote_code=remote) for model in (folder, teacher)}
     beyond = frozenset[int]().union(*(check_vocabulary(model, tokenizer, config) for model, config in configs.items()))
     [(_, prompts)] = keep_known([(0, prompts)], renderer, tokenizer, beyond, settings.skip_bad, context.console.warn)
-    findings = check_model(tokenizer, renderer, end_id, end_ids(folder, tokenizer), several_turns=any(map(has_history, prompts)))
+    findings = check_model(
+        tokenizer, renderer, end_id, end_ids(folder, tokenizer), several_turns=any(map(has_history, prompts)), sampled=True
+    )
     findings += check_unused_tokens(tokenizer, beyond)
     limit = min((found for found in map(context_of, configs.values()) if found is not None), default=None)
     if prompts:  # longer ones than the shortest are left out where they do not fit

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from r1cli.commands.template_probe import SAID, rendered, written_before
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.rewards.audit import audit_golds
@@ -18,7 +19,6 @@ from r1cli.text.prompts import PromptRenderer
 from r1cli.text.templates import CHAT_TEMPLATES, CLOSE, OPEN, opened
 
 OK, WARN, FAIL = "ok", "warn", "fail"
-SAID = "probe of what is said"
 CUT_FIX = "leave these rows out: r1 reject --filters truncated drops what was cut"
 PROBE = "<think>\nprobe of the reasoning\n</think>\n\nprobe of the answer"
 
@@ -34,15 +34,23 @@ class Finding:
 
 
 def check_model(
-    tokenizer: Any, renderer: PromptRenderer, end_id: int, stops: frozenset[int] = frozenset(), *, several_turns: bool = True
+    tokenizer: Any,
+    renderer: PromptRenderer,
+    end_id: int,
+    stops: frozenset[int] = frozenset(),
+    *,
+    several_turns: bool = True,
+    sampled: bool = False,
 ) -> list[Finding]:
     """The prompt template and the end-of-turn token.
 
     stops: the tokens that end a completion when sampling (`engines.model_files.end_ids`). several_turns: whether rows show the model
-    earlier assistant turns.
+    earlier assistant turns. sampled: what is learnt is the model's own, which writes whatever its template would.
     """
     end = tokenizer.convert_ids_to_tokens(end_id)
     found = [_turn_end(tokenizer, renderer, end_id, stops)]
+    if renderer.template in CHAT_TEMPLATES:
+        found += _turn_start(tokenizer, sampled)
     if tokenizer.pad_token_id == end_id:
         found.append(
             Finding("padding", OK, f"the padding token is `{end}` too; padding is left out by position, so the end is still learnt")
@@ -77,17 +85,21 @@ def _turn_end(tokenizer: Any, renderer: PromptRenderer, end_id: int, stops: froz
     )
 
 
+def _turn_start(tokenizer: Any, sampled: bool) -> list[Finding]:
+    """Whether an answer behind the prompt stands where the chat template would put it."""
+    opening, rest = written_before(tokenizer)
+    if not rest or (opening and sampled):
+        return []
+    if not opening:
+        text = f"the chat template ends no prompt with {rest!r}, which it writes before what an assistant says: r1's answers lack it"
+        return [Finding("start of turn", WARN, text, "let the template write it where `add_generation_prompt` is set")]
+    text = f"the chat template writes {rest!r} between the prompt's {opening!r} and what an assistant says; SFT rows are learnt without it"
+    return [Finding("start of turn", WARN, text, f"begin the answers with {rest!r}, as the model does; nothing to do if they do already")]
+
+
 def turn_end(tokenizer: Any) -> int | None:
     """The special token that the chat template puts behind what an assistant says; None without a template or such a token."""
-    if not getattr(tokenizer, "chat_template", None):
-        return None
-    from jinja2.exceptions import TemplateError
-
-    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": SAID}]
-    try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
-    except (TemplateError, KeyError, TypeError):  # the renderer says so where it matters
-        return None
+    text = rendered(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": SAID}])
     behind = tokenizer(text.rpartition(SAID)[2], add_special_tokens=False)["input_ids"]
     special = {*tokenizer.all_special_ids, *(token for token, added in tokenizer.added_tokens_decoder.items() if added.special)}
     return next((token for token in behind if token in special), None)
@@ -211,7 +223,8 @@ def context_of(config: Any) -> int | None:
 
 def _keeps_reasoning(tokenizer: Any) -> bool:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": PROBE}, {"role": "user", "content": "b"}]
-    return "probe of the reasoning" in tokenizer.apply_chat_template(turns, tokenize=False)
+    text = rendered(tokenizer, turns)
+    return not text or "probe of the reasoning" in text  # one that takes no second turn strips nothing
 
 
 def check_lengths(
