@@ -62,6 +62,7 @@ def test_a_run_that_is_being_written_is_reported_up_to_its_last_whole_line(demo:
     done = r1("report", "live", "--json", cwd=demo)
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["runs"][0]["metrics"]) == 1
+    assert "metrics.jsonl`: line 2, the last one, is torn and left out" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """r1 report: run directories and score files in, one HTML page out.
 
 A folder that is no run itself stands for the runs and the scores.json in it (`r1 report runs/demo`). A run that is still being written
-can be reported on: a last line that is not whole yet is left out.
+or was killed can be reported on: a last line that is not whole is left out, and said.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def run(settings: ReportSettings, context: Context) -> None:
     out = check_new(settings.out, force=settings.force)
     folders, files = _expand(settings.inputs)
     names = _names(folders)
-    runs = [read_run(folder, names[folder]) for folder in folders]
+    runs = [read_run(folder, names[folder], context.console.warn) for folder in folders]
     scores = [score for path in files for score in read_scores(path)]
     title = settings.title or ", ".join(dict.fromkeys(Path(name).resolve().name for name in settings.inputs))
     write_text(out, page(title, runs, scores))
@@ -71,9 +71,8 @@ def _started(folder: Path) -> tuple[float, str]:
     """When a run began: the time of its first step, which outlives copies; 0 before that."""
     path = folder / "metrics.jsonl"
     if path.is_file():
-        with path.open(encoding="utf-8") as lines:
-            for record in _records(lines, path):
-                return float(record.get("time", 0.0)), folder.name
+        for record in _records(path, lambda _: None):
+            return float(record.get("time", 0.0)), folder.name
     return 0.0, folder.name
 
 
@@ -83,29 +82,54 @@ def _names(folders: list[Path]) -> dict[Path, str]:
     return {folder: name if own.count(name) == 1 else str(folder) for folder, name in zip(folders, own, strict=True)}
 
 
-def read_run(folder: Path, name: str) -> RunData:
-    """What a run directory holds. Raises `R1Error` (exit 2) naming the line for a broken record."""
+def read_run(folder: Path, name: str, warn: Callable[[str], None] = lambda _: None) -> RunData:
+    """What a run directory holds. Raises `R1Error` (exit 2) naming the line for a broken record; a last one that is torn is said."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
     held_out = folder / "held_out.json"
     measured = json.loads(held_out.read_text("utf-8")) if held_out.is_file() else {}
-    return RunData(name, config, _read_jsonl(folder / "metrics.jsonl", "step"), _read_jsonl(folder / "samples.jsonl"), measured)
+    metrics, samples = _read_jsonl(folder / "metrics.jsonl", warn, "step"), _read_jsonl(folder / "samples.jsonl", warn)
+    return RunData(name, config, metrics, samples, measured)
 
 
-def _read_jsonl(path: Path, *needed: str) -> list[dict[str, Any]]:
+def _read_jsonl(path: Path, warn: Callable[[str], None], *needed: str) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        records = list(_records(lines, path))
+    records = list(_records(path, warn))
     for i, record in enumerate(records, 1):
         if any(key not in record for key in needed):
             raise R1Error(f"{path}:{i}: the record has no `{needed[0]}`", code=Exit.USAGE, hint="mend or remove the line")
     return records
 
 
-def _records(lines: Iterable[str], path: Path) -> Iterable[dict[str, Any]]:
-    for i, line in enumerate(lines, 1):
-        if line.endswith("\n"):  # else the run is writing it right now
-            yield dict(parse(line.rstrip("\n"), f"{path}:{i}"))
+def _records(path: Path, warn: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """The records of whole lines. The last line of a run that is writing it right now, or was killed at it, is left out and said."""
+    with path.open("rb") as lines:
+        number, line = 0, next(lines, b"")
+        while line:
+            number, following = number + 1, next(lines, b"")
+            try:
+                record = _record(line, f"{path}:{number}")
+            except R1Error:
+                if following:
+                    raise
+                record = None
+            if record is None:
+                warn(f"`{path}`: line {number}, the last one, is torn and left out: its run is writing it, or was killed at it")
+            else:
+                yield record
+            line = following
+
+
+def _record(line: bytes, where: str) -> dict[str, Any] | None:
+    """The record of a line, None for one without an end. Raises `R1Error` (exit 2) for one that is none."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return dict(parse(line.rstrip(b"\n").decode("utf-8"), where))
+    except UnicodeDecodeError as error:
+        raise R1Error(f"{where}: not UTF-8 ({error.reason})", hint="mend or remove the line", code=Exit.USAGE) from None
+    except R1Error as error:
+        raise R1Error(error.message, hint="mend or remove the line", code=error.code) from None
 
 
 def read_scores(path: Path) -> list[dict[str, Any]]:
