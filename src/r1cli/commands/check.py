@@ -19,6 +19,7 @@ from r1cli.commands.gold_reward import check_gold_reward
 from r1cli.commands.preference_check import check_preferences
 from r1cli.commands.preflight import (
     FAIL,
+    OK,
     WARN,
     Finding,
     check_golds,
@@ -26,6 +27,7 @@ from r1cli.commands.preflight import (
     check_model,
     check_unused_tokens,
     context_of,
+    places,
     rows_with_golds,
 )
 from r1cli.errors import Exit, R1Error
@@ -49,6 +51,8 @@ def run(settings: CheckSettings, context: Context) -> None:
     rows = list(reader)
     if not rows and (settings.inputs or settings.model is None):  # a model alone is looked at with nothing on stdin
         raise _no_rows(reader)
+    if settings.model is None:
+        context.console.info("without --model: golds and rewards are looked at; template, tokens, lengths and the end of turn are not")
     findings: list[Finding] = []
     if rows and is_preference(rows[0]):
         findings += _preference_findings(settings, context, rows, reader)
@@ -112,8 +116,12 @@ def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Ro
     if lessons:
         tokens_of = partial(turns, renderer=renderer, tokenizer=tokenizer, end_id=end_id, beyond=beyond)
         learnt = _each(lessons, reader, lambda row: (tokens_of(row), [text for _, text in answers(row)]))
-        tokens = [turn for _, (ids, _) in learnt for turn in ids]
-        findings += lesson_findings(tokens, [(row, text) for row, (_, texts) in learnt for text in texts], renderer, end_id, context_length)
+        short = [(row, both) for row, both in learnt if _longest(both[0]) <= settings.max_length]
+        findings.append(_row_lengths([(row, _longest(ids)) for row, (ids, _) in learnt], settings.max_length))
+        if short:  # what training would learn of
+            tokens = [turn for _, (ids, _) in short for turn in ids]
+            said = [(row, text) for row, (_, texts) in short for text in texts]
+            findings += lesson_findings(tokens, said, renderer, end_id, context_length)
     if asked:
         lengths = _each(asked, reader, lambda row: len(prompt_ids(row, require(row, "prompt", str, list), renderer)))
         prompts = [row for row, _ in lengths]
@@ -122,6 +130,22 @@ def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Ro
         specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
         findings += check_gold_reward(prompts, specs, settings.template, renderer.think_prefix, settings.reward_timeout)
     return findings
+
+
+def _longest(learnt: Sequence[tuple[Sequence[int], Sequence[int]]]) -> int:
+    return max(len(prompt) + len(completion) for prompt, completion in learnt)
+
+
+def _row_lengths(rows: Sequence[tuple[Row, int]], most: int) -> Finding:
+    """Rows with answers against --max-length: the longer ones are left out whole, and without one that fits there is no training."""
+    lengths = [length for _, length in rows]
+    over = [row for row, length in rows if length > most]
+    text = f"{len(rows)} rows with answers, {sum(lengths) / len(rows):.0f} tokens on average, at most {max(lengths)}"
+    if not over:
+        return Finding("row length", OK, text)
+    level = FAIL if len(over) == len(rows) else WARN
+    text += f"; {len(over)} are longer than {most} and would be left out ({places(over)})"
+    return Finding("row length", level, text, f"--max-length {max(lengths)}, or leave them out")
 
 
 def _each(rows: Sequence[Row], reader: RowReader, work: Callable[[Row], T]) -> list[tuple[Row, T]]:
@@ -145,4 +169,4 @@ def _preference_findings(settings: CheckSettings, context: Context, rows: Sequen
     from r1cli.commands.rm_rows import check_scoring
 
     folder = model_folder(settings.model, settings.trust_remote_code, say=context.console.info)
-    return findings + check_scoring(judgements, folder, settings.template, settings.trust_remote_code)
+    return findings + check_scoring(judgements, folder, settings.template, settings.trust_remote_code, settings.max_length)

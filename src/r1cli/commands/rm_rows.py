@@ -124,8 +124,9 @@ def _context_length(folder: str, trust_remote_code: bool) -> int | None:
     return getattr(AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code), "max_position_embeddings", None)
 
 
-def check_scoring(rows: Sequence[Judged], folder: str, template: str, trust_remote_code: bool) -> list[Finding]:
-    """Findings of `r1 check` about preference rows under a model's template: where the score is read, and lengths against the context."""
+def check_scoring(rows: Sequence[Judged], folder: str, template: str, trust_remote_code: bool, most: int) -> list[Finding]:
+    """Findings of `r1 check` about preference rows under a model's template: where the score is read, and lengths against the context and
+    --max-length (`most`)."""
     tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
     shared = tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token
     tokenizer = scoring_tokenizer(tokenizer, template, folder)
@@ -135,10 +136,13 @@ def check_scoring(rows: Sequence[Judged], folder: str, template: str, trust_remo
     lengths = [max(len(renderer.ids(reply.prompt or "", reply.text)) for reply in row.replies) for row in rows]
     text = f"prompt and completion have {sum(lengths) / len(lengths):.0f} tokens on average, at most {max(lengths)}"
     context = _context_length(folder, trust_remote_code)
-    over = 0 if context is None else sum(length > context for length in lengths)
+    limit = most if context is None else min(most, context)
+    over = sum(length > limit for length in lengths)
     if over:
-        long = f"{text}; {over} rows are longer than the model's context of {context} and would be left out"
-        return [*found, Finding("length", WARN, long, "shorten them, or take a model with a longer context")]
+        what = f"--max-length {most}" if limit < (context or most + 1) else f"the model's context of {context}"
+        long = f"{text}; {over} rows are longer than {what} and would be left out"
+        fix = "raise --max-length" if limit < (context or most + 1) else "shorten them, or take a model with a longer context"
+        return [*found, Finding("length", WARN, long, fix)]
     return [*found, Finding("length", OK, text)]
 
 
