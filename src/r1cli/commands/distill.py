@@ -33,7 +33,7 @@ from r1cli.commands.grpo_prompts import with_prompts
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.processes import check_unused, is_first, of_process
 from r1cli.commands.sampling import at_address, resolve_model, uses_server
-from r1cli.commands.stopping import seconds_of
+from r1cli.commands.stopping import NoTimeForAStep, seconds_of
 from r1cli.commands.useless_flags import refuse_useless
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
@@ -160,7 +160,10 @@ def _from_traces(settings: DistillSettings, context: Context, folder: str, start
     from r1cli.commands.sft_run import train  # brings torch: not before it is needed
 
     taught = read_rows([str(lessons)])
-    train(settings, context, folder, list(taught), taught, started, directory)
+    try:
+        train(settings, context, folder, list(taught), taught, started, directory)
+    except NoTimeForAStep as error:  # the rows may be of this start: that is an end as any other
+        raise OutOfTime from error
     return is_whole(directory.path)
 
 

@@ -29,6 +29,10 @@ REASONS = (None, TIME, INTERRUPT, TERMINATE)  # the last one wins where processe
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
+class NoTimeForAStep(R1Error):
+    """The time limit came before the first step of this start (exit 1)."""
+
+
 class Stopper:
     """Whether to end, and why. limit: seconds since `since` (both None: no limit), in which the run must have saved too."""
 
@@ -138,7 +142,7 @@ def say_unfinished(stopper: Stopper, context: Context, done: int, total: int, co
     """
     stopper.leave()
     if done == before:
-        raise R1Error(
+        raise NoTimeForAStep(
             f"the time limit left no time for a step: {done} of {total} are done, {cost}", hint="raise --time-limit: loading counts as well"
         )
     following = f"next: {context.resume}" if context.resume else "this run cannot be resumed; its last checkpoint is a model like any other"
