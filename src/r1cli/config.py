@@ -10,7 +10,10 @@ Every layer is checked by the same `flags.convert`. A key that no field has is r
 
 import json
 import os
+import shlex
+import sys
 import tomllib
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +117,18 @@ def from_env(command: str, environ: Any) -> dict[str, Any]:
                 values[name] = not convert(param, environ[negative], f"`{negative}`")
                 break
     return values
+
+
+def again(command: str, sources: Mapping[str, str], *, reads_stdin: bool = False) -> str:
+    """This call as a line to paste that goes on where it was: with --resume and the variables that set something, without --force."""
+    words = [word for word in sys.argv[1:] if word != "--force"]
+    words += [] if "--resume" in words else ["--resume"]
+    names = [name.upper() for name, source in sources.items() if source == "env" and name not in ONCE]
+    heads = (f"R1_{command.upper()}_", "R1_")
+    spelled = [[f"{head}{no}{name}" for head in heads for no in ("", "NO_")] for name in names]
+    set_by = [next(variable for variable in some if variable in os.environ) for some in spelled if any(v in os.environ for v in some)]
+    line = " ".join([*(f"{variable}={shlex.quote(os.environ[variable])}" for variable in set_by), shlex.join(["r1", *words])])
+    return f"{line}  # with the same rows on stdin" if reads_stdin else line
 
 
 def strange_variables(environ: Any) -> list[str]:

@@ -12,7 +12,6 @@ import importlib
 import json
 import os
 import re
-import shlex
 import signal
 import sys
 import threading
@@ -25,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from r1cli import config
 from r1cli.errors import Exit, R1Error
 from r1cli.io.stdout import ReaderLeft, claim_stdout, reader_left
 from r1cli.report.console import Console, point_at_nothing
@@ -51,16 +51,17 @@ class Deserted(R1Error):
 
 @dataclass(frozen=True)
 class Context:
-    """What a command gets besides its settings: its name, which layer set each field, and where it speaks."""
+    """What a command gets besides its settings: its name, which layer set each field, where it speaks, and whether its rows are piped."""
 
     command: str
     sources: dict[str, str]
     console: Console
+    reads_stdin: bool = False
     _resume: list[str] = field(default_factory=list)
 
     def on_interrupt(self, resume: str | None = None) -> None:
         """Name the command that continues after Ctrl-C; without one it is this call with --resume."""
-        self._resume[:] = [resume or again("--resume", without=("--force",))]
+        self._resume[:] = [resume or config.again(self.command, self.sources, reads_stdin=self.reads_stdin)]
 
     @property
     def resume(self) -> str | None:
@@ -68,16 +69,12 @@ class Context:
         return self._resume[0] if self._resume else None
 
 
-def again(*extra: str, without: tuple[str, ...] = ()) -> str:
-    """This call as a line to paste, with `extra` flags it does not have yet and without others."""
-    words = [word for word in sys.argv[1:] if word not in without]
-    return shlex.join(["r1", *words, *(word for word in extra if word not in words)])
-
-
 def run(command: str, settings: Any, sources: dict[str, str]) -> int:
     """Run `r1cli.commands.COMMAND` under the guard; its exit code."""
     console = Console(quiet=settings.quiet, verbose=settings.verbose, progress=getattr(settings, "progress", False))
-    context = Context(command, sources, console)
+    inputs = getattr(settings, "inputs", None)
+    piped = inputs is not None and (not inputs or "-" in inputs) and not getattr(settings, "traces", None)
+    context = Context(command, sources, console, piped)
 
     def work() -> None:
         claim_stdout()

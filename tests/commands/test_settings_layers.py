@@ -1,11 +1,12 @@
 """What flags, variables and files may hold: numbers that fit, variables that mean something, arrays where the command line has commas."""
 
 import errno
+import shlex
 from pathlib import Path
 
 import pytest
 
-from r1cli.config import resolve, strange_variables
+from r1cli.config import again, resolve, strange_variables
 from r1cli.errors import R1Error, of_disk
 from r1cli.io.run_dir import RunDir, check_unused
 
@@ -70,3 +71,16 @@ def test_space_is_what_a_full_disk_lacks() -> None:
     hint = "free some space, or name another place"
     assert of_disk(OSError(errno.ENOSPC, "full"), hint) == hint
     assert of_disk(OSError(errno.EACCES, "denied"), hint) == "see that one may write there, or name another place"
+
+
+def test_the_line_that_goes_on_has_what_variables_gave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["r1", "grpo", "rows.jsonl", "--force"])
+    environ = {"R1_OUT": "runs/my run", "R1_GRPO_LR": "1e-6", "R1_LR": "1", "R1_NO_MASK_TRUNCATED": "1", "R1_NO_PROGRESS": "1"}
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    found = resolve("grpo", {"model": "m"})
+    line = again("grpo", found.sources)
+    assert line.endswith(" r1 grpo rows.jsonl --resume")
+    assert sorted(shlex.split(line)[:3]) == ["R1_GRPO_LR=1e-6", "R1_NO_MASK_TRUNCATED=1", "R1_OUT=runs/my run"]
+    assert len(shlex.split(line)) == 3 + 4
+    assert again("grpo", {}, reads_stdin=True) == "r1 grpo rows.jsonl --resume  # with the same rows on stdin"
