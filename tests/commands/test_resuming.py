@@ -61,7 +61,7 @@ def test_processes_that_see_different_disks_are_told(tmp_path: Path, monkeypatch
 
 def test_the_manifest_that_a_kill_kept_from_being_written_is_written(tmp_path: Path) -> None:
     said: list[str] = []
-    accelerator = SimpleNamespace(is_main_process=True, end_training=lambda: None)
+    accelerator = SimpleNamespace(is_main_process=True, wait_for_everyone=lambda: None, end_training=lambda: None)
     out = run(tmp_path / "run", 4)
     context = SimpleNamespace(command="grpo", console=SimpleNamespace(summary=said.extend))
     training: Any = SimpleNamespace(settings=SimpleNamespace(out=out), context=context, accelerator=accelerator)

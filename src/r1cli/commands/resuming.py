@@ -143,13 +143,18 @@ def warn_of_changes(changed: Mapping[str, tuple[Any, Any]], context: Context) ->
 
 
 def say_done(training: "Training", facts: Callable[[], dict[str, Any]]) -> None:
-    """Of a run that is done: say so, and touch nothing but the manifest that a kill kept from being written. facts: `inputs`, `counts`."""
+    """Of a run that is done: say so, and touch nothing but the manifest that a kill kept from being written. facts: `inputs`, `counts`.
+
+    Every process must call it. The others wait for the main one, which may hash large inputs: a launcher kills what is still at work some
+    minutes after another process has ended.
+    """
     settings, context = training.settings, training.context
     path = Path(settings.out)
     if training.accelerator.is_main_process:
         warn_of_changes(run_dir.changes(path, context.command, settings), context)
         if not is_whole(path):
             run_dir.declare_done(path, {"command": context.command, "settings": settings, **facts()})
+    training.accelerator.wait_for_everyone()
     steps = run_dir.final_steps(path)
     context.console.summary([f"{context.command}: already done, {steps} steps", f"written: {settings.out}/final"])
     training.accelerator.end_training()
