@@ -142,3 +142,23 @@ def test_they_are_said_once_and_stop_nothing(tiny: Path, rows: Path) -> None:
     assert said.count("--max-completion-length 9 begins at step 99") == 1
     assert "would train" in said
     assert "--warmup-steps 50" in ran("sft", tiny, warmup_steps="50", dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "said", "hint"),
+    [
+        ("grpo", {"max_prompt_length": "3"}, "all longer than --max-prompt-length 3", "raise --max-prompt-length: the shortest prompt has"),
+        ("sft", {"max_length": "10"}, "1 longer than --max-length 10", "raise --max-length (all rows: "),
+        ("grpo", {"limit": "0"}, "--limit 0 reads no rows", "raise --limit"),
+        ("sft", {"limit": "0"}, "--limit 0 reads no rows", "raise --limit"),
+        ("check", {"limit": "0", "model": None}, "--limit 0 reads no rows", "raise --limit"),
+        ("grpo", {"rewards": "accuracy,format=nan"}, "the weight of reward `format` cannot be `nan`", "write format=0.5"),
+        ("grpo", {"rewards": "accuracy=-inf"}, "the weight of reward `accuracy` cannot be `-inf`", "write accuracy=0.5"),
+    ],
+)
+def test_a_hint_names_what_left_nothing_over(tiny: Path, rows: Path, command: str, given: dict[str, Any], said: str, hint: str) -> None:
+    flags = {"rewards": "language", "dry_run": True} if command == "grpo" else {"dry_run": True} if command == "sft" else {}
+    with pytest.raises(R1Error) as caught:
+        ran(command, tiny, **flags | given)
+    assert said in caught.value.message and (caught.value.hint or "").startswith(hint), caught.value.hint
+    assert caught.value.code == 2

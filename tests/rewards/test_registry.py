@@ -36,7 +36,7 @@ def test_users_functions() -> None:
         ("format:style", "is not an option", "option=value"),
         ("a.py:f=high", "is not a weight", "a.py:f=0.5"),
         ("a.py:f:memory=nan", "must be float", "r1 rewards"),
-        ("math=nan", "cannot be `nan`", "known"),
+        ("math=nan", "the weight of reward `math` cannot be `nan`", "write math=0.5"),
     ],
 )
 def test_mistakes_are_named_with_what_to_do(text: str, message: str, hint: str) -> None:

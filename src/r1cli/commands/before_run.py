@@ -22,6 +22,12 @@ def check_rewards(specs: Sequence[RewardSpec], timeout: float) -> None:
         pass
 
 
+def check_limit(settings: Any) -> None:
+    """Refuse (`R1Error`, exit 2) to read no row at all where there is nothing to do without one."""
+    if settings.limit == 0:
+        raise R1Error("--limit 0 reads no rows", hint="raise --limit, or leave it out for all rows", code=Exit.USAGE)
+
+
 def check_engine(settings: Any) -> None:
     """Refuse (`R1Error`) an engine that is not installed, or lacks what is asked of it. What only loading it can tell is left to that."""
     installed = importlib.util.find_spec("vllm") is not None

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TypeVar
 
-from r1cli.commands.before_run import check_rewards
+from r1cli.commands.before_run import check_limit, check_rewards
 from r1cli.commands.gold_reward import check_gold_reward
 from r1cli.commands.preference_check import check_preferences
 from r1cli.commands.preflight import (
@@ -45,6 +45,8 @@ T = TypeVar("T")
 
 def run(settings: CheckSettings, context: Context) -> None:
     """Run the command. Raises `R1Error` (exit 1) when something fails, after all findings are printed."""
+    if settings.model is None:
+        check_limit(settings)
     specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     check_rewards(specs, settings.reward_timeout)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)

@@ -10,7 +10,7 @@ from r1cli.train.lora import LoraReference
 if TYPE_CHECKING:
     from r1cli.commands.training import Training
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 MOMENTS = 2 * 4  # bytes a trained weight: AdamW's two moments in float32
 
 
@@ -31,19 +31,24 @@ def check_room(training: "Training", total: int) -> None:
     due = max(0, total - training.start_step - 1) // every if every else 0
     free = shutil.disk_usage(out).free
     if free < (checkpoint if due else final):
-        what = f"a checkpoint takes {checkpoint / GIB:.2f}" if due else f"the model takes {final / GIB:.2f}"
+        what = f"a checkpoint takes {_in_words(checkpoint)}" if due else f"the model takes {_in_words(final)}"
         raise R1Error(
-            f"{what} GiB, and the disk of `{out}` has {free / GIB:.2f} GiB free",
+            f"{what}, and the disk of `{out}` has {_in_words(free)} free",
             hint="free some space, then --resume; or give -o a folder on another disk",
             code=Exit.ENVIRONMENT,
         )
     most = final + min(due, settings.keep + 1) * checkpoint  # the oldest one goes when the newest is whole
     if free < most:
         training.context.console.warn(
-            f"what is kept takes up to {most / GIB:.2f} GiB (--keep {settings.keep}), and the disk of `{out}` has {free / GIB:.2f} GiB free"
+            f"what is kept takes up to {_in_words(most)} (--keep {settings.keep}), and the disk of `{out}` has {_in_words(free)} free"
         )
 
 
 def _size(weights: Iterable[Any]) -> int:
     """Bytes."""
     return sum(weight.numel() * weight.element_size() for weight in weights)
+
+
+def _in_words(size: float) -> str:
+    """Bytes for people: what is less than a GiB is not 0.00 of one."""
+    return f"{size / GIB:.2f} GiB" if size >= GIB else f"{size / MIB:.3g} MiB"

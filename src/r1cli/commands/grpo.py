@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from r1cli.commands import tracking
-from r1cli.commands.before_run import beyond, check_engine, check_rewards
+from r1cli.commands.before_run import beyond, check_engine, check_limit, check_rewards
 from r1cli.commands.grpo_prompts import held_out_problems, read_prompts, sources_of
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.preference import all_rewards, check_sets, rule_rewards
@@ -41,6 +41,7 @@ def run(settings: GrpoSettings, context: Context) -> None:
     check_lora(settings, context)
     tracking.names(settings)
     check_engine(settings)
+    check_limit(settings)
     if is_first():
         check_rewards(rule_rewards(settings), settings.reward_timeout)
     if starts_others(settings, context):

@@ -93,7 +93,10 @@ def keep_fitting(
         if not kept:
             place = f" at step {start}" if start else ""
             why = f"{len(rows)} read, all longer than {because}" if rows else "the input is empty"
-            raise R1Error(f"no prompts to train on{place}: {why}", hint='give prompt rows: {"prompt": ..., "answer": ...}', code=Exit.USAGE)
+            flag = because.partition(" ")[0] if because.startswith("--") else "--max-model-len"
+            room = f"raise {flag}: the shortest prompt has {min(lengths)} tokens" if lengths else ""
+            hint = room or 'give prompt rows: {"prompt": ..., "answer": ...}'
+            raise R1Error(f"no prompts to train on{place}: {why}", hint=hint, code=Exit.USAGE)
         fitting.append((start, [row for row, _ in kept]))
         longest = max(longest, *(length for _, length in kept))
         left_out += len(rows) - len(kept)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from r1cli.commands import tracking
+from r1cli.commands.before_run import check_limit
 from r1cli.commands.held_out import held_out_rows
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.preference_check import check_preferences, content_of
@@ -34,6 +35,7 @@ def run(settings: RmSettings, context: Context) -> None:
     refuse_useless(settings, context.sources)
     seconds_of(settings.time_limit)
     tracking.names(settings)
+    check_limit(settings)
     if starts_others(settings, context):
         return
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)

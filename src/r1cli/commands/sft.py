@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 from r1cli.commands import tracking
+from r1cli.commands.before_run import check_limit
 from r1cli.commands.held_out import held_out_rows
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.processes import check_unused, of_process, starts_others
@@ -35,6 +36,7 @@ def run(settings: SftSettings, context: Context) -> None:
         raise R1Error("--stop-on overfitting needs measurements on the way", hint="--held-out FILE --held-out-every 10", code=Exit.USAGE)
     refuse_useless(settings, context.sources)
     tracking.names(settings)
+    check_limit(settings)
     if starts_others(settings, context):
         return
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)

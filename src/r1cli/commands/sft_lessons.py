@@ -85,13 +85,16 @@ def tokenised(
     lessons = StoredRows()
     kept: list[Row] = []
     too_long: list[Row] = []
+    longest = 0
     for row in rows:
         try:
             learnt = turns(row, renderer, tokenizer, end_id, last_only=_last_only(settings), beyond=beyond)
         except R1Error as error:
             reader.leave_out(error)
             continue
-        if any(len(prompt) + len(completion) > settings.max_length for prompt, completion in learnt):
+        length = max(len(prompt) + len(completion) for prompt, completion in learnt)
+        longest = max(longest, length)
+        if length > settings.max_length:
             too_long.append(row)
         else:
             lessons.append(learnt)
@@ -99,9 +102,10 @@ def tokenised(
     if not lessons:
         use = "train" if kind == "rows" else "measure"
         bad = f", {reader.bad} bad, the first: {reader.first_bad}" if reader.bad else ""
+        hint = f"raise --max-length (all rows: {longest})" if too_long else "give SFT rows (messages, or prompt and completion)"
         raise R1Error(
             f"no {kind} to {use} on: {len(rows)} read, {len(too_long)} longer than --max-length {settings.max_length}{bad}",
-            hint="give SFT rows (messages, or prompt and completion)",
+            hint=hint,
             code=Exit.USAGE,
         )
     return lessons, kept, too_long

@@ -39,6 +39,7 @@ KINDS = {
 
 HINT = "`r1 rewards` lists every reward with its options"
 WEIGHT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+NO_WEIGHTS = ("nan", "inf", "infinity")
 START = re.compile(r"@(\d+)(?=:|$)")
 TRUTH = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
@@ -97,6 +98,8 @@ def _parse_entry(entry: str, flags: dict[str, Any]) -> RewardSpec:
             if weight is not None:
                 raise R1Error(f"reward `{source}` has two weights in `{entry}`", hint=HINT, code=Exit.USAGE)
             weight = float(value)
+        elif value.lstrip("+-").lower() in NO_WEIGHTS:  # a number all the same, and no word of an option
+            raise R1Error(f"the weight of reward `{source}` cannot be `{value}`: it is finite", hint=f"write {source}=0.5", code=Exit.USAGE)
         elif kind.mode is not None:
             options[kind.mode] = _read(kind, kind.mode, value)
         else:
