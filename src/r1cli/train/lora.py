@@ -9,6 +9,7 @@ bfloat16; the weights under them do not move and may be in the type that compute
 peft is imported where it is used: it is an extra, and takes a second.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ ALL_LINEAR = "all-linear"
 ADAPTER = "adapter"  # folder beside merged weights
 NAME = "default"  # peft's name for a model's only adapter
 WEIGHTS = "adapter_model.safetensors"
+FALSE_ALARM = r"The following (rank|alpha)_pattern keys did not match any targeted module and were ignored: \['\.\*\\\\\.gate_up_proj'\]"
 MERGEABLE = "--lora-targets q_proj,k_proj,v_proj,o_proj"  # in most models with experts
 
 
@@ -129,7 +131,8 @@ def add_lora(model: Any, config: LoraConfig, *, task: str = LANGUAGE) -> Lora:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)  # the model is on the CPU; the generators of GPUs are left alone
         try:
-            lora = Lora(peft.get_peft_model(model, settings), plain)
+            with _without_a_false_alarm():
+                lora = Lora(peft.get_peft_model(model, settings), plain)
         except ValueError as error:
             raise _no_targets(config.targets, model, str(error).splitlines()[0]) from error
     for embedding in (model.get_input_embeddings(), _output_of(model)):
@@ -144,6 +147,15 @@ def add_lora(model: Any, config: LoraConfig, *, task: str = LANGUAGE) -> Lora:
     for weight in lora.weights().values():
         weight.data = weight.data.float()
     return lora
+
+
+@contextmanager
+def _without_a_false_alarm() -> Iterator[None]:
+    """peft itself gives fused experts (`gate_up_proj`, two layers in one tensor) twice the rank and alpha by a pattern, applies it, and
+    warns that it was ignored: it looks for it among modules, and they are parameters. Any other pattern is still warned of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", FALSE_ALARM, RuntimeWarning)
+        yield
 
 
 def adapter_folder(folder: Path) -> Path:
@@ -263,8 +275,10 @@ def _output_of(model: Any) -> Any:
 
 
 def _no_targets(targets: str, model: Any, why: str) -> R1Error:
-    names = sorted(_linear_names(model.named_modules()))
-    return R1Error(f"--lora-targets {targets} cannot be adapted: {why}", hint="linear layers here: " + ", ".join(names), code=Exit.USAGE)
+    hint = "linear layers here: " + ", ".join(sorted(_linear_names(model.named_modules())))
+    if "lora_dropout" in why:  # of a tensor of several experts, which no layer could drop from
+        hint = f"leave out --lora-dropout, or adapt no experts: {MERGEABLE}"
+    return R1Error(f"--lora-targets {targets} cannot be adapted: {why.rstrip('.')}", hint=hint, code=Exit.USAGE)
 
 
 def _linear_names(modules: Iterable[tuple[str, nn.Module]]) -> set[str]:
