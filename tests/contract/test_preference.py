@@ -148,6 +148,7 @@ def test_grpo_holds_shares_measures_held_out_problems_and_watches_the_models(r1:
     assert done.returncode == 0, done.stderr
     assert "held out: accuracy" in done.stderr and "on 5 problems before step 1" in done.stderr
     before, after = records(tmp_path / "run")
+    assert f"accuracy {before['held_out/accuracy_before']:.3f} on" in done.stderr and "held_out/accuracy_before" not in after
     for record in (before, after):
         assert 0 <= record["held_out/accuracy"] <= 1 and record["held_out/problems"] == 5
         assert -1 <= record["length_correlation/harmless"] <= 1 and record["length/harmless"] > 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from r1cli.commands import finish
 from r1cli.commands.grpo_preflight import keep_fitting, longest_completion
-from r1cli.commands.held_out_accuracy import ACCURACY, PROBLEMS, HeldOutAccuracy
+from r1cli.commands.held_out_accuracy import ACCURACY, BEFORE, PROBLEMS, HeldOutAccuracy
 from r1cli.commands.lora_flags import following
 from r1cli.commands.preference import model_specs, open_models, rule_rewards
 from r1cli.commands.resuming import digest, say_done
@@ -152,6 +152,7 @@ class Wiring:
         self.held_out = held_out
         self.settings: GrpoSettings = training.settings
         self.last: dict[str, Any] = {}
+        self._at_start: dict[str, float] = {}  # for the first line: one of step 0 would have no reward, and no line of a rollout lacks it
         self._done = progress.step if progress.batch is None else progress.batch.start  # what was logged so far
         self._held = progress.batch is not None
         self._settled = scorer.memory()  # after the last rollout that is done with
@@ -221,6 +222,7 @@ class Wiring:
             return  # the loop ends at its first question
         if found:
             progress.memory["held-out accuracy"] = [found[ACCURACY]]
+            self._at_start = {BEFORE: found[ACCURACY]}
             self.training.context.console.info(f"held out: accuracy {found[ACCURACY]:.3f} on {found[PROBLEMS]:.0f} problems before step 1")
 
     def log(self, record: dict[str, Any], rows: list[Row], memory: Memory) -> R1Error | None:
@@ -228,6 +230,8 @@ class Wiring:
         settings, console, step = self.settings, self.training.context.console, record["step"]
         if self.held_out.due(self._done, step):
             record |= self.held_out.measured(step)
+        record |= self._at_start
+        self._at_start = {}
         self.training.log(record)
         shown = rows[: settings.group_size]
         if self.training.run is not None and (self._done == 0 or due(settings.samples_every, self._done, step)):

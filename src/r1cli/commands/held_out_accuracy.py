@@ -24,7 +24,7 @@ from r1cli.train.grpo_config import value_at
 from r1cli.train.reference import due
 from r1cli.train.rollout import Interrupted
 
-ACCURACY, PROBLEMS = "held_out/accuracy", "held_out/problems"
+ACCURACY, PROBLEMS, BEFORE = "held_out/accuracy", "held_out/problems", "held_out/accuracy_before"
 
 
 class HeldOutAccuracy:
