@@ -16,10 +16,19 @@ from r1cli.errors import R1Error
 from r1cli.guard import Context
 from r1cli.report.console import Console
 
-FUNCTIONS = "def two(a, b):\n    return 0.0\n\ndef fine(row):\n    return 0.0\n\nraising = 3\n"
+FUNCTIONS = """
+def two(a, b): return 0.0
+def fine(row): return 0.0
+def more(row, other): return 0.0
+def trl(completions, solution, **columns): return [0.0] * len(completions)
+def answers(completions, answer, model, seed, solution=None): return [0.0] * len(completions)
+raising = 3
+"""
 BAD_REWARDS = [
     ("nowhere.py:fine", "reward file `nowhere.py` does not exist"),
     ("mine.py:two", "takes parameters that are not understood"),
+    ("mine.py:more", "takes parameters that are not understood"),
+    ("mine.py:trl", "asks for the column `solution`, and no row has such a field"),
     ("mine.py:raising", "is not a function"),
     ("no.such.module:fine", "cannot be imported"),
 ]
@@ -66,7 +75,7 @@ def test_check_looks_at_them_too(tiny: Path, rows: Path, reward: str, said: str)
 
 
 def test_one_that_can_be_called_passes(tiny: Path, rows: Path) -> None:
-    assert "would train" in ran("grpo", tiny, rewards="accuracy=2,mine.py:fine", template="boxed", dry_run=True)
+    assert "would train" in ran("grpo", tiny, rewards="accuracy=2,mine.py:fine,mine.py:answers", template="boxed", dry_run=True)
 
 
 def engine(**given: Any) -> Any:

@@ -48,3 +48,9 @@ def test_one_that_is_there_keeps_its_own_error(run: Path) -> None:
     folder = Path(model_folder(str(run)))
     with pytest.raises(R1Error, match="is torn"), naming_gone():
         raise R1Error(f"`{folder}` is torn")
+
+
+def test_gone_as_soon_as_it_was_chosen(run: Path) -> None:
+    """Between the choice of the newest and the look at its files."""
+    with pytest.raises(R1Error, match="was removed while it was read"), naming_gone():
+        model_folder(str(run), say=lambda text: remove(run / "checkpoints" / "step_000004"))

@@ -13,13 +13,25 @@ from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.rewards.reward import RewardSpec
 from r1cli.rewards.scorer import Scorer
+from r1cli.rewards.user import check_columns
+from r1cli.row import Row
 from r1cli.shared_settings import Changing
+
+DRAWN = ("sample", "finish_reason", "num_tokens", "model", "seed", "think_prefix")  # fields that a completion brings
 
 
 def check_rewards(specs: Sequence[RewardSpec], timeout: float) -> None:
     """Refuse (`R1Error`) rewards that cannot be made. Users' own are imported, in a worker: files, functions, their parameters."""
     with Scorer([dataclasses.replace(spec, start=0) for spec in specs], workers=1, timeout=timeout):
         pass
+
+
+def check_asked(specs: Sequence[RewardSpec], rows: Sequence[Row]) -> None:
+    """Refuse (`R1Error`, exit 2) a function of the user's that asks for a field which neither the rows nor their completions have."""
+    own = [spec for spec in specs if ":" in spec.source]
+    fields = {*DRAWN, *(name for row in rows for name in row)} if own else set()
+    for spec in own:
+        check_columns(spec.source, fields)
 
 
 def check_limit(settings: Any) -> None:

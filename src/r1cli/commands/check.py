@@ -14,7 +14,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TypeVar
 
-from r1cli.commands.before_run import check_limit, check_rewards
+from r1cli.commands.before_run import check_asked, check_limit, check_rewards
 from r1cli.commands.gold_reward import check_gold_reward
 from r1cli.commands.preference_check import check_preferences
 from r1cli.commands.preflight import (
@@ -55,6 +55,7 @@ def run(settings: CheckSettings, context: Context) -> None:
         raise _no_rows(reader)
     if settings.model is None:
         context.console.info("without --model: golds and rewards are looked at; template, tokens, lengths and the end of turn are not")
+    check_asked(specs, rows)
     findings: list[Finding] = []
     if rows and is_preference(rows[0]):
         findings += _preference_findings(settings, context, rows, reader)

@@ -72,7 +72,8 @@ def _completed(row: Row, answer: str, form: str, think_prefix: str) -> Row:
     rest = f"\n{answer}" if whole else FORMS[form].format(answer)
     completion = f"{opening}{REASONING}\n</think>{rest}"
     more: dict[str, Any] = {"think_prefix": think_prefix} if think_prefix else {}
-    return row.with_fields(completion=completion, sample=0, finish_reason="stop", num_tokens=len(completion.split()), **more)
+    more |= {"sample": 0, "finish_reason": "stop", "num_tokens": len(completion.split()), "model": "gold", "seed": 0}
+    return row.with_fields(completion=completion, **more)
 
 
 def _has_gold(row: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from r1cli.commands import tracking
-from r1cli.commands.before_run import beyond, check_engine, check_limit, check_rewards
+from r1cli.commands.before_run import beyond, check_asked, check_engine, check_limit, check_rewards
 from r1cli.commands.grpo_prompts import held_out_problems, read_prompts, sources_of
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.preference import all_rewards, check_sets, rule_rewards
@@ -56,6 +56,7 @@ def run(settings: GrpoSettings, context: Context) -> None:
     stages, shares, readers = read_prompts(settings, context)
     everything = [row for _, rows in stages for row in rows]
     check_sets(all_rewards(settings), everything)
+    check_asked(rule_rewards(settings), everything)
     golds = rows_with_golds(rule_rewards(settings), everything)
     if golds:
         stop_or_warn(check_golds(golds, settings.reward_timeout), context)

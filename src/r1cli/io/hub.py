@@ -31,9 +31,10 @@ def model_folder(name: str, trust_remote_code: bool = False, *, say: Callable[[s
     say = say or logging.getLogger("r1cli").warning
     path = Path(name).expanduser()
     if path.is_dir():
-        if is_run_dir(path):
+        of_run = is_run_dir(path)
+        if of_run:
             path = _of_run(path, say)
-        if is_whole(path):
+        if of_run or is_whole(path):
             _TAKEN.append(path)
         check_model_folder(path, trust_remote_code)
         return str(path)
@@ -54,7 +55,7 @@ def model_folder(name: str, trust_remote_code: bool = False, *, say: Callable[[s
 
 
 def taken() -> tuple[Path, ...]:
-    """The folders that `model_folder` has given and that were whole then: those of a run that still trains may go (`commands/gone.py`)."""
+    """The folders that `model_folder` has taken and that were whole then: those of a run that still trains may go (`commands/gone.py`)."""
     return tuple(_TAKEN)
 
 

@@ -17,7 +17,7 @@ import importlib.util
 import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from types import ModuleType
@@ -50,8 +50,9 @@ class UserReward(Reward):
     def prepare(self) -> None:
         if self._function is None:
             self._function = _loaded(self.source)
-            self._style = _style_of(list(inspect.signature(self._function).parameters))
-            if not self._style:
+            signature = inspect.signature(self._function)
+            self._style = _style_of(list(signature.parameters))
+            if not self._style or not (self._style == TRL or _takes_one(signature)):
                 raise R1Error(f"reward `{self.source}` takes parameters that are not understood", hint=TEMPLATE_HINT, code=Exit.USAGE)
 
     def quick(self, row: Row) -> Any:
@@ -105,11 +106,7 @@ class UserReward(Reward):
             if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and n not in columns
         ]
         if missing:
-            raise R1Error(
-                f"reward `{self.source}` asks for the column `{missing[0]}`, and no row has such a field",
-                hint=f"{nearest(missing[0], columns)}; rename a column with --map {missing[0]}=COLUMN",
-                code=Exit.USAGE,
-            )
+            raise _no_column(self.source, missing[0], columns)
         return self._call(**columns)
 
     def _completion(self, row: Row) -> Any:
@@ -136,6 +133,38 @@ class UserReward(Reward):
                 f"reward `{self.source}` gave {value!r} for {where}", hint="a reward is a finite number or None", code=Exit.FAILED
             )
         return float(value)
+
+
+def check_columns(source: str, fields: Iterable[str]) -> None:
+    """Refuse (`R1Error`, exit 2) rows of these fields for a function that is called as TRL does, and asks for another one. As far as its
+    file says without being run: what else there is, the first rows tell.
+    """
+    declared = _declared(source)
+    if declared is None or _style_of(_names(declared)) != TRL:
+        return
+    places, named = [*declared.args.posonlyargs, *declared.args.args], declared.args
+    asked = [arg.arg for arg in places[: len(places) - len(named.defaults)]]
+    asked += [arg.arg for arg, default in zip(named.kwonlyargs, named.kw_defaults, strict=True) if default is None]
+    columns = {"prompts", "completions", *fields} - _NOT_COLUMNS
+    if lacking := [name for name in asked if name not in columns]:
+        raise _no_column(source, lacking[0], columns)
+
+
+def _no_column(source: str, name: str, columns: Iterable[str]) -> R1Error:
+    return R1Error(
+        f"reward `{source}` asks for the column `{name}`, and no row has such a field",
+        hint=f"{nearest(name, columns)}; rename a column with --map {name}=COLUMN",
+        code=Exit.USAGE,
+    )
+
+
+def _takes_one(signature: inspect.Signature) -> bool:
+    """Whether a function can be called with one value."""
+    try:
+        signature.bind(None)
+    except TypeError:
+        return False
+    return True
 
 
 async def _finished(awaitable: Any) -> Any:
