@@ -2,13 +2,14 @@
 
     python bench/grpo_vs_trl.py --model MODEL --rows gsm8k_train.jsonl [--prompts 4] [--group 8] [--max-completion-length 96]
                                 [--steps 4] [--engine vllm|transformers] [--signal 1.0] [--trl-batch 32]
-                                [--trl-weights bfloat16|float32] [--json]
+                                [--trl-weights bfloat16|float32] [--trl-engine transformers|vllm] [--engine-sleep] [--json]
 
 Same model, prompts, group size and length limit; beta 0; both compute in bfloat16. r1's weights and moments are float32; TRL's are bfloat16
 here, which is its fastest way and the least memory, though small updates are lost (`--trl-weights float32`). The reward is a hash of the
 completion, so no group is silent and no work is skipped; truncated completions are trained on, as TRL does. With `--signal 0.5` the
 completions of every second prompt all get the same reward: r1 leaves such groups out of the training pass. TRL samples with transformers
-and takes the whole step as one batch, its fastest way (`--trl-batch` makes it smaller: less memory, more time); r1's micro-batches and KV
+(on a GPU also with vLLM in its process: `--trl-engine vllm`, for an interpreter that has both) and takes the whole step as one batch, its
+fastest way (`--trl-batch` makes it smaller: less memory, more time); `--engine-sleep` has both sides' vLLM sleep. r1's micro-batches and KV
 cache are as small as the sizes allow (`--microbatch-tokens`, `--kv-cache-gib`). `speedup` is TRL's seconds a step over r1's, medians over
 the steps after the first; `memory_ratio` is the peak resident memory of r1's process over that of TRL's, model loading included. r1's
 reward workers are not in it.
@@ -19,6 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import torch
 from against_trl import facts, middle, parser, run_r1, run_trl
 from architectures import folder_of
 
@@ -46,6 +48,9 @@ def main() -> None:
     flags.add_argument("--gpu-memory", type=float, default=0.3, help="share of it that r1's vLLM takes at once, on a GPU")
     flags.add_argument("--trl-batch", type=int, help="completions in a pass of TRL's (default: all of a step)")
     flags.add_argument("--trl-weights", choices=["bfloat16", "float32"], default="bfloat16", help="TRL's; float32 computes under autocast")
+    flags.add_argument("--max-model-len", type=int, help="of either side's vLLM (default: the model's own)")
+    flags.add_argument("--trl-engine", choices=["transformers", "vllm"], default="transformers", help="TRL's sampler; vllm needs a GPU")
+    flags.add_argument("--engine-sleep", action="store_true", help="vLLM of either side gives its GPU memory away while training")
     given = flags.parse_args()
     with Path(given.rows).open(encoding="utf-8") as lines:
         rows = [json.loads(line) for _, line in zip(range(given.prompts * given.steps), lines, strict=False)]
@@ -58,6 +63,11 @@ def main() -> None:
             "model": model, "steps": given.steps, "group": given.group, "prompts": given.prompts,
             "texts": [row["prompt"] for row in rows], "max_completion_length": given.max_completion_length,
             "signal": signal, "weights": given.trl_weights, "trl_batch": given.trl_batch or given.group * given.prompts,
+            "sampler": given.trl_engine,
+            "vllm": {
+                "vllm_gpu_memory_utilization": given.gpu_memory, "vllm_enable_sleep_mode": given.engine_sleep,
+                "vllm_max_model_length": given.max_model_len,
+            },
         }  # fmt: skip
         theirs, their_memory = run_trl("grpo", settings, given.environment, work)
         (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -66,10 +76,13 @@ def main() -> None:
             "grpo", str(work / "rows.jsonl"), "--model", model, "--engine", given.engine, "--rewards", f"{work / 'spread.py'}:spread",
             "--prompts-per-step", str(given.prompts), "--group-size", str(given.group), "--max-completion-length",
             str(given.max_completion_length), "--steps", str(given.steps), "--beta", "0", "--no-mask-truncated", "--lr", "1e-6",
-            "--microbatch-tokens", str(given.microbatch_tokens), "--kv-cache-gib", str(given.kv_cache_gib),
-            "--gpu-memory", str(given.gpu_memory),
-            "--batch-size", str(given.group * given.prompts),
+            "--microbatch-tokens", str(given.microbatch_tokens), "--batch-size", str(given.group * given.prompts),
+            *(["--engine-sleep"] if given.engine_sleep else []),
+            *(["--max-model-len", str(given.max_model_len)] if given.max_model_len else []),
         ]  # fmt: skip
+        if given.engine == "vllm":  # the other sampler has neither
+            room = ("--gpu-memory", given.gpu_memory) if torch.cuda.is_available() else ("--kv-cache-gib", given.kv_cache_gib)
+            arguments += [room[0], str(room[1])]
         records, memory = run_r1(arguments, work / "r1", work)
     seconds, their_seconds = middle([record["seconds"] for record in records]), middle(theirs["seconds"])
     phases = {name: round(middle([record[name] for record in records]), 2) for name in records[0] if name.startswith("seconds/")}

@@ -71,6 +71,8 @@ class Spread:
 
 def grpo(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> GRPOTrainer:
     group, prompts = settings["group"], settings["prompts"]
+    if settings.get("sampler") == "vllm":
+        common = {**common, "use_vllm": True, "vllm_mode": "colocate", **settings["vllm"]}
     config = GRPOConfig(
         per_device_train_batch_size=settings["trl_batch"], gradient_accumulation_steps=group * prompts // settings["trl_batch"],
         num_generations=group, max_completion_length=settings["max_completion_length"], beta=0.0, temperature=1.0, **common,

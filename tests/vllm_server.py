@@ -20,18 +20,23 @@ PROGRAM = f"import signal, runpy; signal.alarm({LIFE_SECONDS}); runpy.run_module
 
 
 @contextmanager
-def serve(folder: Path, *, max_model_len: int, max_num_seqs: int, log: Path, pooling: bool = False) -> Iterator[str]:
+def serve(
+    folder: Path, *, max_model_len: int, max_num_seqs: int, log: Path, pooling: bool = False, on_gpu: float | None = None
+) -> Iterator[str]:
     """Serve a model folder, under its path and as `teacher`; gives the address. Its log is in the error when it does not start.
 
-    pooling: as a reward model instead of a language model.
+    pooling: as a reward model instead of a language model
+    on_gpu:  the share of a GPU's memory it may take; it accepts weights by NCCL then
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     words = ["--model", str(folder), "--served-model-name", str(folder), "teacher", "--host", "127.0.0.1", "--port", str(port),
-             "--dtype", "float32", "--enforce-eager",
-             "--max-model-len", str(max_model_len), "--max-num-seqs", str(max_num_seqs), "--kv-cache-memory-bytes", str(10**8),
-             "--no-enable-chunked-prefill"]  # fmt: skip
+             "--enforce-eager", "--max-model-len", str(max_model_len), "--max-num-seqs", str(max_num_seqs)]  # fmt: skip
+    if on_gpu is None:
+        words += ["--dtype", "float32", "--kv-cache-memory-bytes", str(10**8), "--no-enable-chunked-prefill"]
+    else:
+        words += ["--dtype", "bfloat16", "--gpu-memory-utilization", str(on_gpu), "--weight-transfer-config", '{"backend": "nccl"}']
     if pooling:
         words += ["--runner", "pooling"]
     else:

@@ -113,9 +113,9 @@ class GrpoSettings(
     max_refills: Annotated[int, Flag("times that dynamic sampling draws anew before it gives up", TRAINING, min=0)] = 10
     rollout_lag: Annotated[int, Flag("1 draws the next rollout during the update, with the weights before it", TRAINING, min=0, max=1)] = 0
     server_weights: Annotated[
-        str, Flag("how servers of --url get new weights; nccl is between GPUs (not run on one yet)", MODEL, choices=("folder", "nccl"))
+        str, Flag("how servers of --url get new weights; nccl is from GPU to GPU", MODEL, choices=("folder", "nccl"))
     ] = "folder"
-    engine_sleep: Annotated[bool, Flag("vLLM gives its GPU memory to the trainer during updates (not run on a GPU yet)", MODEL)] = False
+    engine_sleep: Annotated[bool, Flag("vLLM gives its GPU memory to the trainer during updates", MODEL)] = False
     temperature: Annotated[float, Flag("sampling temperature (R1: 1)", SAMPLING, min=0.01, max=2.0)] = 1.0
     max_completion_length: Annotated[
         int | Changing, Flag("most new tokens a completion, and from a step on (R1-Zero: 32768,65536@8200)", SAMPLING)

@@ -1,4 +1,4 @@
-"""vLLM's sleep mode: which of its calls happen, and in which order. The calls are recorded; nothing here ran on a GPU."""
+"""vLLM's sleep mode: which of its calls happen, and in which order. The calls are recorded; test_vllm_gpu.py makes them on a GPU."""
 
 from contextlib import nullcontext
 from typing import Any

@@ -3,36 +3,41 @@
     VLLM_SERVER_DEV_MODE=1 vllm serve FOLDER --logprobs-mode processed_logprobs --weight-transfer-config '{"backend": "nccl"}'
 
 The trainer is rank 0 of a group of its own, beside every worker of every server. It needs vLLM installed (for the transfer; it loads no
-model), a GPU that is not the servers', and an address the servers reach. Written against the source of vLLM 0.32; the calls to the servers
-and to vLLM are tested, the transfer itself has not run: there was no GPU.
+model; the servers' version is the one to have), a GPU that is not the servers', and an address the servers reach. Written against the
+source of vLLM 0.32; ran with 0.26, trainer and server on one GPU (tests/engines/test_vllm_gpu.py).
 """
 
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from r1cli.engines.fleet import Fleet, Server
-from r1cli.engines.reload import INFO_SECONDS, RELOAD_SECONDS, order
-from r1cli.engines.watchdog import Watchdog
+from r1cli.engines.reload import INFO_SECONDS, RELOAD_SECONDS, configuration, order
+from r1cli.engines.watchdog import Watchdog, end_with
 from r1cli.errors import Exit, R1Error
 
 if TYPE_CHECKING:
     import torch
 
 START = 'VLLM_SERVER_DEV_MODE=1 vllm serve FOLDER --logprobs-mode processed_logprobs --weight-transfer-config \'{"backend": "nccl"}\''
+LEFT_ALONE_SECONDS = 10.0  # that NCCL may wait on after a server has said no
 
 
 class ServersAsOne:
     """What vLLM's trainer side calls a client, over all servers at the same time: each call returns when the last server has answered.
 
     workers: processes (tensor x pipeline x data parallel) of each server; they get ranks one after the other behind the trainer's 0.
+    refused: hears at once of a server that says no, while the trainer may still wait for it inside NCCL, which nothing interrupts.
     """
 
-    def __init__(self, fleet: Fleet, workers: list[int]) -> None:
-        self._fleet = fleet
+    def __init__(self, fleet: Fleet, workers: list[int], refused: Callable[[R1Error], None]) -> None:
+        self._fleet, self._refused = fleet, refused
         self._offsets = [1 + sum(workers[:number]) for number in range(len(workers))]
         self.world_size = 1 + sum(workers)
 
@@ -56,7 +61,14 @@ class ServersAsOne:
         servers = self._fleet.servers
         calls: list[tuple[Server, Any]] = [(server, bodies[number] if bodies else None) for number, server in enumerate(servers)]
         with ThreadPoolExecutor(len(servers)) as pool:  # all join one group: none answers before the last was asked
-            list(pool.map(lambda call: order(self._fleet, call[0], path, call[1], what), calls))
+            list(pool.map(lambda call: self._order(call[0], path, call[1], what), calls))
+
+    def _order(self, server: Server, path: str, body: Any, what: str) -> None:
+        try:
+            order(self._fleet, server, path, body, what)
+        except R1Error as error:
+            self._refused(error)
+            raise
 
 
 class Tensors:
@@ -83,8 +95,10 @@ class NcclTransfer:
     def __init__(self, fleet: Fleet, connect: Callable[[ServersAsOne, Tensors, str, int], Any] | None = None) -> None:
         self._fleet, self._connect = fleet, connect or _open
         self._tensors = Tensors()
+        self._client: ServersAsOne | None = None
         self._group: Any = None
         self._watchdog = Watchdog()
+        self._inside: object | None = None  # the call of vLLM's that the trainer is in
 
     def push(self, weights: Iterable[tuple[str, "torch.Tensor"]]) -> None:
         """Send every tensor to every server, and have them forget what the old weights computed. Raises `R1Error` (exit 3)."""
@@ -92,11 +106,12 @@ class NcclTransfer:
         _until_computed(tensor for _, tensor in self._tensors.pairs)
         try:
             if self._group is None:
-                client = ServersAsOne(self._fleet, [_workers(self._fleet, server) for server in self._fleet.servers])
-                host = _own_address(self._fleet.servers[0].url)
-                with self._watchdog.waiting(f"{client.world_size - 1} server workers to join an NCCL group at {host}", RELOAD_SECONDS):
-                    self._group = self._connect(client, self._tensors, host, _free_port(host))
-            with self._watchdog.waiting(f"{len(self._tensors.pairs)} tensors to reach the servers by NCCL", RELOAD_SECONDS):
+                workers = [_workers(self._fleet, server) for server in self._fleet.servers]
+                self._client = ServersAsOne(self._fleet, workers, self._end_soon)
+                host = _own_address([server.url for server in self._fleet.servers])
+                with self._waiting(f"{self._client.world_size - 1} server workers to join an NCCL group at {host}"):
+                    self._group = self._connect(self._client, self._tensors, host, _free_port(host))
+            with self._waiting(f"{len(self._tensors.pairs)} tensors to reach the servers by NCCL"):
                 self._group.send_weights()
         finally:
             self._tensors.pairs = []
@@ -109,7 +124,34 @@ class NcclTransfer:
                     hint="something else draws from this server: use one that only this run has",
                 )
 
+    @contextmanager
+    def _waiting(self, what: str) -> Iterator[None]:
+        self._inside = object()
+        try:
+            with self._watchdog.waiting(what, RELOAD_SECONDS):
+                yield
+        finally:
+            self._inside = None
+
+    def _end_soon(self, error: R1Error) -> None:
+        """Ends the process with a server's refusal if the trainer is still in the same call a little later: NCCL waits for five minutes."""
+        inside = self._inside
+
+        def end() -> None:
+            if inside is not None and self._inside is inside:
+                end_with(error)
+
+        timer = threading.Timer(LEFT_ALONE_SECONDS, end)
+        timer.daemon = True
+        timer.start()
+
     def close(self) -> None:
+        """Leave the group, so that the servers can be in the next run's."""
+        if self._group is not None and self._client is not None:
+            with suppress(R1Error):  # servers before this endpoint let go of a group when they join another
+                self._client.shutdown_weight_transfer_engine()
+            self._group.shutdown()
+            self._group = None
         self._watchdog.close()
 
 
@@ -127,14 +169,53 @@ def _open(client: ServersAsOne, tensors: Tensors, host: str, port: int) -> Any:
 
     if not torch.cuda.is_available():
         raise R1Error("weights by NCCL need a GPU here", hint="--server-weights folder", code=Exit.ENVIRONMENT)
-    from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo, NCCLTrainerWeightTransferEngine
+    try:
+        from vllm.distributed.weight_transfer import nccl_engine
+    except ImportError as error:
+        raise R1Error(
+            f"weights by NCCL need vLLM here, 0.26 or newer ({error})", hint="pip install 'r1cli[vllm]'", code=Exit.ENVIRONMENT
+        ) from None
+    if not hasattr(nccl_engine, "NCCLTrainerWeightTransferEngine"):
+        return EarlierTrainer(client, tensors, host, port)
+    info = nccl_engine.NCCLTrainerInitInfo(rank=0, master_address=host, master_port=port, world_size=client.world_size)
+    return nccl_engine.NCCLTrainerWeightTransferEngine.trainer_init(info, client=client, source=tensors)
 
-    info = NCCLTrainerInitInfo(rank=0, master_address=host, master_port=port, world_size=client.world_size)
-    return NCCLTrainerWeightTransferEngine.trainer_init(info, client=client, source=tensors)
+
+class EarlierTrainer:
+    """The trainer's side for vLLM before 0.27, which has the group and the broadcast and leaves the order of calls to us."""
+
+    def __init__(self, client: ServersAsOne, tensors: Tensors, host: str, port: int) -> None:
+        from vllm.distributed.weight_transfer.nccl_engine import NCCLWeightTransferEngine
+
+        self._client, self._tensors, self._engine = client, tensors, NCCLWeightTransferEngine
+        address = {"master_address": host, "master_port": port, "world_size": client.world_size}
+        with ThreadPoolExecutor(1) as pool:  # the servers answer when the group is whole, and it is whole when the trainer is in it
+            joined = pool.submit(client.init_weight_transfer_engine, address)
+            self._group = self._engine.trainer_init(address)
+            joined.result()
+
+    def send_weights(self) -> None:
+        pairs = self._tensors.pairs
+        info = {
+            "names": [name for name, _ in pairs],
+            "dtype_names": [str(tensor.dtype).removeprefix("torch.") for _, tensor in pairs],
+            "shapes": [list(tensor.shape) for _, tensor in pairs],
+            "packed": True,
+        }
+        self._client.start_weight_update()
+        with ThreadPoolExecutor(1) as pool:
+            received = pool.submit(self._client.update_weights, info)
+            self._engine.trainer_send_weights(iter(pairs), {"group": self._group, "packed": True})
+            received.result()
+        self._client.finish_weight_update()
+
+    def shutdown(self) -> None:
+        self._group.destroy()
 
 
 def _workers(fleet: Fleet, server: Server) -> int:
     """Worker processes of a server; refused when it was not started for NCCL."""
+    backend = (configuration(fleet, server).get("weight_transfer_config") or {}).get("backend")
     try:
         answer = fleet.ask(server, "GET", "/get_world_size", seconds=INFO_SECONDS)
     except httpx.HTTPError as error:
@@ -143,15 +224,22 @@ def _workers(fleet: Fleet, server: Server) -> int:
         raise R1Error(
             f"{server.url} takes no weights by NCCL: it has no development endpoints", hint=f"start it as: {START}", code=Exit.ENVIRONMENT
         )
+    if backend != "nccl":
+        raise R1Error(
+            f"{server.url} takes no weights by NCCL: it was not started for it", hint=f"start it as: {START}", code=Exit.ENVIRONMENT
+        )
     return int(answer.json()["world_size"])
 
 
-def _own_address(url: str) -> str:
-    """The address of this machine on the way to a server."""
-    parts = httpx.URL(url)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # connecting a datagram socket sends nothing
-        probe.connect((parts.host, parts.port or 80))
-        return str(probe.getsockname()[0])
+def _own_address(urls: list[str]) -> str:
+    """An address of this machine that all servers reach: where one of them is elsewhere, that on the way to it."""
+    found = []
+    for url in urls:
+        parts = httpx.URL(url)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # connecting a datagram socket sends nothing
+            probe.connect((parts.host, parts.port or 80))
+            found.append(str(probe.getsockname()[0]))
+    return next((address for address in found if not ip_address(address).is_loopback), found[0])
 
 
 def _free_port(host: str) -> int:

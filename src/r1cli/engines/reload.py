@@ -66,7 +66,7 @@ def check_logprobs(fleet: Fleet, params: SamplingParams) -> None:
     if params.temperature in (0.0, 1.0) and params.top_p == 1.0 and params.top_k == 0:
         return
     for server in fleet.servers:
-        mode = (_config(fleet, server).get("model_config") or {}).get("logprobs_mode")
+        mode = (configuration(fleet, server).get("model_config") or {}).get("logprobs_mode")
         if mode != "processed_logprobs":
             raise R1Error(
                 f"{server.url} gives log-probabilities before temperature, top_p and top_k, or does not say which",
@@ -77,7 +77,7 @@ def check_logprobs(fleet: Fleet, params: SamplingParams) -> None:
 
 def _way(fleet: Fleet, server: Server, *, tied: bool) -> tuple[str, str]:
     """(worker method, name of its argument) that loads weights from a folder on this server."""
-    config = _config(fleet, server)
+    config = configuration(fleet, server)
     if not config:
         raise R1Error(
             f"{server.url} takes no new weights: it has no development endpoints", hint=f"start it as: {START}", code=Exit.ENVIRONMENT
@@ -89,7 +89,7 @@ def _way(fleet: Fleet, server: Server, *, tied: bool) -> tuple[str, str]:
     return "reload_weights", "weights_path"
 
 
-def _config(fleet: Fleet, server: Server) -> dict[str, Any]:
+def configuration(fleet: Fleet, server: Server) -> dict[str, Any]:
     """The server's configuration; {} when it has no development endpoints."""
     try:
         answer = fleet.ask(server, "GET", "/server_info?config_format=json", seconds=INFO_SECONDS)

@@ -10,7 +10,7 @@ loaded with `logprobs=False` does not compute them.
 
 With `sleep` the engine and a trainer take turns on a GPU (vLLM's sleep mode, CUDA and ROCm only): `rest` frees weights and KV cache, and
 `load_weights` wakes first the one and, once the new weights are in, the other. Level 2: it keeps nothing.
-This was written against vLLM 0.32's source and its calls are tested; it has not run on a GPU.
+Written against the source of vLLM 0.32; ran on a GPU with 0.26 (tests/engines/test_vllm_gpu.py).
 
 Left out: tensor parallelism.
 """
@@ -211,17 +211,29 @@ class VllmEngine:
         whole = as_in_files(weights, self._tensor_names, self.model, tied=self._tied)
         with host_state(), torch.no_grad(), self._watchdog.waiting("vLLM to take over the weights"):
             if self._resting:
-                self._llm.wake_up(tags=["weights"])
+                self._wake("weights")
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": whole})
             if self._on_cpu and self._tied:
                 self._llm.collective_rpc(_repack_tied)
             if self._resting:  # the cache only now: while weights came in, the trainer's copy of them was there too
-                self._llm.wake_up(tags=["kv_cache"])
+                self._wake("kv_cache")
                 self._resting = False
             if torch.cuda.is_available():
                 torch.cuda.synchronize()  # the next completions may be drawn in another thread, whose stream does not wait for this one's
         if not self._llm.reset_prefix_cache():
             raise R1Error("vLLM kept prefixes that the old weights computed", hint="end the run and start it again with --resume")
+
+    def _wake(self, what: str) -> None:
+        try:
+            self._llm.wake_up(tags=[what])
+        except RuntimeError as error:  # torch's out-of-memory errors and those of vLLM's allocator are of this kind
+            if "memory" not in str(error).lower():
+                raise
+            raise R1Error(
+                f"vLLM woke up to a GPU without room for its {what.replace('_', ' ')}: {error}",
+                hint="lower --gpu-memory (vLLM's share) or --microbatch-tokens (the trainer's), then --resume",
+                code=Exit.ENVIRONMENT,
+            ) from error
 
     def rest(self) -> None:
         """With `sleep`, free the GPU memory of weights and KV cache until `load_weights`; nothing otherwise."""
@@ -239,13 +251,16 @@ class VllmEngine:
         """Free model and cache. The process group is taken down only when vLLM made it: a trainer's own stays."""
         if self._core is None:
             return
-        self._core.engine_core.shutdown()
-        self._llm = self._core = None
-        if self._owns_process_group:
-            from vllm.distributed import destroy_distributed_environment, destroy_model_parallel
+        from vllm.distributed import destroy_distributed_environment, destroy_model_parallel
 
+        if self._owns_process_group:
+            self._core.engine_core.shutdown()
             destroy_model_parallel()
             destroy_distributed_environment()
+        else:  # the engine's own shutdown would end every process group there is
+            self._core.engine_core.engine_core.model_executor.shutdown()
+            destroy_model_parallel()
+        self._llm = self._core = None
         self._watchdog.close()
         gc.collect()
         if torch.cuda.is_available():

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
+from typing import NoReturn
 
 from r1cli.errors import Exit, R1Error
 
@@ -25,11 +26,17 @@ tell: Callable[[R1Error], bool] | None = None  # leaves an error to the process 
 
 def end_process(what: str, seconds: float) -> None:
     """One error, one hint, and the end: the thread that hangs cannot be asked to raise anything."""
-    error = R1Error(
-        f"waited {seconds:.0f} s for {what}, which did not come",
-        hint="--resume continues; --verbose shows the engine's log",
-        code=Exit.ENVIRONMENT,
+    end_with(
+        R1Error(
+            f"waited {seconds:.0f} s for {what}, which did not come",
+            hint="--resume continues; --verbose shows the engine's log",
+            code=Exit.ENVIRONMENT,
+        )
     )
+
+
+def end_with(error: R1Error) -> NoReturn:
+    """Says it and ends the process, whatever its other threads are in."""
     if tell is None or not tell(error):
         os.write(2, f"error: {error.message}\n\nhint: {error.hint}\n".encode())
     os._exit(error.code)
