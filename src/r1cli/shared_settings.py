@@ -124,7 +124,9 @@ class EngineSettings:
     max_model_len: Annotated[
         int | None, Flag("longest prompt + completion the engine makes room for (default: what the longest prompt needs)", MODEL, min=1)
     ] = None
-    gpu_memory: Annotated[float, Flag("share of GPU memory vLLM may take", MODEL, min=0.05, max=1.0)] = 0.9
+    gpu_memory: Annotated[
+        float | None, Flag("share of GPU memory vLLM may take (default: 0.9, or 0.3 beside a trainer)", MODEL, min=0.05, max=1.0)
+    ] = None
     kv_cache_gib: Annotated[float, Flag("KV cache of vLLM on a CPU, in GiB", MODEL, min=0.1)] = 1.0
     batch_size: Annotated[
         int,

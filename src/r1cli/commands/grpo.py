@@ -70,7 +70,7 @@ def run(settings: GrpoSettings, context: Context) -> None:
 
     prompts, longest = usable_prompts(stages, settings, context, folder)
     if problems:
-        [(_, problems)], needed = usable_prompts([(0, problems)], settings, context, folder)
+        [(_, problems)], needed = usable_prompts([(0, problems)], settings, context, folder, again=True)
         longest = max(longest, needed)
     settings = dataclasses.replace(settings, max_model_len=settings.max_model_len or longest + longest_completion(settings))
     if settings.dry_run:

@@ -21,11 +21,12 @@ from r1cli.text.prompts import PromptRenderer
 from r1cli.train.model import check_vocabulary, load_config, load_tokenizer
 
 
-def usable_prompts(stages: Stages, settings: GrpoSettings, context: Context, folder: str) -> tuple[Stages, int]:
+def usable_prompts(stages: Stages, settings: GrpoSettings, context: Context, folder: str, *, again: bool = False) -> tuple[Stages, int]:
     """(the stages with the prompt rows that fit `max_prompt_length`, and leave room for a completion in `max_model_len`; tokens of the
     longest). Those that do not are counted and named.
 
-    What else the preflight finds is said; a failure stops the run here, before weights are loaded.
+    What else the preflight finds is said; a failure stops the run here, before weights are loaded. again: what is to be said of the model
+    was said already.
     """
     tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
     end_id = end_of_turn(folder, tokenizer)
@@ -42,7 +43,7 @@ def usable_prompts(stages: Stages, settings: GrpoSettings, context: Context, fol
     about_model = check_model(
         tokenizer, renderer, end_id, end_ids(folder, tokenizer), several_turns=any(map(has_history, rows)), sampled=True
     )
-    about_it = [*about_model, *check_unused_tokens(tokenizer, beyond)]
+    about_it = [] if again else [*about_model, *check_unused_tokens(tokenizer, beyond)]
     stop_or_warn([*about_it, *_findings(rows, longest, settings, renderer, context_of(config))], context)
     return fitting, longest
 

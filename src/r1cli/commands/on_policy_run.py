@@ -10,7 +10,7 @@ from r1cli.commands.resuming import digest, say_done
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.stopping import Stopper, say_unfinished, seconds_of
 from r1cli.commands.training import Training, end_of_turn, optimiser_config, spent
-from r1cli.engines.model_files import end_ids
+from r1cli.engines.model_files import check_handing_over, end_ids
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
@@ -21,6 +21,7 @@ from r1cli.settings import DistillSettings
 from r1cli.text.conversation import prompt_ids
 from r1cli.text.prompts import PromptRenderer
 from r1cli.train.batches import PACK_LENGTH, Sample
+from r1cli.train.checkpoints import named_weights
 from r1cli.train.model import check_vocabulary, load_config, load_reference, load_tokenizer
 from r1cli.train.on_policy import OnPolicyConfig, OnPolicyHooks, train_on_policy
 
@@ -47,6 +48,8 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
         sampler.engine.stopping = stopper.wanted
         fitting = _fitting(prompts, sampler, context, limit)
         wiring = Wiring(training, sampler, stopper, bar)
+        if sampler.engine.name != "transformers":  # which has the names of the trainer
+            check_handing_over(named_weights(training.accelerator, training.policy), sampler.engine.model)
         training.restore_random()
         with training.naming_the_checkpoint():
             done = train_on_policy(

@@ -38,6 +38,8 @@ __all__ = [
     "uses_server",
 ]
 
+ALONE, BESIDE_A_TRAINER = 0.9, 0.3  # shares of a GPU that vLLM takes where nobody says
+
 
 def uses_server(settings: Any) -> bool:
     """Whether completions come from servers."""
@@ -143,6 +145,11 @@ def open_sampler(settings: Any, context: Context, *, model: str, logprobs: bool 
     engine.close()  # only here: after an error or Ctrl-C the process ends, and freeing the model first would keep the user waiting
 
 
+def gpu_share(settings: Any) -> float:
+    """The share of a GPU's memory that vLLM may take."""
+    return settings.gpu_memory or (BESIDE_A_TRAINER if getattr(settings, "on_policy", False) else ALONE)
+
+
 def _engine(settings: Any, context: Context, folder: str, *, logprobs: bool) -> Engine:
     from r1cli.engines.load import Remote, load_engine, usual_batch_size
 
@@ -152,7 +159,7 @@ def _engine(settings: Any, context: Context, folder: str, *, logprobs: bool) -> 
         "dtype": settings.dtype,
         "max_model_len": settings.max_model_len,
         "batch_size": settings.batch_size or usual_batch_size("server" if uses_server(settings) else settings.engine),
-        "gpu_memory": settings.gpu_memory,
+        "gpu_memory": gpu_share(settings),
         "kv_cache_gib": settings.kv_cache_gib,
         "seed": settings.seed,
         "trust_remote_code": settings.trust_remote_code,

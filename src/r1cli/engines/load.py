@@ -100,7 +100,8 @@ def usual_batch_size(engine: str) -> int:
     """Sequences generated at the same time where nobody says: vLLM's cache on a GPU holds many, and its tokens come cheaper together."""
     import torch
 
-    return GPU_SEQUENCES if engine in ("auto", "vllm") and torch.cuda.is_available() else SEQUENCES
+    with_vllm = engine == "vllm" or (engine == "auto" and importlib.util.find_spec("vllm") is not None)
+    return GPU_SEQUENCES if with_vllm and torch.cuda.is_available() else SEQUENCES
 
 
 def _check_sleep(sleep: bool, engine: str) -> None:
