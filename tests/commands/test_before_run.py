@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from r1cli.commands import check, grpo, sft
-from r1cli.commands.before_run import beyond, check_engine, long_warmup
+from r1cli.commands.before_run import beyond, long_warmup
 from r1cli.commands.preference import all_rewards
 from r1cli.config import resolve
 from r1cli.errors import R1Error
@@ -78,32 +78,6 @@ def test_one_that_can_be_called_passes(tiny: Path, rows: Path) -> None:
     assert "would train" in ran("grpo", tiny, rewards="accuracy=2,mine.py:fine,mine.py:answers", template="boxed", dry_run=True)
 
 
-def engine(**given: Any) -> Any:
-    return resolve("grpo", {"model": "m", "out": "o", **given}, {}).settings
-
-
-def test_an_engine_that_is_not_there_or_cannot_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(R1Error, match="the engine `transformers` has no sleep mode"):
-        check_engine(engine(engine="transformers", engine_sleep=True))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    for given, code in (({"engine": "vllm"}, 3), ({"engine_sleep": True}, 2)):
-        with pytest.raises(R1Error, match=r"vllm|vLLM") as caught:
-            check_engine(engine(**given))
-        assert caught.value.code == code
-    check_engine(engine())
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    check_engine(engine(engine_sleep=True))
-    check_engine(engine(engine="vllm", engine_sleep=True))
-
-
-def test_a_server_without_its_key_or_of_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
-    with pytest.raises(R1Error, match="`NO_SUCH_KEY` holds no key"):
-        check_engine(engine(url=["http://127.0.0.1:1/v1"], api_key_env="NO_SUCH_KEY"))
-    with pytest.raises(R1Error, match="several training processes cannot share a server"):
-        check_engine(engine(url=["http://127.0.0.1:1/v1"], num_processes="2"))
-
-
 @pytest.mark.parametrize("dry", [False, True])
 def test_adapters_of_layers_that_are_not_there(tiny: Path, rows: Path, dry: bool) -> None:
     pytest.importorskip("peft")
@@ -143,7 +117,7 @@ def test_steps_that_are_never_reached_are_said() -> None:
     [said] = late(warmup_steps="4")
     assert said.startswith("--warmup-steps 4: the run has 4 steps")
     assert late(add=["more.jsonl@3"], max_completion_length="16,24@3", rewards="accuracy,format=1@3", warmup_steps="3") == []
-    assert long_warmup(engine(), 1) == []  # none is asked for
+    assert long_warmup(resolve("grpo", {"model": "m", "out": "o"}, {}).settings, 1) == []  # none is asked for
 
 
 def test_they_are_said_once_and_stop_nothing(tiny: Path, rows: Path) -> None:

