@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from r1cli.commands.grpo_prompts import sources_of
+from r1cli.engines.asked import check_engine
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.rewards.reward import RewardSpec
@@ -35,6 +36,17 @@ def check_limit(settings: Any) -> None:
     """Refuse (`R1Error`, exit 2) to read no row at all where there is nothing to do without one."""
     if settings.limit == 0:
         raise R1Error("--limit 0 reads no rows", hint="raise --limit, or leave it out for all rows", code=Exit.USAGE)
+
+
+def check_sampler(settings: Any) -> None:
+    """Refuse (`R1Error`) an engine that is not installed, or lacks what is asked of it."""
+    check_engine(
+        settings.engine,
+        urls=settings.url,
+        api_key_env=settings.api_key_env,
+        sleep=settings.engine_sleep,
+        processes=settings.num_processes,
+    )
 
 
 def check_adapter(settings: Any, folder: str, context: Context, *, scores: bool = False) -> None:

@@ -6,12 +6,11 @@ The checks are here, the wiring is `grpo_run.py`, the algorithm `train/grpo.py`.
 """
 
 import dataclasses
-import os
 import time
 from collections.abc import Mapping, Sequence
 
 from r1cli.commands import tracking
-from r1cli.commands.before_run import beyond, check_asked, check_limit, check_rewards
+from r1cli.commands.before_run import beyond, check_asked, check_limit, check_rewards, check_sampler
 from r1cli.commands.grpo_prompts import held_out_problems, read_prompts, sources_of
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.preference import all_rewards, check_sets, rule_rewards
@@ -21,7 +20,6 @@ from r1cli.commands.sampling import check_address
 from r1cli.commands.staged_scoring import check_stages
 from r1cli.commands.stopping import check_alarms, seconds_of
 from r1cli.commands.useless_flags import check_dry_run, refuse_useless
-from r1cli.engines.asked import check_engine
 from r1cli.errors import Exit, R1Error
 from r1cli.grpo_settings import ALARMS, GrpoSettings, of_loss
 from r1cli.guard import Context
@@ -42,8 +40,7 @@ def run(settings: GrpoSettings, context: Context) -> None:
     check_flags(settings, context.sources)
     check_lora(settings, context)
     tracking.names(settings)
-    processes = max(settings.num_processes or 1, int(os.environ.get("WORLD_SIZE", "1")))
-    check_engine(settings.engine, urls=settings.url, api_key_env=settings.api_key_env, sleep=settings.engine_sleep, processes=processes)
+    check_sampler(settings)
     check_limit(settings)
     if is_first():
         check_rewards(rule_rewards(settings), settings.reward_timeout)

@@ -6,12 +6,19 @@ from collections.abc import Sequence
 
 from r1cli.errors import Exit, R1Error
 
+ENGINES = ("auto", "vllm", "transformers", "server")
 
-def check_engine(engine: str, *, urls: Sequence[str] = (), api_key_env: str | None = None, sleep: bool = False, processes: int = 1) -> None:
+
+def check_engine(
+    engine: str, *, urls: Sequence[str] = (), api_key_env: str | None = None, sleep: bool = False, processes: int | None = None
+) -> None:
     """Refuse (`R1Error`) an engine that is not installed (exit 3), or lacks what is asked of it (exit 2).
 
-    urls, api_key_env: those of `load.Remote`;  processes: that train. What only loading can tell is left to it.
+    urls, api_key_env: those of `load.Remote`;  processes: that are to train, where they are not started yet. What only loading can tell is
+    left to it.
     """
+    if engine not in ENGINES:
+        raise R1Error(f"no engine named `{engine}`", hint="known: " + ", ".join(f"`{name}`" for name in ENGINES), code=Exit.USAGE)
     installed = importlib.util.find_spec("vllm") is not None
     if engine == "vllm" and not installed:
         raise R1Error(
@@ -26,7 +33,7 @@ def check_engine(engine: str, *, urls: Sequence[str] = (), api_key_env: str | No
         raise R1Error(f"the engine `{name}` has no sleep mode{why}", hint="--engine vllm, or leave out --engine-sleep", code=Exit.USAGE)
     if not served:
         return
-    if processes > 1:  # each would hand its weights over while another one draws
+    if max(processes or 1, int(os.environ.get("WORLD_SIZE", "1"))) > 1:  # each would hand its weights over while another one draws
         raise R1Error(
             "several training processes cannot share a server", hint="train in one process, or sample with --engine vllm", code=Exit.USAGE
         )

@@ -16,7 +16,6 @@ from r1cli.engines.precision import resolve_dtype
 from r1cli.engines.protocol import SEQUENCES, Engine
 from r1cli.errors import Exit, R1Error
 
-ENGINES = ("auto", "vllm", "transformers", "server")
 GPU_SEQUENCES = 256  # at the same time, with vLLM
 
 
@@ -35,6 +34,9 @@ class Remote:
     weights: str = "folder"
 
 
+NOWHERE = Remote()
+
+
 def load_engine(
     model: str,
     *,
@@ -49,7 +51,7 @@ def load_engine(
     logprobs: bool = True,
     verbose: bool = False,
     say: Callable[[str], None] | None = None,
-    remote: Remote | None = None,
+    remote: Remote = NOWHERE,
     sleep: bool = False,
 ) -> Engine:
     """Load `model` (a local folder or a hub name) for sampling.
@@ -64,11 +66,7 @@ def load_engine(
 
     Raises `R1Error`: exit 3 when the engine asked for is missing or memory is short, exit 2 when the model cannot be loaded.
     """
-    if engine not in ENGINES:
-        raise R1Error(f"no engine named `{engine}`", hint="known: " + ", ".join(f"`{name}`" for name in ENGINES), code=Exit.USAGE)
-    remote = remote or Remote()
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    check_engine(engine, urls=remote.urls, api_key_env=remote.api_key_env, sleep=sleep, processes=world)
+    check_engine(engine, urls=remote.urls, api_key_env=remote.api_key_env, sleep=sleep)
     batch_size = batch_size or usual_batch_size(engine)
     if engine == "server" or (engine == "auto" and remote.urls):
         return _server(

@@ -257,8 +257,11 @@ class VllmEngine:
             self._core.engine_core.shutdown()
             destroy_model_parallel()
             destroy_distributed_environment()
-        else:  # the engine's own shutdown would end every process group there is
-            self._core.engine_core.engine_core.model_executor.shutdown()
+        else:  # the engine's own shutdown would end every process group there is, and comes by itself when nothing refers to it
+            client = self._core.engine_core
+            if hasattr(client, "_finalizer"):
+                client._finalizer.detach()
+            client.engine_core.model_executor.shutdown()
             destroy_model_parallel()
         self._llm = self._core = None
         self._watchdog.close()
