@@ -7,7 +7,7 @@
 # vLLM, for the comparison in which both sides sample with it);  OUT: folder for the logs. About 20 minutes on an H200, most of them loading.
 # PEAK: TFLOP/s of the GPU in dense bfloat16 (989, an H100 or H200).
 set -uo pipefail
-[ $# -ge 3 ] || { sed -n '2,9p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,8p' "$0" >&2; exit 2; }
 tokenizer=$1 rows=$2 python=$3 out=${4:-gpu-results}
 here=$(dirname "$0")
 mkdir -p "$out"

@@ -10,6 +10,7 @@ Every layer is checked by the same `flags.convert`. A key that no field has is r
 
 import json
 import os
+import re
 import shlex
 import sys
 import tomllib
@@ -26,8 +27,9 @@ from r1cli.shared_settings import RUN, Flag
 PRESETS = Path(__file__).parent / "presets"
 PRESET_COMMANDS = ("sample", "reject", "sft", "rm", "grpo", "distill")
 # What a run did once and what a repetition must not do again by itself: `force` in a repeated run would delete what it repeats.
-OTHER_VARIABLES = ("R1_SANDBOX_URL", "R1_SANDBOX_TOKEN")  # of the code reward (docs/sandbox.md)
 ONCE = ("force", "resume", "dry_run", "debug", "quiet", "verbose", "progress")
+OTHER_VARIABLES = ("R1_SANDBOX_URL", "R1_SANDBOX_TOKEN")  # of the code reward (docs/code-rewards.md)
+OF_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)$")  # Kubernetes', of a service named r1
 
 
 def preset_names() -> list[str]:
@@ -120,7 +122,8 @@ def from_env(command: str, environ: Any) -> dict[str, Any]:
 
 
 def again(command: str, sources: Mapping[str, str], *, reads_stdin: bool = False) -> str:
-    """This call as a line to paste that goes on where it was: with --resume and the variables that set something, without --force."""
+    """This call as a line to paste that goes on where it was: with --resume and the variables that set something, without --force;
+    ROWS are the same rows again."""
     words = [word for word in sys.argv[1:] if word != "--force"]
     words += [] if "--resume" in words else ["--resume"]
     names = [name.upper() for name, source in sources.items() if source == "env" and name not in ONCE]
@@ -128,7 +131,7 @@ def again(command: str, sources: Mapping[str, str], *, reads_stdin: bool = False
     spelled = [[f"{head}{no}{name}" for head in heads for no in ("", "NO_")] for name in names]
     set_by = [next(variable for variable in some if variable in os.environ) for some in spelled if any(v in os.environ for v in some)]
     line = " ".join([*(f"{variable}={shlex.quote(os.environ[variable])}" for variable in set_by), shlex.join(["r1", *words])])
-    return f"{line}  # with the same rows on stdin" if reads_stdin else line
+    return f"{line} < ROWS" if reads_stdin else line
 
 
 def strange_variables(environ: Any) -> list[str]:
@@ -137,11 +140,12 @@ def strange_variables(environ: Any) -> list[str]:
     known = {f"R1_{param.name.upper()}" for param in fields} | {f"R1_NO_{param.name.upper()}" for param in fields if param.negatable}
     known |= set(OTHER_VARIABLES)
     heads = tuple(f"R1_{command.upper()}_" for command in COMMANDS)
-    said = []
-    for variable in sorted(environ):
-        if variable.startswith("R1_") and variable not in known and not variable.startswith(heads):
-            hint = nearest(variable, known) if _close(variable, sorted(known)) else "the scheme is R1_SETTING, or R1_COMMAND_SETTING"
-            said.append(f"`{variable}` is set, and no command has such a setting: {hint}")
+    strange = [name for name in sorted(environ) if name.startswith("R1_") and name not in known and not name.startswith(heads)]
+    strange = [name for name in strange if not OF_A_SERVICE.search(name)]
+    close = [name for name in strange if _close(name, sorted(known))]
+    said = [f"`{name}` is set, and no command has such a setting: {nearest(name, known)}" for name in close]
+    if others := [f"`{name}`" for name in strange if name not in close]:
+        said.append(f"no command has a setting for {', '.join(others)}: the scheme is R1_SETTING, or R1_COMMAND_SETTING")
     return said
 
 

@@ -19,7 +19,7 @@ from r1cli.errors import Exit, R1Error, nearest
 from r1cli.shared_settings import INPUT, MODEL, OUTPUT, REWARDS, RUN, SAMPLING, TRAINING, Changing, Flag
 
 GROUPS = (INPUT, OUTPUT, MODEL, SAMPLING, REWARDS, TRAINING, RUN)
-LARGEST = 2**63  # beyond it, torch and the engines have no such number
+LARGEST = 2**63  # whole numbers are those of 64 bits with a sign, as torch's and the engines' are
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 
@@ -87,7 +87,7 @@ def convert(param: Param, value: Any, origin: str) -> Any:
     try:
         result = _READ[param.kind](value)
     except OverflowError:
-        raise R1Error(f"{origin} must fit 64 bits, found `{value}`", hint=f"at most {LARGEST - 1}", code=Exit.USAGE) from None
+        raise R1Error(f"{origin} must fit 64 bits, found `{value}`", hint=f"from {-LARGEST} to {LARGEST - 1}", code=Exit.USAGE) from None
     except (ValueError, TypeError):
         raise _refused(param, value, origin) from None
     low, high = param.flag.min, param.flag.max

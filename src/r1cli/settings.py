@@ -260,8 +260,9 @@ class CheckSettings(InputSettings, PromptSettings, RewardSettings, RunSettings):
     max_prompt_length: Annotated[int, Flag("longest prompt in tokens", SAMPLING, min=1)] = 1024
     max_completion_length: Annotated[int, Flag("most new tokens a completion", SAMPLING, min=1)] = 1024
     max_length: Annotated[
-        int, Flag("longest row with answers in tokens; longer ones are counted, as training leaves them out", TRAINING, min=1)
-    ] = 32768
+        int | None,
+        Flag("longest row with answers in tokens; longer ones are counted (default: sft's 32768, or rm's 8192)", TRAINING, min=1),
+    ] = None
     json: Annotated[bool, Flag("one JSON object on stdout", OUTPUT)] = False
 
 

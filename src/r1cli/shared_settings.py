@@ -238,7 +238,7 @@ class OptimizerSettings:
         str | None,
         Flag("on a GPU: keep these in the machine's memory between their uses: optimizer, reference", TRAINING, metavar="PART,..."),
     ] = None
-    save_every: Annotated[int, Flag("steps between checkpoints; 0 makes none, only the final model", TRAINING, min=0)] = 0
+    save_every: Annotated[int, Flag("steps between checkpoints; 0: only where the run is ended early", TRAINING, min=0)] = 0
     keep: Annotated[int, Flag("checkpoints that stay on disk", TRAINING, min=1)] = 2
 
 

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from r1cli.commands import check, grpo, sft
+from r1cli.commands import check, distill, grpo, sft
 from r1cli.commands.before_run import beyond, long_warmup
 from r1cli.commands.preference import all_rewards
 from r1cli.config import resolve
 from r1cli.errors import R1Error
 from r1cli.guard import Context
 from r1cli.report.console import Console
+from tests.tiny import tiny_tokenizer
+from tests.train.test_checkpoint_names import folder_of
 
 FUNCTIONS = """
 def two(a, b): return 0.0
@@ -22,6 +24,16 @@ def fine(row): return 0.0
 def more(row, other): return 0.0
 def trl(completions, solution, **columns): return [0.0] * len(completions)
 def answers(completions, answer, model, seed, solution=None): return [0.0] * len(completions)
+def given(level):
+    def wrap(function):
+        def inner(completions, **columns): return function(completions, level, **columns)
+        return inner
+    return wrap
+@given(1)
+def decorated(completions, level, **columns): return [0.0] * len(completions)
+def part(completions, level): return [0.0] * len(completions)
+import functools
+part = functools.partial(part, level=1)
 raising = 3
 """
 BAD_REWARDS = [
@@ -47,11 +59,13 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def ran(command: str, tiny: Path, **given: Any) -> str:
     """What it says on stderr."""
     stream = io.StringIO()
-    flags = {"model": str(tiny), "inputs": ["prompts.jsonl" if command == "grpo" else "rows.jsonl"]}
+    flags: dict[str, Any] = {"model": str(tiny), "inputs": ["prompts.jsonl" if command == "grpo" else "rows.jsonl"]}
     flags |= {"out": "run", "dtype": "float32"} if command != "check" else {}
     flags |= {"max_completion_length": "8", "steps": "4"} if command == "grpo" else {}
-    found = resolve(command, {**flags, **given}, {})
-    {"check": check, "grpo": grpo, "sft": sft}[command].run(found.settings, Context(command, found.sources, Console(stream=stream)))
+    found = resolve(command, {name: value for name, value in {**flags, **given}.items() if value is not None}, {})
+    {"check": check, "distill": distill, "grpo": grpo, "sft": sft}[command].run(
+        found.settings, Context(command, found.sources, Console(stream=stream))
+    )
     return stream.getvalue()
 
 
@@ -75,7 +89,18 @@ def test_check_looks_at_them_too(tiny: Path, rows: Path, reward: str, said: str)
 
 
 def test_one_that_can_be_called_passes(tiny: Path, rows: Path) -> None:
-    assert "would train" in ran("grpo", tiny, rewards="accuracy=2,mine.py:fine,mine.py:answers", template="boxed", dry_run=True)
+    for own in ("mine.py:fine,mine.py:answers", "mine.py:decorated,mine.py:part"):
+        assert "would train" in ran("grpo", tiny, rewards=f"accuracy=2,{own}", template="boxed", dry_run=True)
+        ran("check", tiny, rewards=own)
+
+
+def test_rows_that_no_reward_scores_need_no_columns(tiny: Path, rows: Path) -> None:
+    (rows / "pairs.jsonl").write_text(json.dumps({"prompt": "p", "chosen": "yes", "rejected": "no"}) + "\n")
+    (rows / "lessons.jsonl").write_text(
+        json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}) + "\n"
+    )
+    for name in ("pairs", "lessons"):
+        ran("check", tiny, model=None, inputs=[f"{name}.jsonl"], rewards="mine.py:trl")
 
 
 @pytest.mark.parametrize("dry", [False, True])
@@ -86,6 +111,28 @@ def test_adapters_of_layers_that_are_not_there(tiny: Path, rows: Path, dry: bool
             ran("sft", tiny, lora="2", lora_targets=targets, dry_run=dry)
         assert caught.value.code == 2
         assert not (rows / "run").exists()
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_dropout_that_experts_cannot_have(tmp_path: Path, rows: Path, dry: bool) -> None:
+    pytest.importorskip("peft")
+    experts = Path(folder_of("Qwen3-MoE", tmp_path / "experts"))
+    tiny_tokenizer().save_pretrained(experts)
+    with pytest.raises(R1Error, match="does not work with lora_dropout"):
+        ran("sft", experts, lora="2", lora_dropout="0.1", dry_run=dry)
+    assert not (rows / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"rewards": "nowhere.py:fine"}, "does not exist"), ({"lora": "2", "lora_targets": "q_porj"}, "q_porj cannot be adapted")],
+)
+@pytest.mark.parametrize("dry", [False, True])
+def test_distill_looks_before_it_samples(tiny: Path, rows: Path, wrong: dict[str, str], said: str, dry: bool) -> None:
+    pytest.importorskip("peft")
+    with pytest.raises(R1Error, match=said):
+        ran("distill", tiny, model=None, student=str(tiny), teacher=str(tiny), inputs=["prompts.jsonl"], dry_run=dry, **wrong)
+    assert not (rows / "run").exists()
 
 
 def test_a_rank_beyond_the_model_is_said(tiny: Path, rows: Path) -> None:

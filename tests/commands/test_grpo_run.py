@@ -52,6 +52,21 @@ def test_what_half_a_rollout_taught_a_running_normalisation_is_not_saved() -> No
     assert progress.memory == {"running helpful": [8.0, 1.5, 2.5]}
 
 
+def test_what_was_measured_before_step_1_is_in_the_first_line_of_a_later_start() -> None:
+    """The first one ended with its first rollout drawn, before there was a line."""
+    memory = {"held-out accuracy": [0.25]}
+    progress = Progress(batch=RolloutBatch(0, 1, 8, []), memory=dict(memory))
+    wired, _ = wiring(memory, progress)
+    wired.sampler = SimpleNamespace(engine=SimpleNamespace(name="transformers"))  # type: ignore[assignment]
+    wired.begin(progress)
+    assert wired._at_start == {"held_out/accuracy_before": 0.25}
+    logged = Progress(step=2, memory={"held-out accuracy": [0.5]})  # it has its lines, and the alarms took the value over
+    wired, _ = wiring(memory, logged)
+    wired.sampler = SimpleNamespace(engine=SimpleNamespace(name="transformers"))  # type: ignore[assignment]
+    wired.begin(logged)
+    assert wired._at_start == {}
+
+
 def test_a_run_whose_last_line_is_still_to_be_written_is_not_done() -> None:
     progress = Progress(step=4, batch=RolloutBatch(2, 2, 8, [], done=2))
     wired, training = wiring({}, progress)

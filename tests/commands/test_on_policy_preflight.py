@@ -10,6 +10,8 @@ import pytest
 from r1cli.commands import distill, on_policy_run
 from r1cli.errors import R1Error
 from r1cli.guard import Context
+from r1cli.io.fields import FieldMap
+from r1cli.io.stream import RowReader
 from r1cli.report.console import Console
 from r1cli.row import Row
 from r1cli.settings import DistillSettings
@@ -34,7 +36,7 @@ def prepare(monkeypatch: pytest.MonkeyPatch, student: Path, teacher: Path, *, dr
     settings = DistillSettings(student=str(student), teacher=str(teacher), out="run", inputs=[], on_policy=True, **values)
     context = Context("distill", {}, Console(stream=heard))
     if dry:
-        on_policy_run.plan(settings, context, str(student), PROMPTS)
+        on_policy_run.plan(settings, context, str(student), PROMPTS, RowReader([], FieldMap(()), None, False))
     else:
         with pytest.raises(Loaded):
             on_policy_run.train(settings, context, str(student), PROMPTS, None, 0.0)  # type: ignore[arg-type]

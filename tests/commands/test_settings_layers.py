@@ -83,4 +83,4 @@ def test_the_line_that_goes_on_has_what_variables_gave(monkeypatch: pytest.Monke
     assert line.endswith(" r1 grpo rows.jsonl --resume")
     assert sorted(shlex.split(line)[:3]) == ["R1_GRPO_LR=1e-6", "R1_NO_MASK_TRUNCATED=1", "R1_OUT=runs/my run"]
     assert len(shlex.split(line)) == 3 + 4
-    assert again("grpo", {}, reads_stdin=True) == "r1 grpo rows.jsonl --resume  # with the same rows on stdin"
+    assert again("grpo", {}, reads_stdin=True) == "r1 grpo rows.jsonl --resume < ROWS"

@@ -174,6 +174,22 @@ def test_a_refusal_ends_the_wait_for_the_group(servers: Any, monkeypatch: pytest
     group.close()
 
 
+def test_the_trainers_own_failure_waits_for_no_server() -> None:
+    """A server that sits in NCCL, because the trainer left it there, answers when its own patience ends."""
+    answers = threading.Event()
+    waited = nccl.begun([lambda: answers.wait(60)])  # type: ignore[list-item]
+    assert not answers.is_set()  # begun came back
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name.endswith("(run)"))
+    answers.set()
+    waited()
+
+    def refused() -> None:
+        raise R1Error("no")
+
+    with pytest.raises(R1Error, match="no"):
+        nccl.begun([lambda: None, refused])()
+
+
 def test_the_address_is_one_that_servers_elsewhere_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     class Probe:
         def __init__(self, *_: Any) -> None:

@@ -12,6 +12,8 @@ from r1cli.commands.grpo_preflight import usable_prompts
 from r1cli.commands.on_policy_run import plan
 from r1cli.errors import R1Error
 from r1cli.guard import Context
+from r1cli.io.fields import FieldMap
+from r1cli.io.stream import RowReader
 from r1cli.report.console import Console
 from r1cli.row import Row
 from r1cli.settings import DistillSettings, GrpoSettings
@@ -36,11 +38,17 @@ def short(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def reading(skip_bad: bool) -> RowReader:
+    return RowReader([], FieldMap(()), None, skip_bad)
+
+
 def of_grpo(folder: Path, rows: list[Row], **values: Any) -> tuple[list[Row], str]:
     """(the prompts that are left, what was said)."""
     heard = io.StringIO()
     settings = GrpoSettings(model=str(folder), out="run", inputs=[], template="chat", max_completion_length=16, **values)
-    [(_, kept)], _ = usable_prompts([(0, rows)], settings, Context("grpo", {}, Console(stream=heard)), str(folder))
+    context, reader = Context("grpo", {}, Console(stream=heard)), reading(settings.skip_bad)
+    [(_, kept)], _ = usable_prompts([(0, rows)], settings, context, str(folder), reader)
+    assert reader.bad == len(rows) - len(kept)  # in the manifest
     return kept, heard.getvalue()
 
 
@@ -50,7 +58,7 @@ def of_distill(folder: Path, rows: list[Row], **values: Any) -> tuple[int, str]:
     settings = DistillSettings(
         student=str(folder), teacher=str(folder), out="run", inputs=[], on_policy=True, max_completion_length=16, **values
     )
-    plan(settings, Context("distill", {}, Console(stream=heard)), str(folder), rows)
+    plan(settings, Context("distill", {}, Console(stream=heard)), str(folder), rows, reading(settings.skip_bad))
     said = heard.getvalue()
     return int(said.partition(" prompts\n")[0].rpartition(" ")[2]), said
 
@@ -61,6 +69,8 @@ def test_grpo_refuses_such_a_prompt_by_name_and_skip_bad_leaves_it_out(short: Pa
     assert raised.value.code == 2 and raised.value.hint == "take it out of the row"
     kept, said = of_grpo(short, [GOOD, BAD], skip_bad=True)
     assert kept == [GOOD] and SKIPPED in said
+    with pytest.raises(R1Error, match=r"no prompts left: 1 bad ones left out, the first: rows\.jsonl:2: row `bad`"):
+        of_grpo(short, [BAD], skip_bad=True)
 
 
 def test_distill_on_policy_does_the_same(short: Path) -> None:

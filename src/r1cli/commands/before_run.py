@@ -68,7 +68,7 @@ def check_adapter(settings: Any, folder: str, context: Context, *, scores: bool 
     if width is not None and settings.lora > width:
         context.console.warn(f"--lora {settings.lora} is more than the {width} that the model is wide: the adapters outweigh their layers")
     kind: Any = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
-    adapter = LoraConfig(rank=1, targets=settings.lora_targets)
+    adapter = LoraConfig(rank=1, dropout=settings.lora_dropout, targets=settings.lora_targets)
     try:
         with init_empty_weights(include_buffers=True):
             model = kind.from_config(config, trust_remote_code=settings.trust_remote_code)

@@ -36,8 +36,9 @@ from r1cli.io.hub import model_folder
 from r1cli.io.stdout import claim_stdout
 from r1cli.io.stream import RowReader, read_rows
 from r1cli.rewards.registry import parse_specs
+from r1cli.rm_settings import RmSettings
 from r1cli.row import Row, require
-from r1cli.settings import CheckSettings
+from r1cli.settings import CheckSettings, SftSettings
 from r1cli.text.preferences import is_preference, judged
 
 T = TypeVar("T")
@@ -45,24 +46,25 @@ T = TypeVar("T")
 
 def run(settings: CheckSettings, context: Context) -> None:
     """Run the command. Raises `R1Error` (exit 1) when something fails, after all findings are printed."""
-    if settings.model is None:
+    if settings.inputs or settings.model is None:
         check_limit(settings)
-    specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
-    check_rewards(specs, settings.reward_timeout)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
     rows = list(reader)
     if not rows and (settings.inputs or settings.model is None):  # a model alone is looked at with nothing on stdin
         raise _no_rows(reader)
     if settings.model is None:
         context.console.info("without --model: golds and rewards are looked at; template, tokens, lengths and the end of turn are not")
-    check_asked(specs, rows)
     findings: list[Finding] = []
     if rows and is_preference(rows[0]):
         findings += _preference_findings(settings, context, rows, reader)
     else:
+        specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
+        check_rewards(specs, settings.reward_timeout)
+        asked = [row for row in rows if "answer" in row or not _is_lesson(row)]
+        if asked:
+            check_asked(specs, asked)
         if settings.model is not None:
             findings += _model_findings(settings, context, rows, reader)
-        asked = [row for row in rows if "answer" in row or not _is_lesson(row)]
         golds = rows_with_golds(specs, asked)
         if golds:
             findings += check_golds(golds, settings.reward_timeout)
@@ -119,8 +121,9 @@ def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Ro
     if lessons:
         tokens_of = partial(turns, renderer=renderer, tokenizer=tokenizer, end_id=end_id, beyond=beyond)
         learnt = _each(lessons, reader, lambda row: (tokens_of(row), [text for _, text in answers(row)]))
-        short = [(row, both) for row, both in learnt if _longest(both[0]) <= settings.max_length]
-        findings.append(_row_lengths([(row, _longest(ids)) for row, (ids, _) in learnt], settings.max_length))
+        most = settings.max_length or SftSettings.max_length
+        short = [(row, both) for row, both in learnt if _longest(both[0]) <= most]
+        findings.append(_row_lengths([(row, _longest(ids)) for row, (ids, _) in learnt], most))
         if short:  # what training would learn of
             tokens = [turn for _, (ids, _) in short for turn in ids]
             said = [(row, text) for row, (_, texts) in short for text in texts]
@@ -172,4 +175,6 @@ def _preference_findings(settings: CheckSettings, context: Context, rows: Sequen
     from r1cli.commands.rm_rows import check_scoring
 
     folder = model_folder(settings.model, settings.trust_remote_code, say=context.console.info)
-    return findings + check_scoring(judgements, folder, settings.template, settings.trust_remote_code, settings.max_length)
+    return findings + check_scoring(
+        judgements, folder, settings.template, settings.trust_remote_code, settings.max_length or RmSettings.max_length
+    )

@@ -26,9 +26,10 @@ from pathlib import Path
 
 from r1cli.commands import tracking
 from r1cli.commands.artefacts import Artefacts, hashes
+from r1cli.commands.before_run import check_adapter, check_rewards
 from r1cli.commands.distill_eval import evaluate, held_out, question_hash
 from r1cli.commands.distill_time import OutOfTime, ending_in_time, made_so_far, say_out_of_time
-from r1cli.commands.distill_traces import passing, sample_traces
+from r1cli.commands.distill_traces import passing, plan_of_traces, sample_traces
 from r1cli.commands.grpo_prompts import with_prompts
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.processes import check_unused, is_first, of_process
@@ -61,10 +62,13 @@ def run(settings: DistillSettings, context: Context) -> None:
     _check(settings, context)
     folder = model_folder(settings.student, settings.trust_remote_code, say=context.console.info)
     check_unused(settings, context.command)
+    if not settings.on_policy:  # which looks at its adapter itself, and takes no rewards
+        check_rewards(parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe), settings.reward_timeout)
+        check_adapter(settings, folder, context)
     if settings.eval:
         held_out(settings.eval)  # a file that cannot be read is better known now
     if settings.dry_run and not settings.on_policy:
-        _plan(settings, context, folder, sum(1 for _ in _reader(settings, context)))
+        plan_of_traces(settings, context, folder, sum(1 for _ in _reader(settings, context)))
         return
     before = made_so_far(settings.out)
     try:
@@ -284,17 +288,6 @@ def _on_policy(settings: DistillSettings, context: Context, folder: str, started
     from r1cli.commands.on_policy_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 
     if settings.dry_run:
-        plan(settings, context, folder, prompts)
+        plan(settings, context, folder, prompts, reader)
         return False
     return train(settings, context, folder, prompts, reader, started)
-
-
-def _plan(settings: DistillSettings, context: Context, folder: str, rows: int) -> None:
-    """What a run would do, without touching the run directory."""
-    if settings.traces:
-        first = f"would score {rows} traces of {settings.traces} with {settings.rewards}"
-    else:
-        first = f"would draw {rows} x {settings.samples} completions of `{settings.teacher}` and score them with {settings.rewards}"
-    second = f"would train `{folder}` on those that pass, for {settings.epochs:g} epochs"
-    third = [f"would evaluate it on {settings.eval}, {settings.eval_samples} completions a problem"] if settings.eval else []
-    context.console.summary([first, second, *third, f"would write {settings.out}"])

@@ -121,3 +121,14 @@ def _passing(settings: DistillSettings, context: Context, traces: RowReader, dro
         yield from pick_rows(keep_rows(scored, reason, dropped), settings.per_prompt, "random", settings.seed, dropped)
         for line in scorer.warnings():
             context.console.warn(line)
+
+
+def plan_of_traces(settings: DistillSettings, context: Context, folder: str, rows: int) -> None:
+    """What a run would do, without touching the run directory."""
+    if settings.traces:
+        first = f"would score {rows} traces of {settings.traces} with {settings.rewards}"
+    else:
+        first = f"would draw {rows} x {settings.samples} completions of `{settings.teacher}` and score them with {settings.rewards}"
+    second = f"would train `{folder}` on those that pass, for {settings.epochs:g} epochs"
+    third = [f"would evaluate it on {settings.eval}, {settings.eval_samples} completions a problem"] if settings.eval else []
+    context.console.summary([first, second, *third, f"would write {settings.out}"])

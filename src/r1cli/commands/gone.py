@@ -27,8 +27,11 @@ def naming_gone() -> Iterator[None]:
 
 
 def _gone(folder: Path) -> R1Error:
-    run = folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
-    left = checkpoints(run)
+    if folder.parent.name != "checkpoints":
+        return R1Error(
+            f"`{folder}` was removed, or is being replaced, while it was read", hint="try again, or name another one with --model"
+        )
+    left = checkpoints(folder.parent.parent)
     newest = f"`{left[-1]}` is the newest now: name it" if left else "name another one"
     return R1Error(
         f"`{folder}` was removed while it was read: a run that goes on keeps only its newest checkpoints (--keep)",

@@ -68,9 +68,9 @@ def run(settings: GrpoSettings, context: Context) -> None:
     )
     from r1cli.commands.grpo_run import Prompts, train
 
-    prompts, longest = usable_prompts(stages, settings, context, folder)
+    prompts, longest = usable_prompts(stages, settings, context, folder, readers[0])
     if problems:
-        [(_, problems)], needed = usable_prompts([(0, problems)], settings, context, folder, again=True)
+        [(_, problems)], needed = usable_prompts([(0, problems)], settings, context, folder, readers[0], again=True)
         longest = max(longest, needed)
     settings = dataclasses.replace(settings, max_model_len=settings.max_model_len or longest + longest_completion(settings))
     if settings.dry_run:

@@ -12,7 +12,6 @@ from r1cli.engines.model_files import end_ids
 from r1cli.errors import Exit, R1Error
 from r1cli.grpo_settings import GrpoSettings
 from r1cli.guard import Context
-from r1cli.io.fields import FieldMap
 from r1cli.io.stream import RowReader
 from r1cli.row import Row, require
 from r1cli.shared_settings import Changing
@@ -21,19 +20,21 @@ from r1cli.text.prompts import PromptRenderer
 from r1cli.train.model import check_vocabulary, load_config, load_tokenizer
 
 
-def usable_prompts(stages: Stages, settings: GrpoSettings, context: Context, folder: str, *, again: bool = False) -> tuple[Stages, int]:
+def usable_prompts(
+    stages: Stages, settings: GrpoSettings, context: Context, folder: str, reader: RowReader, *, again: bool = False
+) -> tuple[Stages, int]:
     """(the stages with the prompt rows that fit `max_prompt_length`, and leave room for a completion in `max_model_len`; tokens of the
     longest). Those that do not are counted and named.
 
-    What else the preflight finds is said; a failure stops the run here, before weights are loaded. again: what is to be said of the model
-    was said already.
+    What else the preflight finds is said; a failure stops the run here, before weights are loaded.
+    reader: counts the bad ones that it leaves out;  again: what is to be said of the model was said already
     """
     tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
     end_id = end_of_turn(folder, tokenizer)
     renderer = PromptRenderer(tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
     config = load_config(folder, trust_remote_code=settings.trust_remote_code)
     beyond = check_vocabulary(folder, tokenizer, config)
-    stages = keep_known(stages, renderer, tokenizer, beyond, settings.skip_bad, context.console.warn)
+    stages = keep_known(stages, renderer, tokenizer, beyond, reader, context.console.warn)
     most, because = settings.max_prompt_length, f"--max-prompt-length {settings.max_prompt_length}"
     room = settings.max_model_len - longest_completion(settings) if settings.max_model_len else most
     if room < most:
@@ -61,16 +62,19 @@ def longest_completion(settings: GrpoSettings) -> int:
 
 
 def keep_known(
-    stages: Stages, renderer: PromptRenderer, tokenizer: Any, beyond: frozenset[int], skip_bad: bool, warn: Callable[[str], None]
+    stages: Stages, renderer: PromptRenderer, tokenizer: Any, beyond: frozenset[int], reader: RowReader, warn: Callable[[str], None]
 ) -> Stages:
     """The stages without the prompts that hold a token of `beyond`, which the model has no embedding for: its lookup fails on a CPU, and
-    ends the process on a GPU. Such a prompt is an error (exit 2) that names its row; with skip_bad it is left out, and said."""
+    ends the process on a GPU. Such a prompt is an error (exit 2) that names its row. Where bad rows are left out, `reader` counts it and
+    `warn` says so."""
     if not beyond:  # nearly every model: nothing is rendered twice
         return stages
-    refused = RowReader([], FieldMap(()), None, skip_bad)
-    known = [(start, [row for row in rows if _is_known(row, renderer, tokenizer, beyond, refused)]) for start, rows in stages]
-    if refused.bad:
-        warn(f"{refused.bad} bad prompts left out, the first: {refused.first_bad}")
+    before = reader.bad
+    known = [(start, [row for row in rows if _is_known(row, renderer, tokenizer, beyond, reader)]) for start, rows in stages]
+    if any(rows and not left for (_, rows), (_, left) in zip(stages, known, strict=True)):
+        raise R1Error(f"no prompts left: {reader.bad} bad ones left out, the first: {reader.first_bad}", code=Exit.USAGE)
+    if reader.bad > before:
+        warn(f"{reader.bad - before} bad prompts left out, the first: {reader.first_bad}")
     return known
 
 
@@ -95,7 +99,8 @@ def keep_fitting(
             place = f" at step {start}" if start else ""
             why = f"{len(rows)} read, all longer than {because}" if rows else "the input is empty"
             flag = because.partition(" ")[0] if because.startswith("--") else "--max-model-len"
-            room = f"raise {flag}: the shortest prompt has {min(lengths)} tokens" if lengths else ""
+            way = "lower --max-completion-length" if because.startswith("what the engine's") else f"raise {flag}"
+            room = f"{way}: the shortest prompt has {min(lengths)} tokens" if lengths else ""
             hint = room or 'give prompt rows: {"prompt": ..., "answer": ...}'
             raise R1Error(f"no prompts to train on{place}: {why}", hint=hint, code=Exit.USAGE)
         fitting.append((start, [row for row, _ in kept]))

@@ -212,7 +212,10 @@ class Wiring:
         that could not take over what is trained."""
         if self.sampler.engine.name != "transformers":  # which has the names of the trainer
             check_handing_over(named_weights(self.training.accelerator, self.training.policy), self.sampler.engine.model)
-        if progress.step or progress.batch is not None or "held-out accuracy" in progress.memory:
+        known = progress.memory.get("held-out accuracy")
+        if known and self._done == 0:  # an earlier start measured it, and ended before there was a line
+            self._at_start = {BEFORE: known[0]}
+        if progress.step or progress.batch is not None or known is not None:
             return
         if self.sampler.engine.name == "server":  # it may hold the weights of another run
             self._sync()

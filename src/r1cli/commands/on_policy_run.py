@@ -32,7 +32,7 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
     Raises `R1Error` (exit 2) when student and teacher do not share their tokens.
     """
     teacher_folder = model_folder(settings.teacher or "", settings.trust_remote_code)
-    limit, prompts = _preflight(settings, context, folder, teacher_folder, prompts)
+    limit, prompts = _preflight(settings, context, folder, teacher_folder, prompts, reader)
     training = Training(settings, context, folder=folder, total=settings.steps, temperature=settings.temperature, data=digest(prompts))
     if training.done:
         say_done(training, lambda: _facts(settings, reader, {}))
@@ -83,10 +83,10 @@ def _facts(settings: DistillSettings, reader: RowReader, counts: dict[str, int])
     return {"inputs": inputs, "counts": {**counts, "bad": reader.bad, "steps": settings.steps}}
 
 
-def plan(settings: DistillSettings, context: Context, folder: str, prompts: list[Row]) -> None:
+def plan(settings: DistillSettings, context: Context, folder: str, prompts: list[Row], reader: RowReader) -> None:
     """What a run would do, without loading weights."""
     teacher_folder = model_folder(settings.teacher or "", settings.trust_remote_code)
-    _, prompts = _preflight(settings, context, folder, teacher_folder, prompts)
+    _, prompts = _preflight(settings, context, folder, teacher_folder, prompts, reader)
     context.console.summary(
         [
             f"would train `{folder}` for {settings.steps} steps of {settings.prompts_per_step} prompts x {settings.samples} completions "
@@ -96,7 +96,9 @@ def plan(settings: DistillSettings, context: Context, folder: str, prompts: list
     )
 
 
-def _preflight(settings: DistillSettings, context: Context, folder: str, teacher: str, prompts: list[Row]) -> tuple[int | None, list[Row]]:
+def _preflight(
+    settings: DistillSettings, context: Context, folder: str, teacher: str, prompts: list[Row], reader: RowReader
+) -> tuple[int | None, list[Row]]:
     """(tokens that both models have positions for, None: neither says; the prompts without those that --skip-bad leaves out because a model
     has no embedding for one of their tokens). Raises `R1Error` (exit 2) for what cannot work, before weights are loaded."""
     remote = settings.trust_remote_code
@@ -106,7 +108,7 @@ def _preflight(settings: DistillSettings, context: Context, folder: str, teacher
     renderer = PromptRenderer(tokenizer, template=settings.template, system=settings.system, think_prefix=settings.think_prefix)
     configs = {model: load_config(model, trust_remote_code=remote) for model in (folder, teacher)}
     beyond = frozenset[int]().union(*(check_vocabulary(model, tokenizer, config) for model, config in configs.items()))
-    [(_, prompts)] = keep_known([(0, prompts)], renderer, tokenizer, beyond, settings.skip_bad, context.console.warn)
+    [(_, prompts)] = keep_known([(0, prompts)], renderer, tokenizer, beyond, reader, context.console.warn)
     findings = check_model(
         tokenizer, renderer, end_id, end_ids(folder, tokenizer), several_turns=any(map(has_history, prompts)), sampled=True
     )

@@ -9,9 +9,9 @@ source of vLLM 0.32; ran with 0.26, trainer and server on one GPU (tests/engines
 
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ class ServersAsOne:
         self._all("/init_weight_transfer_engine", bodies, "open the NCCL group")
 
     def shutdown_weight_transfer_engine(self) -> None:
-        self._all("/shutdown_weight_transfer_engine", None, "close the NCCL group")
+        self._all("/shutdown_weight_transfer_engine", None, "close the NCCL group", LEFT_ALONE_SECONDS)
 
     def start_weight_update(self) -> None:
         self._all("/start_weight_update", None, "begin to take weights")
@@ -57,18 +57,45 @@ class ServersAsOne:
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         self._all("/finish_weight_update", None, "finish with the new weights")
 
-    def _all(self, path: str, bodies: list[dict[str, Any]] | None, what: str) -> None:
+    def _all(self, path: str, bodies: list[dict[str, Any]] | None, what: str, seconds: float = RELOAD_SECONDS) -> None:
         servers = self._fleet.servers
         calls: list[tuple[Server, Any]] = [(server, bodies[number] if bodies else None) for number, server in enumerate(servers)]
-        with ThreadPoolExecutor(len(servers)) as pool:  # all join one group: none answers before the last was asked
-            list(pool.map(lambda call: self._order(call[0], path, call[1], what), calls))
+        begun(
+            [partial(self._order, server, path, body, what, seconds) for server, body in calls]
+        )()  # none answers before the last is asked
 
-    def _order(self, server: Server, path: str, body: Any, what: str) -> None:
+    def _order(self, server: Server, path: str, body: Any, what: str, seconds: float) -> None:
         try:
-            order(self._fleet, server, path, body, what)
+            order(self._fleet, server, path, body, what, seconds)
         except R1Error as error:
             self._refused(error)
             raise
+
+
+def begun(calls: Sequence[Callable[[], None]]) -> Callable[[], None]:
+    """Begin all of these, each on a thread of its own; what comes back waits for them and raises what one of them raised.
+
+    Where nobody waits, because NCCL failed meanwhile, the end of the process does not either: a server may answer minutes later.
+    """
+    failed: list[BaseException] = []
+
+    def run(call: Callable[[], None]) -> None:
+        try:
+            call()
+        except BaseException as error:  # raised again where it is waited for
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(call,), daemon=True) for call in calls]
+    for thread in threads:
+        thread.start()
+
+    def wait() -> None:
+        for thread in threads:
+            thread.join()
+        if failed:
+            raise failed[0]
+
+    return wait
 
 
 class Tensors:
@@ -150,7 +177,8 @@ class NcclTransfer:
         if self._group is not None and self._client is not None:
             with suppress(R1Error):  # servers before this endpoint let go of a group when they join another
                 self._client.shutdown_weight_transfer_engine()
-            self._group.shutdown()
+            with suppress(RuntimeError, OSError):  # what was to be sent has been sent
+                self._group.shutdown()
             self._group = None
         self._watchdog.close()
 
@@ -189,10 +217,9 @@ class EarlierTrainer:
 
         self._client, self._tensors, self._engine = client, tensors, NCCLWeightTransferEngine
         address = {"master_address": host, "master_port": port, "world_size": client.world_size}
-        with ThreadPoolExecutor(1) as pool:  # the servers answer when the group is whole, and it is whole when the trainer is in it
-            joined = pool.submit(client.init_weight_transfer_engine, address)
-            self._group = self._engine.trainer_init(address)
-            joined.result()
+        joined = begun([partial(client.init_weight_transfer_engine, address)])  # they answer when the group is whole, with the trainer
+        self._group = self._engine.trainer_init(address)
+        joined()
 
     def send_weights(self) -> None:
         pairs = self._tensors.pairs
@@ -203,10 +230,9 @@ class EarlierTrainer:
             "packed": True,
         }
         self._client.start_weight_update()
-        with ThreadPoolExecutor(1) as pool:
-            received = pool.submit(self._client.update_weights, info)
-            self._engine.trainer_send_weights(iter(pairs), {"group": self._group, "packed": True})
-            received.result()
+        received = begun([partial(self._client.update_weights, info)])
+        self._engine.trainer_send_weights(iter(pairs), {"group": self._group, "packed": True})
+        received()
         self._client.finish_weight_update()
 
     def shutdown(self) -> None:

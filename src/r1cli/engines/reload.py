@@ -103,13 +103,13 @@ def configuration(fleet: Fleet, server: Server) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def order(fleet: Fleet, server: Server, path: str, body: Any, what: str) -> dict[str, Any]:
+def order(fleet: Fleet, server: Server, path: str, body: Any, what: str, seconds: float = RELOAD_SECONDS) -> dict[str, Any]:
     """Have a server do something and return its answer. Raises `R1Error` (exit 3) that says what it could not do."""
     try:
-        answer = fleet.ask(server, "POST", path, body=body, seconds=RELOAD_SECONDS)
+        answer = fleet.ask(server, "POST", path, body=body, seconds=seconds)
     except httpx.HTTPError as error:
         raise R1Error(
-            f"{server.url} did not {what} within {RELOAD_SECONDS:.0f} s: {error or type(error).__name__}",
+            f"{server.url} did not {what} within {seconds:.0f} s: {error or type(error).__name__}",
             hint="look at the server's log",
             code=Exit.ENVIRONMENT,
         ) from None

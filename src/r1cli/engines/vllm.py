@@ -18,7 +18,7 @@ Left out: tensor parallelism.
 import gc
 import random
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
@@ -261,7 +261,8 @@ class VllmEngine:
             client = self._core.engine_core
             if hasattr(client, "_finalizer"):
                 client._finalizer.detach()
-            client.engine_core.model_executor.shutdown()
+            with suppress(AttributeError):  # names of vLLM's own; the end of the process frees all
+                client.engine_core.model_executor.shutdown()
             destroy_model_parallel()
         self._llm = self._core = None
         self._watchdog.close()

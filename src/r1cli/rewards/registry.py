@@ -99,7 +99,11 @@ def _parse_entry(entry: str, flags: dict[str, Any]) -> RewardSpec:
                 raise R1Error(f"reward `{source}` has two weights in `{entry}`", hint=HINT, code=Exit.USAGE)
             weight = float(value)
         elif value.lstrip("+-").lower() in NO_WEIGHTS:  # a number all the same, and no word of an option
-            raise R1Error(f"the weight of reward `{source}` cannot be `{value}`: it is finite", hint=f"write {source}=0.5", code=Exit.USAGE)
+            raise R1Error(
+                f"the weight of reward `{source}` cannot be `{value}`: a weight is a finite number",
+                hint=f"write {source}=0.5",
+                code=Exit.USAGE,
+            )
         elif kind.mode is not None:
             options[kind.mode] = _read(kind, kind.mode, value)
         else:

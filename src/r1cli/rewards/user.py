@@ -140,7 +140,7 @@ def check_columns(source: str, fields: Iterable[str]) -> None:
     file says without being run: what else there is, the first rows tell.
     """
     declared = _declared(source)
-    if declared is None or _style_of(_names(declared)) != TRL:
+    if declared is None or declared.decorator_list or _style_of(_names(declared)) != TRL:  # what a decorator makes of it, only a call tells
         return
     places, named = [*declared.args.posonlyargs, *declared.args.args], declared.args
     asked = [arg.arg for arg in places[: len(places) - len(named.defaults)]]
@@ -205,7 +205,7 @@ def _declared(source: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
             hint=nearest(name, functions) if functions else TEMPLATE_HINT,
             code=Exit.USAGE,
         )
-    return functions.get(name)
+    return None if _assigned(tree, name) else functions.get(name)
 
 
 def _assigned(tree: ast.Module, name: str) -> bool:
