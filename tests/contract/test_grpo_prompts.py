@@ -22,4 +22,9 @@ def test_prompts_without_room_are_left_out_and_counted(r1: Run, tiny: Path, tmp_
     assert json.loads((tmp_path / "run/manifest.json").read_text())["counts"]["prompts"] == 3
     assert {json.loads(line)["id"] for line in (tmp_path / "run/samples.jsonl").read_text().splitlines()} <= {0, 2, 3}
     small = r1(*words, "--force", "--max-model-len", "12")
-    assert_error(small, 2, "no prompts to train on: 4 read, all longer than what --max-model-len 12", "raise --max-model-len: the shortest prompt has")
+    assert_error(
+        small,
+        2,
+        "no prompts to train on: 4 read, all longer than what --max-model-len 12",
+        "raise --max-model-len: the shortest prompt has",
+    )
