@@ -27,9 +27,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def pair_of(module: str, *arguments: str) -> Iterator[None]:
-    """`module` in two processes beside what is done inside; they have ended well at its end."""
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+def pair_of(module: str, *arguments: str, shared: dict[str, str] | None = None) -> Iterator[None]:
+    """`module` in two processes beside what is done inside; they have ended well at its end. shared: variables of a launch of r1's."""
+    if shared is None:
+        shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     command = [sys.executable, "-m", module, *arguments]
     processes = [
         subprocess.Popen(

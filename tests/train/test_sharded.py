@@ -3,8 +3,6 @@
 Run as a module it is one of the processes: python -m tests.train.test_sharded MODEL OUT DTYPE
 """
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,31 +18,19 @@ from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.strategy import prepare, shard
 from r1cli.train.update import measure
 from tests.train.runs import grpo_run
+from tests.train.test_processes import pair_of
 from tests.train.test_resume import untimed
 from tests.train.toy import PAD, group_samples, largest_difference, weights
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 300  # seconds; only so that a hang ends
 RUNS = ["uneven", "idle", "average"]
 
 
 def in_two_processes(folder: Path, out: Path, dtype: str) -> list[dict[str, Any]]:
     """What each of two processes found (`work`)."""
     common = environment(1, str(ROOT / "examples/accelerate/fsdp2-cpu.yaml"))
-    command = [sys.executable, "-m", "tests.train.test_sharded", str(folder), str(out), dtype]
-    processes = [
-        subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=LIMIT)
-            assert process.returncode == 0, errors
-    finally:
-        for process in processes:
-            process.kill()
+    with pair_of("tests.train.test_sharded", str(folder), str(out), dtype, shared=common):
+        pass
     return [torch.load(out / f"{rank}.pt") for rank in range(2)]
 
 

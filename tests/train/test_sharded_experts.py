@@ -3,8 +3,6 @@
 Run as a module it is one of the processes: python -m tests.train.test_sharded_experts MODEL TOKENIZER OUT
 """
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,10 @@ from r1cli.train.model import accelerator_for, load_tokenizer
 from r1cli.train.optimiser import OptimiserConfig
 from tests.train.runs import grpo_run
 from tests.train.test_checkpoint_names import MOE, folder_of
+from tests.train.test_processes import pair_of
 from tests.train.toy import largest_difference
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 300  # seconds; only so that a hang ends
 SHARDED, WHOLE = "fsdp2-cpu", None
 STEP: dict[str, Any] = {"optimiser": OptimiserConfig(lr=0.5, max_grad_norm=0.0), "steps": 2, "beta": 0.5, "microbatch_tokens": 30}
 
@@ -33,20 +31,8 @@ def in_two_processes(folder: str, tokenizer: Path, out: Path, configuration: str
     """What each of two processes found (`work`)."""
     file = str(ROOT / f"examples/accelerate/{configuration}.yaml") if configuration else None
     common = environment(2, file)
-    command = [sys.executable, "-m", "tests.train.test_sharded_experts", folder, str(tokenizer), str(out)]
-    processes = [
-        subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=LIMIT)
-            assert process.returncode == 0, errors
-    finally:
-        for process in processes:
-            process.kill()
+    with pair_of("tests.train.test_sharded_experts", folder, str(tokenizer), str(out), shared=common):
+        pass
     return [torch.load(out / f"{rank}.pt") for rank in range(2)]
 
 

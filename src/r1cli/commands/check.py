@@ -52,8 +52,6 @@ def run(settings: CheckSettings, context: Context) -> None:
     rows = list(reader)
     if not rows and (settings.inputs or settings.model is None):  # a model alone is looked at with nothing on stdin
         raise _no_rows(reader)
-    if settings.model is None:
-        context.console.info("without --model: golds and rewards are looked at; template, tokens, lengths and the end of turn are not")
     findings: list[Finding] = []
     if rows and is_preference(rows[0]):
         findings += _preference_findings(settings, context, rows, reader)
@@ -68,6 +66,8 @@ def run(settings: CheckSettings, context: Context) -> None:
         golds = rows_with_golds(specs, asked)
         if golds:
             findings += check_golds(golds, settings.reward_timeout)
+    if settings.model is None:
+        context.console.info("without --model: golds and rewards are looked at; template, tokens, lengths and the end of turn are not")
     if reader.bad:
         context.console.warn(f"{reader.bad} bad rows left out, the first: {reader.first_bad}")
     out = claim_stdout()
