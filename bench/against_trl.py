@@ -7,7 +7,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,30 @@ def trl_python(folder: str) -> str:
         subprocess.run([str(python), "-m", "pip", "install", "-q", *PACKAGES], check=True, stdout=sys.stderr)
         (Path(folder) / "ready").touch()
     return str(python)
+
+
+@contextmanager
+def gpu_peak() -> Iterator[list[float]]:
+    """A list whose one number is, at the end, the most of the first GPU in use (GiB) by the driver, asked five times a second.
+
+    vLLM's sleep mode takes its memory past torch, whose own count leaves it out.
+    """
+    peak, ended = [0.0], threading.Event()
+    question = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+
+    def ask() -> None:
+        while not ended.wait(0.2):
+            peak[0] = max(peak[0], int(subprocess.run(question, capture_output=True, check=True, text=True).stdout) / 2**10)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    if torch.cuda.is_available():
+        asking.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        if asking.is_alive():
+            asking.join()
 
 
 def measured(command: list[str], log: Path) -> tuple[str, float]:

@@ -11,8 +11,8 @@ completions of every second prompt all get the same reward: r1 leaves such group
 (on a GPU also with vLLM in its process: `--trl-engine vllm`, for an interpreter that has both) and takes the whole step as one batch, its
 fastest way (`--trl-batch` makes it smaller: less memory, more time); `--engine-sleep` has both sides' vLLM sleep. r1's micro-batches and KV
 cache are as small as the sizes allow (`--microbatch-tokens`, `--kv-cache-gib`). `speedup` is TRL's seconds a step over r1's, medians over
-the steps after the first; `memory_ratio` is the peak resident memory of r1's process over that of TRL's, model loading included. r1's
-reward workers are not in it.
+the steps after the first; `memory_ratio` is the peak resident memory of r1's process over that of TRL's, model loading included; on a GPU
+the peak that torch reserved there, with vLLM on either side what the driver says is in use. r1's reward workers are not in it.
 """
 
 import json
@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from against_trl import facts, middle, parser, run_r1, run_trl
+from against_trl import facts, gpu_peak, middle, parser, run_r1, run_trl
 from architectures import folder_of
 
 REWARD = """import zlib
@@ -69,7 +69,8 @@ def main() -> None:
                 "vllm_max_model_length": given.max_model_len,
             },
         }  # fmt: skip
-        theirs, their_memory = run_trl("grpo", settings, given.environment, work)
+        with gpu_peak() as their_peak:
+            theirs, their_memory = run_trl("grpo", settings, given.environment, work)
         (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         (work / "spread.py").write_text(REWARD.format(signal=signal), encoding="utf-8")
         arguments = [
@@ -83,7 +84,10 @@ def main() -> None:
         if given.engine == "vllm":  # the other sampler has neither
             room = ("--gpu-memory", given.gpu_memory) if torch.cuda.is_available() else ("--kv-cache-gib", given.kv_cache_gib)
             arguments += [room[0], str(room[1])]
-        records, memory = run_r1(arguments, work / "r1", work)
+        with gpu_peak() as peak:
+            records, memory = run_r1(arguments, work / "r1", work)
+        if torch.cuda.is_available() and "vllm" in (given.engine, given.trl_engine):
+            memory, their_memory = peak[0], their_peak[0]
     seconds, their_seconds = middle([record["seconds"] for record in records]), middle(theirs["seconds"])
     phases = {name: round(middle([record[name] for record in records]), 2) for name in records[0] if name.startswith("seconds/")}
     record = {

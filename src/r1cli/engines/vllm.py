@@ -169,9 +169,11 @@ class VllmEngine:
             top_k=params.top_k,
             seed=request.seed,
             stop=list(params.stop),
+            detokenize=bool(params.stop),  # else the text is made once, at the end: a token's costs more than drawing it, on a fast GPU
             include_stop_str_in_output=True,
             stop_token_ids=self._end_ids,
             logprobs=0 if params.logprobs else None,
+            flat_logprobs=True,  # one list instead of an object a token
             output_kind=self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
         )
         self._core.add_request(name, {"prompt_token_ids": request.prompt_ids}, chosen)
@@ -190,7 +192,7 @@ class VllmEngine:
         if drawn.finish_reason not in ("stop", "length"):
             raise R1Error(f"vLLM ended a completion with `{drawn.finish_reason}`", hint="run again with --verbose for its log")
         ids = list(drawn.token_ids)
-        logprobs = [at[token].logprob for at, token in zip(drawn.logprobs, ids, strict=True)] if params.logprobs else None
+        logprobs = list(drawn.logprobs.logprobs) if params.logprobs else None
         return Completion(request.key, ids, completion_text(self._decoder, ids, params.stop), drawn.finish_reason, logprobs)
 
     def _computed_tokens(self) -> int:
