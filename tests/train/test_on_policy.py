@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from r1cli.errors import R1Error
 from r1cli.row import Row
 from r1cli.train.batches import Sample, micro_batches, packed_rows
 from r1cli.train.checkpoints import load_state, save_state
@@ -180,6 +181,28 @@ def test_a_student_approaches_its_teacher(accelerator: Any, new_policy: Callable
     assert exact() < 0.5 * before
     assert saved == [40] and [record["step"] for record in records] == list(range(1, 41))
     assert all("loss" not in record for record in records)
+
+
+def test_a_number_that_is_no_token_of_the_teachers_is_named(accelerator: Any, new_policy: Callable[..., Any], tmp_path: Path) -> None:
+    student, teacher = new_policy(), new_policy()
+    most = teacher.model.get_input_embeddings().weight.shape[0]
+    student.model.resize_token_embeddings(most + 8, mean_resizing=False)
+    config = OnPolicyConfig(steps=1, prompts_per_step=1, microbatch_tokens=40, seed=0, pad_id=PAD, optimiser=OptimiserConfig(lr=1e-2))
+    rule = build_optimiser(student.parameters(), config.optimiser)
+    logged: list[Any] = []
+
+    def run(token: int) -> None:
+        def sample(rows: list[Row], step: int) -> list[Sample]:
+            return [Sample(0, [10, 20], [30, token], sampler_logprobs=[-1.0, -1.0])]
+
+        hooks = OnPolicyHooks(sample, lambda: None, logged.append, logged.append)
+        train_on_policy(accelerator, student, teacher, rule, config, prompts=[Row({"id": 0, "prompt": ""})], hooks=hooks)
+
+    with pytest.raises(R1Error, match=f"step 1: the student drew {most}, .* only {most} rows") as caught:
+        run(most)
+    assert f"resize_token_embeddings({most})" in str(caught.value.hint) and not logged
+    run(most - 1)
+    assert logged
 
 
 STEPS = 4

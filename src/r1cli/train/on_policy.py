@@ -85,6 +85,7 @@ def train_on_policy(
     if 0 < start_step < config.steps:
         hooks.sync()
     budget = TokenBudget(accelerator, config.microbatch_tokens, hooks.warn)
+    known = teacher.model.get_input_embeddings().weight.shape[0]
     pace = Pace()
     done = saved = start_step
 
@@ -97,6 +98,7 @@ def train_on_policy(
         sampled = time.perf_counter()
         if hooks.stopping(pace.update):  # before anything is made of samples that may be too few
             raise Interrupted
+        check_known(samples, known, f"step {step + 1}")
         figures = _learnt(accelerator, student, teacher, optimizer, config, samples, step, budget)
         hooks.sync()
         pace.updated(time.perf_counter() - sampled)
@@ -125,6 +127,22 @@ def _check_processes(accelerator: Any, config: OnPolicyConfig) -> None:
             hint="raise --prompts-per-step, or start fewer processes",
             code=Exit.USAGE,
         )
+
+
+def check_known(samples: Sequence[Sample], known: int, where: str) -> None:
+    """Refuse (`R1Error`) a token that the teacher has no row for: `known` is how many it has.
+
+    Models of one family share their tokens and are padded to different sizes (Qwen2.5: 151,936 rows and, from 7B on, 152,064), so a
+    student can draw a number that is no token at all. On a GPU the look-up would end the process without a name.
+    """
+    for sample in samples:
+        beyond = max(sample.completion_ids, default=0)
+        if beyond >= known:
+            raise R1Error(
+                f"{where}: the student drew {beyond}, which is no token, and the teacher has only {known} rows",
+                hint=f"cut the student's embedding to the teacher's first: model.resize_token_embeddings({known})",
+                code=Exit.USAGE,
+            )
 
 
 def _learnt(
