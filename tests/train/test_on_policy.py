@@ -183,7 +183,7 @@ def test_a_student_approaches_its_teacher(accelerator: Any, new_policy: Callable
     assert all("loss" not in record for record in records)
 
 
-def test_a_number_that_is_no_token_of_the_teachers_is_named(accelerator: Any, new_policy: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_number_that_is_no_token_of_the_teachers_is_named(accelerator: Any, new_policy: Callable[..., Any]) -> None:
     student, teacher = new_policy(), new_policy()
     most = teacher.model.get_input_embeddings().weight.shape[0]
     student.model.resize_token_embeddings(most + 8, mean_resizing=False)
@@ -198,7 +198,7 @@ def test_a_number_that_is_no_token_of_the_teachers_is_named(accelerator: Any, ne
         hooks = OnPolicyHooks(sample, lambda: None, logged.append, logged.append)
         train_on_policy(accelerator, student, teacher, rule, config, prompts=[Row({"id": 0, "prompt": ""})], hooks=hooks)
 
-    with pytest.raises(R1Error, match=f"step 1: the student drew {most}, .* only {most} rows") as caught:
+    with pytest.raises(R1Error, match=f"step 1: the student drew token {most}, .* only {most} rows") as caught:
         run(most)
     assert f"resize_token_embeddings({most})" in str(caught.value.hint) and not logged
     run(most - 1)

@@ -139,7 +139,7 @@ def check_known(samples: Sequence[Sample], known: int, where: str) -> None:
         beyond = max(sample.completion_ids, default=0)
         if beyond >= known:
             raise R1Error(
-                f"{where}: the student drew {beyond}, which is no token, and the teacher has only {known} rows",
+                f"{where}: the student drew token {beyond}, and the teacher has only {known} rows",
                 hint=f"cut the student's embedding to the teacher's first: model.resize_token_embeddings({known})",
                 code=Exit.USAGE,
             )
