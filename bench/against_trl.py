@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,26 +52,25 @@ def trl_python(folder: str) -> str:
 
 @contextmanager
 def gpu_peak() -> Iterator[list[float]]:
-    """A list whose one number is, at the end, the most of the first GPU in use (GiB) by the driver, asked five times a second.
+    """A list whose one number is, at the end, the most of the GPU in use (GiB) by the driver, asked five times a second.
 
-    vLLM's sleep mode takes its memory past torch, whose own count leaves it out.
+    For vLLM, whose sleep mode takes its memory past torch and torch's count. What this process itself holds there is in it.
     """
     peak, ended = [0.0], threading.Event()
-    question = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
 
     def ask() -> None:
         while not ended.wait(0.2):
-            peak[0] = max(peak[0], int(subprocess.run(question, capture_output=True, check=True, text=True).stdout) / 2**10)
+            free, total = torch.cuda.mem_get_info()
+            peak[0] = max(peak[0], (total - free) / 2**30)
 
-    asking = threading.Thread(target=ask, daemon=True)
-    if torch.cuda.is_available():
-        asking.start()
-    try:
-        yield peak
-    finally:
-        ended.set()
-        if asking.is_alive():
-            asking.join()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask) if torch.cuda.is_available() else None
+        try:
+            yield peak
+        finally:
+            ended.set()
+        if asked is not None:
+            asked.result()  # no number without an answer
 
 
 def measured(command: list[str], log: Path) -> tuple[str, float]:
