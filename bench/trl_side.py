@@ -69,9 +69,25 @@ class Spread:
         return zlib.crc32(completion.encode()) % 1000 / 1000 + place * 1e-4
 
 
+def hand_over_by_reload() -> None:
+    """On a CPU, where TRL's own way of handing weights to vLLM fails (its packed layers take no tensors), hand them over by vLLM's reload.
+
+    For seconds, not for learning: a tied output layer stays packed as it was (r1 packs it again).
+    """
+    from trl.generation.vllm_generation import VLLMGeneration  # type: ignore[import-not-found, unused-ignore]
+
+    def sync_weights(self: Any) -> None:
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": self._iter_named_params()})
+        self.llm.reset_prefix_cache()
+
+    VLLMGeneration.sync_weights = sync_weights
+
+
 def grpo(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> GRPOTrainer:
     group, prompts = settings["group"], settings["prompts"]
     if settings.get("sampler") == "vllm":
+        if not torch.cuda.is_available():
+            hand_over_by_reload()
         common = {**common, "use_vllm": True, "vllm_mode": "colocate", **settings["vllm"]}
     config = GRPOConfig(
         per_device_train_batch_size=settings["trl_batch"], gradient_accumulation_steps=group * prompts // settings["trl_batch"],

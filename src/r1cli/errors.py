@@ -44,9 +44,9 @@ def _rebuild(message: str, hint: str | None, code: int) -> R1Error:
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
 
 
-def of_disk(error: OSError, hint: str) -> str:
-    """A hint that begins with "free some space", in other words when it is not room that a file lacked."""
-    return hint if error.errno in _FULL else hint.replace("free some space", "see that one may write there")
+def of_disk(error: OSError, rest: str = "") -> str:
+    """What to do about a file that could not be written, then `rest`, other ways out: free some space, when that is what it lacked."""
+    return ("free some space" if error.errno in _FULL else "see that one may write there") + rest
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

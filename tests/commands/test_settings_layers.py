@@ -68,9 +68,9 @@ def test_a_run_goes_to_a_folder(out: str) -> None:
 
 
 def test_space_is_what_a_full_disk_lacks() -> None:
-    hint = "free some space, or name another place"
-    assert of_disk(OSError(errno.ENOSPC, "full"), hint) == hint
-    assert of_disk(OSError(errno.EACCES, "denied"), hint) == "see that one may write there, or name another place"
+    rest = ", or name another place"
+    assert of_disk(OSError(errno.ENOSPC, "full"), rest) == "free some space, or name another place"
+    assert of_disk(OSError(errno.EACCES, "denied"), rest) == "see that one may write there, or name another place"
 
 
 def test_the_line_that_goes_on_has_what_variables_gave(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,7 @@ def test_a_model_folder_without_weights(r1: Run, tiny: Path, tmp_path: Path, com
 def test_a_used_run_directory_has_three_ways_out(call, tmp_path: Path, command: str) -> None:
     (tmp_path / "run").mkdir()
     write(tmp_path / "run" / "config.json", {"command": command, "settings": {}})
+    write(tmp_path / "run" / "metrics.jsonl", {"step": 1})
     write(tmp_path / "rows.jsonl", READS[command])
     done = call(command, "rows.jsonl")
     assert_error(done, 2, "`run` is in use", "--resume")

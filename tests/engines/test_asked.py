@@ -2,10 +2,18 @@
 
 import pytest
 
-from r1cli.engines.asked import check_engine
+from r1cli.engines.asked import ENGINES, check_engine
 from r1cli.errors import R1Error
+from r1cli.shared_settings import ENGINES as CHOICES
 
 URLS = ["http://127.0.0.1:1/v1"]
+
+
+def test_every_engine_can_be_asked_for_by_a_flag() -> None:
+    assert ENGINES == CHOICES
+    with pytest.raises(R1Error, match="no engine named `tgi`") as caught:
+        check_engine("tgi")
+    assert all(name in (caught.value.hint or "") for name in CHOICES)
 
 
 def test_an_engine_that_is_not_there_or_cannot_do_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,10 +176,10 @@ def test_a_refusal_ends_the_wait_for_the_group(servers: Any, monkeypatch: pytest
 
 def test_the_trainers_own_failure_waits_for_no_server() -> None:
     """A server that sits in NCCL, because the trainer left it there, answers when its own patience ends."""
-    answers = threading.Event()
+    answers, before = threading.Event(), set(threading.enumerate())
     waited = nccl.begun([lambda: answers.wait(60)])  # type: ignore[list-item]
     assert not answers.is_set()  # begun came back
-    assert all(thread.daemon for thread in threading.enumerate() if thread.name.endswith("(run)"))
+    assert [thread.daemon for thread in threading.enumerate() if thread not in before] == [True]
     answers.set()
     waited()
 

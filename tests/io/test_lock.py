@@ -70,7 +70,7 @@ def test_a_directory_that_another_process_writes_to_is_refused_by_name_of_the_pr
     open_run(folder).close()
     before = (folder / "config.json").read_bytes()
     with held(folder) as (other, _):
-        for attempt in (lambda: open_run(folder, force=True), lambda: run_dir.check_unused(folder, force=True)):
+        for attempt in (lambda: open_run(folder), lambda: open_run(folder, force=True), lambda: run_dir.check_unused(folder, force=True)):
             with pytest.raises(R1Error, match=rf"`{folder}` is being written by another job \(process {other.pid} on ") as caught:
                 attempt()
             assert caught.value.code == 2

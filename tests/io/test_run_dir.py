@@ -69,13 +69,27 @@ def test_metrics_are_on_disk_at_once_and_finite(tmp_path: Path) -> None:
 
 
 def test_a_used_directory_is_refused_with_three_ways_out(tmp_path: Path) -> None:
-    open_run(tmp_path / "run").close()
+    with open_run(tmp_path / "run") as run:
+        run.metrics({"step": 1})
     with pytest.raises(R1Error, match="is in use") as caught:
         open_run(tmp_path / "run")
     assert caught.value.code == 2
     assert all(way in (caught.value.hint or "") for way in ("--resume", "--force", "another name"))
     with pytest.raises(R1Error, match="exclude each other"):
         open_run(tmp_path / "run", resume=True, force=True)
+
+
+@pytest.mark.parametrize("left", ["metrics.jsonl", "samples.jsonl", "checkpoints/step_000001/part", "final/part", "manifest.json"])
+def test_a_start_that_failed_before_its_first_step_is_in_nobodys_way(tmp_path: Path, left: str) -> None:
+    open_run(tmp_path / "run").close()
+    assert not run_dir.check_unused(tmp_path / "run")
+    with open_run(tmp_path / "run", Settings(lr=2e-6)) as run:
+        assert (run.attempt, run.resumed_step, run.changed) == (1, None, {})
+        assert json.loads((run.path / "config.json").read_text())["settings"]["lr"] == 2e-6
+        (run.path / left).parent.mkdir(exist_ok=True)
+        (run.path / left).write_text("what took work")
+    with pytest.raises(R1Error, match="is in use"):
+        open_run(tmp_path / "run")
 
 
 def test_force_removes_a_run_and_never_anything_else(tmp_path: Path) -> None:

@@ -69,8 +69,9 @@ def test_grpo_refuses_such_a_prompt_by_name_and_skip_bad_leaves_it_out(short: Pa
     assert raised.value.code == 2 and raised.value.hint == "take it out of the row"
     kept, said = of_grpo(short, [GOOD, BAD], skip_bad=True)
     assert kept == [GOOD] and SKIPPED in said
-    with pytest.raises(R1Error, match=r"no prompts left: 1 bad ones left out, the first: rows\.jsonl:2: row `bad`"):
+    with pytest.raises(R1Error, match=r"no prompts left: 1 bad ones left out, the first: rows\.jsonl:2: row `bad`") as raised:
         of_grpo(short, [BAD], skip_bad=True)
+    assert "the model's own" in (raised.value.hint or "")
 
 
 def test_distill_on_policy_does_the_same(short: Path) -> None:

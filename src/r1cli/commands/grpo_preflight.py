@@ -72,7 +72,11 @@ def keep_known(
     before = reader.bad
     known = [(start, [row for row in rows if _is_known(row, renderer, tokenizer, beyond, reader)]) for start, rows in stages]
     if any(rows and not left for (_, rows), (_, left) in zip(stages, known, strict=True)):
-        raise R1Error(f"no prompts left: {reader.bad} bad ones left out, the first: {reader.first_bad}", code=Exit.USAGE)
+        raise R1Error(
+            f"no prompts left: {reader.bad} bad ones left out, the first: {reader.first_bad}",
+            hint="mend that row; where all are like it, the tokenizer is not this model's: give the model's own",
+            code=Exit.USAGE,
+        )
     if reader.bad > before:
         warn(f"{reader.bad - before} bad prompts left out, the first: {reader.first_bad}")
     return known

@@ -223,7 +223,7 @@ class Training:
             with self.run.checkpoint(step, **self._facts) as folder:
                 yield folder
             return
-        with naming(f"its part of the checkpoint of step {step}", "free some space; --resume goes on from the last whole checkpoint"):
+        with naming(f"its part of the checkpoint of step {step}", "; --resume goes on from the last whole checkpoint"):
             yield checkpoint_folder(self.settings.out, step)
 
     @property

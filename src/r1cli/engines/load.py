@@ -221,11 +221,12 @@ def _load_vllm(model: str, **options: Any) -> Engine:
 
 
 def _no_room(model: str, error: BaseException) -> R1Error:
-    return R1Error(
-        f"vLLM has no room for `{model}`: {_first_line(error)}",
-        hint="lower --kv-cache-gib (CPU), --gpu-memory (GPU) or --max-model-len",
-        code=Exit.ENVIRONMENT,
-    )
+    """The machine lacks memory, or what vLLM was given of it holds no sequence of --max-model-len; its advice is in names of its own."""
+    why, more, _ = _first_line(error).partition(" Try increasing ")
+    hint = "lower --kv-cache-gib (CPU), --gpu-memory (GPU) or --max-model-len"
+    if more:
+        hint = "raise --kv-cache-gib (CPU) or --gpu-memory (GPU), or lower --max-model-len and the lengths of prompts and completions"
+    return R1Error(f"vLLM has no room for `{model}`: {why.rstrip('.')}", hint=hint, code=Exit.ENVIRONMENT)
 
 
 def _first_line(error: BaseException) -> str:

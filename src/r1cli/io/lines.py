@@ -64,7 +64,7 @@ class Spool:
             where = self._parent or tempfile.gettempdir()
             raise R1Error(
                 f"cannot write temporary files in `{where}`: {error.strerror or error}",
-                hint=of_disk(error, "free some space, or name another place: " + ("--out" if self._parent else "TMPDIR=FOLDER r1 ...")),
+                hint=of_disk(error, ", or name another place: " + ("--out" if self._parent else "TMPDIR=FOLDER r1 ...")),
             ) from None
         return Lines(name, str(path), path.stat().st_size)
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from r1cli.errors import Exit, R1Error
+from r1cli.errors import Exit, R1Error, of_disk
 
 NAME = "manifest.json"
 PACKAGES = (
@@ -142,7 +142,7 @@ def write_json(path: Path, value: Any) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise R1Error(f"cannot write `{path}`: {error.strerror or error}", hint="free some space, or check its permissions") from error
+        raise R1Error(f"cannot write `{path}`: {error.strerror or error}", hint=of_disk(error)) from error
 
 
 def sync_entries(folder: Path) -> None:

@@ -64,10 +64,11 @@ class RunDir:
     ) -> Self:
         """Make or continue a run directory.
 
-        A directory that holds anything is refused (`R1Error`, exit 2) unless `resume` or `force`. `force` removes what a run left there,
-        and only from a run directory. `resume` drops a torn last line and all lines after the newest whole checkpoint, unless `final/` is
-        whole (see `rewind`); in a directory that holds no run it starts one, so that a job script may always pass it; one of another run
-        is refused (`check_same`). So is one that another process writes to; `resume` waits for that first (`lock.WAIT_SECONDS`).
+        A directory that holds anything is refused (`R1Error`, exit 2) unless `resume` or `force`, but not what a run left that ended before
+        its first step: that is removed. `force` removes what a run left, and only from a run directory. `resume` drops a torn last line and
+        all lines after the newest whole checkpoint, unless `final/` is whole (see `rewind`); in a directory that holds no run it starts
+        one, so that a job script may always pass it; one of another run is refused (`check_same`). So is one that another process writes
+        to; `resume` waits for that first (`lock.WAIT_SECONDS`).
         sources: setting -> "flag", "environment", "file" ...
         """
         _check_wish(path, resume=resume, force=force)
@@ -87,7 +88,7 @@ class RunDir:
         except OSError as error:
             raise R1Error(
                 f"cannot make run directory `{path}`: {error.strerror}",
-                hint=of_disk(error, "free some space, or give -o another name"),
+                hint=of_disk(error, ", or give -o another name"),
                 code=Exit.USAGE,
             ) from None
         return run
@@ -154,9 +155,9 @@ class RunDir:
             declare_whole(self.final, command="checkpoint", started=self.started, step=step, **facts)
 
     def _way_out(self) -> str:
-        """What to do when the disk is full."""
+        """The rest of a hint, when a checkpoint or the final model could not be written."""
         latest = self.latest_checkpoint()
-        return "free some space; --resume " + ("starts at step 1" if latest is None else f"goes on from `{latest}`")
+        return "; --resume " + ("starts at step 1" if latest is None else f"goes on from `{latest}`")
 
     def latest_checkpoint(self) -> Path | None:
         """The newest whole checkpoint."""
@@ -247,6 +248,8 @@ def _check_use(path: Path, asked: Mapping[str, Any] | None, *, resume: bool, for
     if used and not is_run_dir(path):
         raise R1Error(f"`{path}` holds files that are not a run's", hint="give -o another name", code=Exit.USAGE)
     if used and not resume and not force:
+        if not _has_begun(path):
+            return False
         raise R1Error(
             f"run directory `{path}` is in use: it holds a run",
             hint="--resume continues it, --force starts it anew, or give -o another name",
@@ -257,6 +260,13 @@ def _check_use(path: Path, asked: Mapping[str, Any] | None, *, resume: bool, for
     return used
 
 
+def _has_begun(path: Path) -> bool:
+    """Whether a run left anything that took work: a start that failed while its model was loaded did not."""
+    made = [path / "final", path / manifest.NAME, *(path / "checkpoints").glob("*")]
+    lines = [path / "metrics.jsonl", path / "samples.jsonl"]
+    return any(one.exists() for one in made) or any(one.exists() and one.stat().st_size for one in lines)
+
+
 def _prepare(path: Path, config: Mapping[str, Any], *, resume: bool, force: bool) -> tuple[int | None, dict[str, Any] | None]:
     """Make the directory ready; the step to resume from and the configuration of the attempt before.
 
@@ -264,7 +274,7 @@ def _prepare(path: Path, config: Mapping[str, Any], *, resume: bool, force: bool
     """
     used = _check_use(path, config, resume=resume, force=force)
     before = read_config(path) if used and not force else None
-    if used and force:
+    if not resume:
         for name in _CONTENTS:
             remove(path / name)
     for entry in list(path.iterdir()):

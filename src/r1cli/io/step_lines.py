@@ -29,7 +29,7 @@ class StepLines:
                 hint="the run has diverged: lower --lr, or look at the last checkpoint",
             ) from None
         except OSError as error:
-            hint = of_disk(error, "free some space, then continue with --resume")
+            hint = of_disk(error, ", then continue with --resume")
             raise R1Error(f"cannot write {self.path.name}: {error.strerror}", hint=hint) from None
 
     def sync(self) -> None:

@@ -27,6 +27,4 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
         temporary.replace(path)
     except OSError as error:
-        raise R1Error(
-            f"cannot write `{path}`: {error.strerror or error}", hint=of_disk(error, "free some space, or name another place")
-        ) from None
+        raise R1Error(f"cannot write `{path}`: {error.strerror or error}", hint=of_disk(error, ", or name another place")) from None

@@ -35,9 +35,9 @@ def sync(folder: Path) -> None:
 
 
 @contextmanager
-def filling(folder: Path, what: str, hint: str) -> Iterator[Path]:
+def filling(folder: Path, what: str, way_out: str) -> Iterator[Path]:
     """Around writing a folder that is not whole yet: an error removes what there is of it (it may be what fills the disk)."""
-    with naming(what, hint):
+    with naming(what, way_out):
         try:
             yield folder
         except Exception:
@@ -47,12 +47,12 @@ def filling(folder: Path, what: str, hint: str) -> Iterator[Path]:
 
 
 @contextmanager
-def naming(what: str, hint: str) -> Iterator[None]:
-    """Around writing: an `OSError` becomes an `R1Error` that says what could not be written."""
+def naming(what: str, way_out: str) -> Iterator[None]:
+    """Around writing: an `OSError` becomes an `R1Error` that says what could not be written. way_out: the rest of its hint (`of_disk`)."""
     try:
         yield
     except OSError as error:
-        raise R1Error(f"cannot write {what}: {error.strerror or error}", hint=of_disk(error, hint)) from error
+        raise R1Error(f"cannot write {what}: {error.strerror or error}", hint=of_disk(error, way_out)) from error
 
 
 def remove(path: Path) -> None:

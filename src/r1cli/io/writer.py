@@ -207,4 +207,4 @@ class _BytesSink:
 def _cannot_write(out: str, error: OSError) -> R1Error:
     where = "stdout" if out == "-" else f"`{out}`"
     reason = (error.strerror or str(error)).rpartition("] ")[2]  # pyarrow: "Error writing bytes to file. Detail: [errno 28] No space ..."
-    return R1Error(f"cannot write {where}: {reason}", hint=of_disk(error, "free some space or name another place with --out"))
+    return R1Error(f"cannot write {where}: {reason}", hint=of_disk(error, ", or name another place with --out"))

@@ -12,7 +12,7 @@ from array import array
 from types import TracebackType
 from typing import Self
 
-from r1cli.errors import R1Error
+from r1cli.errors import R1Error, of_disk
 from r1cli.row import Row, dump, parse
 
 
@@ -66,5 +66,5 @@ class Spool:
 def _no_room(error: OSError) -> R1Error:
     return R1Error(
         f"the temporary folder `{tempfile.gettempdir()}` cannot be written: {error.strerror or error}",
-        hint="free some space, or name another folder: TMPDIR=/big/disk r1 ...",
+        hint=of_disk(error, ", or name another folder: TMPDIR=/big/disk r1 ..."),
     )
