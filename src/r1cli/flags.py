@@ -146,7 +146,7 @@ _READ: dict[type, Callable[[Any], Any]] = {
 
 def _refused(param: Param, value: Any, origin: str) -> R1Error:
     found = f"`{value}`" if isinstance(value, (str, int, float)) and not isinstance(value, bool) else repr(value)
-    hint = f"see what `{param.name}` takes in --help"
+    hint = f"see what `{param.option}` takes in --help"
     if param.flag.choices and isinstance(value, str):
         close = difflib.get_close_matches(value, param.flag.choices, n=1)
         hint = f"did you mean `{close[0]}`?" if close else hint

@@ -1,4 +1,7 @@
-"""What is said when vLLM finds no memory. The texts are vLLM 0.32's (v1/core/kv_cache_utils.py, v1/worker/utils.py)."""
+"""What is said when vLLM finds no memory, or refuses its settings.
+
+The texts are vLLM 0.32's (v1/core/kv_cache_utils.py, v1/worker/utils.py, config/model.py).
+"""
 
 import pytest
 
@@ -34,3 +37,21 @@ def test_too_little_is_asked_for_more_and_too_much_for_less(
     assert caught.value.code == 3
     assert caught.value.message.endswith(end)
     assert (caught.value.hint or "").startswith(way)
+
+
+def test_what_vllm_refuses_is_said_and_not_that_it_refused_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pydantic puts a heading before the reason, and its inputs and an address after it."""
+    text = """1 validation error for ModelConfig
+  Value error, User-specified max_model_len (100000) is greater than the derived max_model_len (max_position_embeddings=8192.0). To allow \
+overriding this maximum, set the env var VLLM_ALLOW_LONG_MAX_MODEL_LEN=1. [type=value_error, input_value=ArgsKwargs((), {'model': ...})]
+    For further information visit the page of the error"""
+
+    def engine(*_: object, **__: object) -> None:
+        raise ValueError(text)
+
+    monkeypatch.setattr("r1cli.engines.vllm.VllmEngine", engine)
+    with pytest.raises(R1Error) as caught:
+        load._load_vllm("model")
+    said = "User-specified max_model_len (100000) is greater than the derived max_model_len (max_position_embeddings=8192.0)"
+    assert caught.value.message == f"vLLM cannot load `model`: {said}"
+    assert (caught.value.code, caught.value.hint) == (2, "lower --max-model-len")

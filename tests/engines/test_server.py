@@ -1,11 +1,12 @@
 """The server engine against a server on this machine that misbehaves on order."""
 
+import logging
 import threading
 import time
 
 import pytest
 
-from r1cli.engines import fleet
+from r1cli.engines import fleet, patience
 from r1cli.engines.addresses import check_url, root_of
 from r1cli.engines.fleet import Fleet, retry_after
 from r1cli.engines.load import Remote, load_engine
@@ -91,6 +92,26 @@ def test_a_server_that_is_not_up_yet_is_waited_for_and_a_dead_one_has_a_deadline
         draw(server, patience=1.0)
     assert caught.value.code == 3
     assert time.monotonic() - begun < 10
+
+
+def test_waiting_is_not_done_in_silence(monkeypatch, caplog):
+    """Of a server that is not there, and of one that goes away; each is said once."""
+    monkeypatch.setattr(patience, "SAID_AFTER", 0.0)
+    monkeypatch.setattr(fleet, "LONG_SECONDS", 0.2)
+    with caplog.at_level(logging.WARNING, "r1cli"):
+        with pytest.raises(R1Error, match="no server answered"):
+            load_engine("teacher", remote=Remote(urls=("http://127.0.0.1:1",), patience=1.0))
+        with FakeServer() as server:
+            engine = load_engine("teacher", batch_size=2, remote=Remote(urls=(server.url,), timeout=1.0, patience=3.0))
+            drawing = engine.sample(requests(50), PARAMS)
+            next(drawing)
+            server.__exit__(None, None, None)
+            with pytest.raises(R1Error, match="no server gave"):
+                list(drawing)
+            engine.close()
+    first, second = (record.getMessage() for record in caplog.records if record.name == "r1cli")
+    assert first.startswith("waiting up to 1 s for a server (http://127.0.0.1:1: ")
+    assert second.startswith(f"waiting up to 3 s for a server that gives a completion ({server.url}")
 
 
 def test_a_rate_limit_is_waited_out_as_long_as_the_server_says_and_halves_what_it_gets():

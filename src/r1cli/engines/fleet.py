@@ -25,10 +25,12 @@ import httpx
 
 from r1cli.engines.addresses import is_local, root_of
 from r1cli.engines.openai_api import Malformed, error_text, retry_after
+from r1cli.engines.patience import say_waiting
 from r1cli.errors import Exit, R1Error
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 CONNECT_SECONDS = 10.0
+LONG_SECONDS = 10.0  # that all servers are in trouble before a word is said; many a pause is shorter
 
 
 @dataclass(eq=False)
@@ -103,6 +105,7 @@ class Fleet:
         gives: str = "completion",
     ) -> None:
         self._key, self._retries, self._patience, self._gives = key, retries, patience, gives
+        self._said = False
         self.done: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self._tasks: dict[Any, asyncio.Task] = {}
         self._loop = asyncio.new_event_loop()
@@ -213,18 +216,24 @@ class Fleet:
             since = [server.troubled_since for server in self.servers]
             if all(moment is not None and now - moment > self._patience for moment in since):
                 raise self._hopeless()
+            silent = all(moment is not None and now - moment > LONG_SECONDS for moment in since)
+            if silent and not self._said:  # once a breakdown: a run that waits must not look like one that hangs
+                say_waiting(f"a server that gives a {self._gives}", self._told(), self._patience)
+            self._said = silent
             pauses = [server.paused_until - now for server in self.servers if server.paused_until > now]
             self._freed.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._freed.wait(), min([1.0, *pauses]) + 0.01)
 
     def _hopeless(self) -> R1Error:
-        told = "; ".join(f"{server.url}: {server.trouble}" for server in self.servers)
         return R1Error(
-            f"no server gave a {self._gives} for {self._patience:.0f} s ({told})",
+            f"no server gave a {self._gives} for {self._patience:.0f} s ({self._told()})",
             hint="start the servers, or raise --server-wait; `r1 sample ... --resume` draws what is missing",
             code=Exit.ENVIRONMENT,
         )
+
+    def _told(self) -> str:
+        return "; ".join(f"{server.url}: {server.trouble}" for server in self.servers)
 
     async def _try(self, server: Server, job: Job) -> Any:
         """Post once: what `read` made of the answer, None when it must be tried again; raises what no retry can mend."""

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -213,11 +214,9 @@ def _load_vllm(model: str, **options: Any) -> Engine:
     except (ValueError, RuntimeError, OSError, NotImplementedError) as error:
         if "memory" in str(error).lower():
             raise _no_room(model, error) from error
-        raise R1Error(
-            f"vLLM cannot load `{model}`: {_first_line(error)}",
-            hint="--engine transformers may load it; --verbose shows vLLM's log",
-            code=Exit.USAGE,
-        ) from error
+        why = _first_line(error)
+        hint = "lower --max-model-len" if "max_model_len" in why else "--engine transformers may load it; --verbose shows vLLM's log"
+        raise R1Error(f"vLLM cannot load `{model}`: {why}", hint=hint, code=Exit.USAGE) from error
 
 
 def _no_room(model: str, error: BaseException) -> R1Error:
@@ -231,4 +230,6 @@ def _no_room(model: str, error: BaseException) -> R1Error:
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and re.match(r"\d+ validation errors? for ", lines[0]):  # pydantic's: a heading, then what is wrong, then its inputs
+        return lines[1].partition(" [type=")[0].partition(". ")[0].removeprefix("Value error, ").rstrip(".")
     return (lines[0] if lines else type(error).__name__).rstrip(".")

@@ -9,13 +9,13 @@ Left out: other servers' interfaces for reward models (SGLang, text-embeddings-i
 import json
 import math
 from collections.abc import Sequence
-from time import monotonic, sleep
 
 import httpx
 
 from r1cli.engines.addresses import check_url, root_of
 from r1cli.engines.fleet import Fleet, Refusal
 from r1cli.engines.openai_api import Malformed, is_too_long
+from r1cli.engines.patience import Patience
 from r1cli.errors import Exit, R1Error, nearest
 from r1cli.text.reply import Conversation, turns
 
@@ -95,7 +95,7 @@ class ServerRewardModel:
 
     def _asked(self) -> httpx.Response:
         """The list of models, once the server answers. Raises `httpx.HTTPError` when it has not within `patience` seconds."""
-        deadline, server = monotonic() + self._patience, self._fleet.servers[0]
+        patience, server = Patience(f"reward model `{self._name}`", self._patience), self._fleet.servers[0]
         while True:
             try:
                 answer = self._fleet.ask(server, "GET", "v1/models", seconds=min(PROBE_SECONDS, self._patience))
@@ -106,10 +106,9 @@ class ServerRewardModel:
                 if answer.status_code < 500:
                     return answer
                 raise httpx.ReadError(f"it answers {answer.status_code}")
-            except httpx.HTTPError:
-                if monotonic() > deadline:
+            except httpx.HTTPError as error:
+                if not patience.again(f"{server.url}: {' '.join(str(error).split()) or type(error).__name__}"):
                     raise
-            sleep(min(1.0, self._patience / 10))
 
     def _broken(self, what: str, hint: str, code: int) -> R1Error:
         return R1Error(f"reward model `{self._name}` ({self._url}) {what}", hint=hint, code=code)

@@ -15,7 +15,6 @@ changes many a draw. Other servers promise less, or nothing: seeds are sent all 
 import queue
 from collections.abc import Callable, Generator, Iterable
 from functools import partial
-from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -29,6 +28,7 @@ from r1cli.engines.fleet import Fleet, Refusal, Server
 from r1cli.engines.model_files import as_in_files, end_ids, is_tied, owning, tensor_names
 from r1cli.engines.nccl import NcclTransfer
 from r1cli.engines.openai_api import REFUSED, Dialect, completion_of, is_too_long, request_body
+from r1cli.engines.patience import Patience
 from r1cli.engines.protocol import Completion, Request, SamplingParams, never
 from r1cli.errors import Exit, R1Error, nearest
 
@@ -94,7 +94,7 @@ class ServerEngine:
 
     def _dialects(self, say: Callable[[str], None] | None) -> tuple[Dialect, list[int]]:
         """Wait for the servers and learn how they call the model. One that answers is enough; the others join when they do."""
-        deadline, trouble = monotonic() + self._patience, ""
+        patience, trouble = Patience("a server", self._patience), ""
         found: dict[str, tuple[Dialect, int | None]] = {}
         while not found:
             for server in self._fleet.servers:
@@ -103,14 +103,12 @@ class ServerEngine:
                 except httpx.HTTPError as error:
                     trouble = f"{server.url}: {' '.join(str(error).split()) or type(error).__name__}"
                     server.failed(trouble)
-            if not found and monotonic() > deadline:
+            if not found and not patience.again(trouble):
                 raise R1Error(
                     f"no server answered within {self._patience:.0f} s ({trouble})",
                     hint="start one (vllm serve MODEL), or raise --server-wait",
                     code=Exit.ENVIRONMENT,
                 )
-            if not found:
-                sleep(min(1.0, self._patience / 10))
         silent = [server.url for server in self._fleet.servers if server.url not in found]
         if silent and say is not None:
             say(f"{', '.join(silent)} did not answer: going on with the other servers until it does")
