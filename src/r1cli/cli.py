@@ -22,6 +22,7 @@ from r1cli.help import ABOUT, command_help, root_help, short_help, usage
 from r1cli.io.stdout import reader_left
 from r1cli.report.console import Console
 from r1cli.settings import COMMANDS
+from r1cli.synonyms import instead
 
 _CUT = "training on what a cut distribution gave needs the log-probabilities of the cut one, and the trainer's are of the whole"
 REFUSED: dict[tuple[Any, Any], str] = {("r1 grpo", "--top-p"): _CUT, ("r1 grpo", "--top-k"): _CUT}
@@ -132,8 +133,9 @@ def rewritten(error: typer.TyperException, words: list[str]) -> R1Error:
                 f"`{path}` has no flag `{option}`: {REFUSED[path, option]}", hint="leave it out; --temperature may be set", code=Exit.USAGE
             )
         known = [name for param in context.command.params for name in (*param.opts, *param.secondary_opts) if name.startswith("-")]
-        hint = nearest(str(option), known)
-        return R1Error(f"`{path}` has no flag `{option}`", hint=hint if hint.startswith("did") else f"{path} --help", code=Exit.USAGE)
+        hint = instead(str(option), known)
+        hint = hint if not hint.startswith("known") else f"{path} --help"
+        return R1Error(f"`{path}` has no flag `{option}`", hint=hint, code=Exit.USAGE)
     if option:
         what = "needs a value" if "requires" in error.message else "is a switch: it takes no value"
         return R1Error(f"`{option}` {what}", hint=f"{path} --help", code=Exit.USAGE)

@@ -15,8 +15,9 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 
-from r1cli.errors import Exit, R1Error, nearest
+from r1cli.errors import Exit, R1Error
 from r1cli.shared_settings import INPUT, MODEL, OUTPUT, REWARDS, RUN, SAMPLING, TRAINING, Changing, Flag
+from r1cli.synonyms import instead
 
 GROUPS = (INPUT, OUTPUT, MODEL, SAMPLING, REWARDS, TRAINING, RUN)
 LARGEST = 2**63  # whole numbers are those of 64 bits with a sign, as torch's and the engines' are
@@ -280,7 +281,7 @@ def _refuse_swallowed(params: tuple[Param, ...], given: dict[str, Any]) -> None:
 
 def unknown(name: str, known: list[str], where: str, command: str) -> R1Error:
     """The error for a key that no field has."""
-    hint = nearest(name, known)
-    if not hint.startswith("did"):
+    hint = instead(name, known)
+    if hint.startswith("known"):
         hint = f"`r1 {command} --help` lists what it takes"
     return R1Error(f"{where}: `r1 {command}` has no setting `{name}`", hint=hint, code=Exit.USAGE)

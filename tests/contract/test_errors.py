@@ -12,6 +12,7 @@ USAGE = [
     (["gropo"], "`r1` has no command `gropo`", "did you mean `grpo`?"),
     (["--versoin"], "`r1` has no flag `--versoin`", "did you mean `--version`?"),
     (["grpo", "--group-sise", "4"], "`r1 grpo` has no flag `--group-sise`", "did you mean `--group-size`?"),
+    (["grpo", "--num-generations", "4"], "`r1 grpo` has no flag `--num-generations`", "here it is `--group-size`"),
     (["grpo", "--group", "4"], "`r1 grpo` has no flag `--group`", "did you mean `--group-size`?"),
     (["grpo", "-m", "m", "-o", "o", "--loss", "grp"], "`--loss` must be one of `grpo`, `dr_grpo`", "did you mean `grpo`?"),
     (["grpo", "-m", "m", "-o", "o", "--group-size", "1"], "`--group-size` must be a whole number of at least 2, found `1`", ""),
