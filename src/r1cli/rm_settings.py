@@ -56,6 +56,6 @@ class RmSettings(
         ),
     ] = 0.0
     held_out: Annotated[
-        str | None, Flag("rows that are never trained on: accuracy, calibration, length correlation", TRAINING, metavar="FILE")
+        str | None, Flag("rows that are never trained on: accuracy, calibration, length correlation", TRAINING, metavar="FILE|P%")
     ] = None
     held_out_every: Annotated[int, Flag("steps between measurements of --held-out; 0 is only after the last", TRAINING, min=0)] = 0

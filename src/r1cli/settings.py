@@ -170,7 +170,7 @@ class SftSettings(
         str,
         Flag("what of a chat is learnt: every assistant turn, or the last one (completion)", TRAINING, choices=("assistant", "completion")),
     ] = "assistant"
-    held_out: Annotated[str | None, Flag("SFT rows that are never trained on, whose loss is measured", TRAINING, metavar="FILE")] = None
+    held_out: Annotated[str | None, Flag("SFT rows that are never trained on, whose loss is measured", TRAINING, metavar="FILE|P%")] = None
     held_out_every: Annotated[int, Flag("steps between measurements of --held-out; 0 is only after the last", TRAINING, min=0)] = 0
     alarm_steps: Annotated[int, Flag("steps whose mean loss is compared for the alarm diverging", RUN, min=1)] = 10
     stop_on: Annotated[str | None, Flag("alarms that end the run with exit code 1: " + ", ".join(SFT_ALARMS), RUN, metavar="NAME,...")] = (

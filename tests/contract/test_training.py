@@ -5,11 +5,15 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
+from r1cli.commands.held_out import held_back
+from r1cli.commands.sft import prompt_key
+from r1cli.row import Row
 from tests.contract.conftest import Run, assert_error, command_line, environment
 
 SUMS = [(a, b) for a in range(1, 5) for b in range(1, 4)]
@@ -106,6 +110,36 @@ def test_sft_measures_rows_it_never_trains_on(r1: Run, tiny: Path, tmp_path: Pat
     assert list(measured) == [4, 8]
     assert measured[8] < measured[4]
     assert f"held out {measured[8]:.4f}" in done.stderr
+
+
+def test_a_share_of_the_rows_is_kept_back_like_a_file_of_them(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    words = [
+        "sft",
+        "--model",
+        str(tiny),
+        "--lr",
+        "1e-2",
+        "--epochs",
+        "2",
+        "--batch-rows",
+        "9",
+        "--dtype",
+        "float32",
+        "--held-out-every",
+        "1",
+    ]
+    done = r1(*words, "-o", "run", "--held-out", "25%", "-", stdin=LESSONS)
+    assert done.returncode == 0, done.stderr
+    assert "held out: 3 of 12 rows, about 3 of 12 prompts\n" in done.stderr
+    lines = LESSONS.splitlines(keepends=True)
+    prompts = [prompt_key(Row(json.loads(line))) for line in lines]
+    back = held_back(SimpleNamespace(held_out="25%", seed=0), prompts, print)
+    (tmp_path / "held.jsonl").write_text("".join(line for line, kept in zip(lines, back, strict=True) if kept))
+    train = "".join(line for line, kept in zip(lines, back, strict=True) if not kept)
+    done = r1(*words, "-o", "file", "--held-out", "held.jsonl", "-", stdin=train)
+    assert done.returncode == 0, done.stderr
+    assert "held_out_loss" in records(tmp_path / "run")[0]
+    assert figures(tmp_path / "run") == figures(tmp_path / "file")
 
 
 def test_sft_refuses_to_measure_what_it_trains_on(r1: Run, tiny: Path, tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
-"""`--held-out FILE`: rows that are measured and must not be trained on."""
+"""`--held-out FILE`, or a share of the rows: what is measured and must not be trained on."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
 from r1cli.io.stream import RowReader, read_rows
-from r1cli.row import Row
+from r1cli.row import Row, seed_of
 
 
 def held_out_rows(
@@ -19,6 +20,12 @@ def held_out_rows(
         if settings.held_out_every:
             raise R1Error("--held-out-every without --held-out measures nothing", hint="--held-out FILE", code=Exit.USAGE)
         return []
+    if _share(settings.held_out) is not None:
+        raise R1Error(
+            f"--held-out {settings.held_out}: here it is a file",
+            hint="split the rows: r1 mix ROWS --validation 2% --validation-out held-out.jsonl -o train.jsonl",
+            code=Exit.USAGE,
+        )
     found = list(valid(read_rows([settings.held_out], field_map=settings.map)))
     if not found:
         raise R1Error(f"`{settings.held_out}` has no rows", hint="leave --held-out out, or give a file with rows", code=Exit.USAGE)
@@ -31,3 +38,43 @@ def held_out_rows(
             code=Exit.USAGE,
         )
     return found
+
+
+def held_back(settings: Any, prompts: Sequence[str], say: Callable[[str], None]) -> list[bool]:
+    """Which rows `--held-out P%` keeps for measuring: at most that share of them, all rows of a prompt or none (as `r1 mix --validation`).
+
+    prompts: of each row, what is the same for rows about one prompt. None are kept back when --held-out is a file, or not given. Which ones
+    it is follows from the seed and the prompts, not from the order of the rows. Raises `R1Error` (exit 2) when nothing could be measured.
+    """
+    share = _share(settings.held_out)
+    if share is None:
+        return [False] * len(prompts)
+    sizes, kept = Counter(prompts), set()
+    room = int(share * len(prompts) + 0.5)
+    for prompt in sorted(sizes, key=lambda prompt: seed_of(settings.seed, prompt, 0)):
+        if sizes[prompt] <= room:
+            kept.add(prompt)
+            room -= sizes[prompt]
+    if not kept or len(kept) == len(sizes):
+        raise R1Error(
+            f"--held-out {settings.held_out} of {len(prompts)} rows about {len(sizes)} prompts "
+            + ("leaves nothing to train on" if kept else "is not one whole prompt"),
+            hint="another share, or --held-out FILE",
+            code=Exit.USAGE,
+        )
+    back = [prompt in kept for prompt in prompts]
+    say(f"held out: {sum(back)} of {len(back)} rows, about {len(kept)} of {len(sizes)} prompts")
+    return back
+
+
+def _share(held_out: str | None) -> float | None:
+    """The share that --held-out names, None for a file."""
+    if held_out is None or not held_out.endswith("%"):
+        return None
+    try:
+        share = float(held_out.removesuffix("%")) / 100
+    except ValueError:
+        return None  # a file
+    if not 0 < share < 1:
+        raise R1Error(f"--held-out {held_out} is no share of the rows", hint="between 0% and 100%, such as 2%", code=Exit.USAGE)
+    return share

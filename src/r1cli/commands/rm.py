@@ -10,7 +10,7 @@ from functools import partial
 
 from r1cli.commands import tracking
 from r1cli.commands.before_run import check_limit
-from r1cli.commands.held_out import held_out_rows
+from r1cli.commands.held_out import held_back, held_out_rows
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.preference_check import check_preferences, content_of
 from r1cli.commands.preflight import stop_or_warn
@@ -45,7 +45,10 @@ def run(settings: RmSettings, context: Context) -> None:
     if not rows:
         raise R1Error("no rows to train on: the input is empty", hint="give preference rows: prompt, chosen, rejected", code=Exit.USAGE)
     judgements = [read(row) for row in rows]
-    held_out = _held_out(settings, rows, judgements, read, context)
+    back = held_back(settings, [row.prompt_key() for row in judgements], console.info)
+    held_out = [row for row, kept in zip(judgements, back, strict=True) if kept]
+    judgements = [row for row, kept in zip(judgements, back, strict=True) if not kept]
+    held_out = held_out or _held_out(settings, rows, judgements, read, context)
     check_unused(settings, context.command)
     stop_or_warn(check_preferences(judgements), context)
     for flag, given in (("--center", settings.center), ("--balance-lengths", settings.balance_lengths)):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from r1cli.commands import tracking
 from r1cli.commands.before_run import check_limit
-from r1cli.commands.held_out import held_out_rows
+from r1cli.commands.held_out import held_back, held_out_rows
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.processes import check_unused, of_process, starts_others
 from r1cli.commands.stopping import check_alarms, seconds_of
@@ -42,7 +42,10 @@ def run(settings: SftSettings, context: Context) -> None:
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=console.info)
     rows = list(_with_answers(reader))
-    held_out = held_out_rows(settings, rows, _with_answers, _lesson)
+    back = held_back(settings, [prompt_key(row) for row in rows], console.info)
+    held_out = [row for row, kept in zip(rows, back, strict=True) if kept]
+    rows = [row for row, kept in zip(rows, back, strict=True) if not kept]
+    held_out = held_out or held_out_rows(settings, rows, _with_answers, _lesson)
     check_unused(settings, context.command)
     from r1cli.commands.sft_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 
@@ -55,6 +58,11 @@ def run(settings: SftSettings, context: Context) -> None:
 
 def _lesson(row: Row) -> str:
     return json.dumps([row.get(name) for name in ("messages", "prompt", "completion")], sort_keys=True)
+
+
+def prompt_key(row: Row) -> str:
+    """The same for rows about one prompt: what comes before the first answer."""
+    return json.dumps(answers(row)[0][0], sort_keys=True)
 
 
 def _with_answers(reader: RowReader) -> Iterator[Row]:
