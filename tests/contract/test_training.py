@@ -139,6 +139,8 @@ def test_a_share_of_the_rows_is_kept_back_like_a_file_of_them(r1: Run, tiny: Pat
     done = r1(*words, "-o", "file", "--held-out", "held.jsonl", "-", stdin=train)
     assert done.returncode == 0, done.stderr
     assert "held_out_loss" in records(tmp_path / "run")[0]
+    counts = json.loads((tmp_path / "run/manifest.json").read_text())["counts"]
+    assert counts == {"rows": 9, "trained_on": 9, "too_long": 0, "bad": 0, "steps": 2, "held_out": 3}
     assert figures(tmp_path / "run") == figures(tmp_path / "file")
 
 

@@ -53,6 +53,7 @@ def train(
     def facts() -> dict[str, Any]:
         left_out, bad = dict(learnt.left_out), reader.bad
         counts = {"rows": len(rows), "trained_on": len(learnt.examples), "left_out": left_out, "bad": bad, "steps": total}
+        counts |= {"held_out": len(measured.examples)} if held_out else {}
         return {"inputs": [finish.describe_source(source) for source in reader.sources], "counts": counts}
 
     if training.done:

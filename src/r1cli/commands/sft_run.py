@@ -43,6 +43,7 @@ def train(
     before = reader.bad
     lessons = checked(rows, settings, context, folder, reader)
     measured = checked(held_out, settings, context, folder, held_out=True) if held_out else []
+    held = {"held_out": len(measured)} if measured else {}
     too_long = len(rows) - len(lessons) - (reader.bad - before)
     total = sft_config(settings, 0).steps(len(lessons))
     for said in long_warmup(settings, total):
@@ -50,12 +51,11 @@ def train(
     training = Training(settings, context, folder=folder, directory=directory, total=total, data=digest(_learnt(lessons)))
 
     def facts() -> dict[str, Any]:
-        counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": too_long, "bad": reader.bad, "steps": total}
+        counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": too_long, "bad": reader.bad, "steps": total, **held}
         return {"inputs": [finish.describe_source(source) for source in reader.sources], "counts": counts}
 
     if training.done:
-        say_done(training, facts)
-        return
+        return say_done(training, facts)
     config = sft_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
     with (
         console.progress(total, "steps", context.command) as bar,
