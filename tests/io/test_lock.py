@@ -132,4 +132,7 @@ def test_a_file_system_without_locks_is_used_with_a_warning(
     with caplog.at_level(logging.WARNING, "r1cli"):
         Lock(tmp_path).close()
     assert "cannot be locked (No locks available)" in caplog.text
+    open_run(tmp_path / "run").close()
+    with pytest.raises(R1Error, match="is in use"):  # there the one that has not begun may be another job's, which loads its model
+        open_run(tmp_path / "run")
     check_free(tmp_path / "nowhere")

@@ -25,12 +25,13 @@ class Lock:
     """The lock of a directory, taken when made and given back by `close`. A file system that knows no locks is warned about.
 
     seconds: how long to wait for another process to end. Raises `R1Error` (exit 2) when it does not, `OSError` when nothing can be written.
+    held: whether it keeps others out.
     """
 
     def __init__(self, directory: Path, seconds: float = 0.0) -> None:
         self._file = (directory / LOCK).open("a+", encoding="utf-8")
         try:
-            _wait(self._file, fcntl.LOCK_EX, directory, max(seconds, LOOK_SECONDS))
+            self.held = _wait(self._file, fcntl.LOCK_EX, directory, max(seconds, LOOK_SECONDS))
         except BaseException:
             self._file.close()
             raise
@@ -54,19 +55,19 @@ def check_free(directory: Path, seconds: float = 0.0) -> None:
         return
 
 
-def _wait(file: IO[str], kind: int, directory: Path, seconds: float) -> None:
+def _wait(file: IO[str], kind: int, directory: Path, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     said = False
     while True:
         try:
             fcntl.lockf(file, kind | fcntl.LOCK_NB)
-            return
+            return True
         except OSError as error:
             if error.errno not in _TAKEN:
                 logging.getLogger("r1cli").warning(
                     "`%s` cannot be locked (%s): see that no other job writes there", directory, error.strerror
                 )
-                return
+                return False
         if time.monotonic() >= deadline:
             file.seek(0)
             raise R1Error(

@@ -79,7 +79,7 @@ class RunDir:
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = Lock(path, WAIT_SECONDS if resume else 0.0)
-            step, before = _prepare(path, config, resume=resume, force=force)
+            step, before = _prepare(path, config, resume=resume, force=force, alone=lock.held)
             changed = {} if before is None else differences(before, asked)
             run = cls(path, lock, 1 + attempts(path), step, changed, getattr(settings, "keep", None))
             if not is_whole(run.final):
@@ -241,14 +241,15 @@ def _check_wish(path: str | Path, *, resume: bool, force: bool) -> None:
         raise R1Error("--resume and --force exclude each other", hint="--resume continues the run, --force throws it away", code=Exit.USAGE)
 
 
-def _check_use(path: Path, asked: Mapping[str, Any] | None, *, resume: bool, force: bool) -> bool:
+def _check_use(path: Path, asked: Mapping[str, Any] | None, *, resume: bool, force: bool, alone: bool = True) -> bool:
+    """Whether there is a run to go on from or to remove. alone: whether a lock says that nobody who has not begun yet is still there."""
     if path.exists() and not path.is_dir():
         raise R1Error(f"`{path}` is a file, not a run directory", hint="give -o another name", code=Exit.USAGE)
     used = path.is_dir() and any(entry.name != LOCK and not _HALF_CONFIG.fullmatch(entry.name) for entry in path.iterdir())
     if used and not is_run_dir(path):
         raise R1Error(f"`{path}` holds files that are not a run's", hint="give -o another name", code=Exit.USAGE)
     if used and not resume and not force:
-        if not _has_begun(path):
+        if alone and not _has_begun(path):
             return False
         raise R1Error(
             f"run directory `{path}` is in use: it holds a run",
@@ -267,12 +268,12 @@ def _has_begun(path: Path) -> bool:
     return any(one.exists() for one in made) or any(one.exists() and one.stat().st_size for one in lines)
 
 
-def _prepare(path: Path, config: Mapping[str, Any], *, resume: bool, force: bool) -> tuple[int | None, dict[str, Any] | None]:
+def _prepare(path: Path, config: Mapping[str, Any], *, resume: bool, force: bool, alone: bool) -> tuple[int | None, dict[str, Any] | None]:
     """Make the directory ready; the step to resume from and the configuration of the attempt before.
 
     The configuration stays there all the time and the new one replaces it: whenever this is killed, the directory is still a run's.
     """
-    used = _check_use(path, config, resume=resume, force=force)
+    used = _check_use(path, config, resume=resume, force=force, alone=alone)
     before = read_config(path) if used and not force else None
     if not resume:
         for name in _CONTENTS:
