@@ -93,7 +93,8 @@ def main() -> None:
     phases = {name: round(middle([record[name] for record in records]), 2) for name in records[0] if name.startswith("seconds/")}
     record = {
         "speedup": round(their_seconds / seconds, 2), "memory_ratio": round(memory / their_memory, 2), "r1_seconds": round(seconds, 2),
-        "trl_seconds": round(their_seconds, 2), "r1_phases": phases, "r1_peak_gib": round(memory, 2),
+        "trl_seconds": round(their_seconds, 2), "r1_phases": phases,
+        "trl_phases": {name: round(middle(spent), 2) for name, spent in theirs["phases"].items()}, "r1_peak_gib": round(memory, 2),
         "trl_peak_gib": round(their_memory, 2), "settings": vars(given), **facts(theirs),
     }  # fmt: skip
     if not given.json:

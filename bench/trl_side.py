@@ -2,7 +2,8 @@
 
 python trl_side.py grpo|sft|longest|updates SETTINGS.json
 
-One JSON line on stdout: {"seconds": [of each step], "tokens": [...], "rewards": [...], "device_gib": most memory of the GPU, or null};
+One JSON line on stdout: {"seconds": [of each step], "phases": {"sample": [of each step], "sync": [...]}, "tokens": [...], "rewards": [...],
+"device_gib": most memory of the GPU, or null}; what a step has beyond its phases is training and, with vLLM, TRL's pass for the correction;
 `longest`: what `longest.py` found; `updates`: grpo that also writes each step's completions and the weights after it.
 """
 
@@ -30,9 +31,25 @@ class Timer(TrainerCallback):
 
     def __init__(self, minutes: float | None) -> None:
         self.seconds: list[float] = []
+        self.phases: dict[str, list[float]] = {}
         self.minutes = minutes
 
+    def watch(self, owner: Any, method: str, phase: str) -> None:
+        """Seconds that each step spends in a method of TRL's, as a phase; for methods that do not call each other."""
+        self.phases[phase] = []
+        asked = getattr(owner, method)
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            started = self._now()
+            result = asked(*arguments, **named)
+            self.phases[phase][-1] += self._now() - started
+            return result
+
+        setattr(owner, method, timed)
+
     def on_step_begin(self, *_: Any, **__: Any) -> None:
+        for seconds in self.phases.values():
+            seconds.append(0.0)
         self.started = self._now()
 
     def _now(self) -> float:
@@ -97,10 +114,16 @@ def grpo(settings: dict[str, Any], timer: Timer, common: dict[str, Any]) -> GRPO
     if "answers" in settings:
         made = [{**row, "answer": answer} for row, answer in zip(made, settings["answers"], strict=True)]
     rows, reward = Dataset.from_list(made), right if "answers" in settings else Spread(settings["signal"])
-    return GRPOTrainer(
+    trainer = GRPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(settings["model"], dtype=settings["weights"]), reward_funcs=reward,
         args=config, train_dataset=rows, processing_class=AutoTokenizer.from_pretrained(settings["model"]), callbacks=[timer],
     )  # fmt: skip
+    if config.use_vllm:
+        timer.watch(trainer.vllm_generation, "generate", "sample")
+        timer.watch(trainer.vllm_generation, "sync_weights", "sync")
+    else:
+        timer.watch(trainer, "_generate_single_turn", "sample")
+    return trainer
 
 
 class Recorder(TrainerCallback):
@@ -194,7 +217,10 @@ def main() -> None:
     tokens = [b - a for a, b in zip([0, *counts], counts, strict=False)]
     rewards = [record["reward"] for record in trainer.state.log_history if "reward" in record]
     device_gib = torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else None
-    record = {"seconds": timer.seconds, "tokens": tokens, "rewards": rewards, "device_gib": device_gib, "versions": VERSIONS}
+    record = {
+        "seconds": timer.seconds, "phases": timer.phases, "tokens": tokens, "rewards": rewards, "device_gib": device_gib,
+        "versions": VERSIONS,
+    }  # fmt: skip
     sys.stdout.write("\n" + json.dumps(record) + "\n")
 
 
