@@ -9,11 +9,14 @@ from transformers import AutoTokenizer
 
 from r1cli.commands import grpo_run, sft_run
 from r1cli.commands.grpo_run import Wiring, _fitting
+from r1cli.commands.on_policy_run import on_policy_config
+from r1cli.commands.rm_run import rm_config
 from r1cli.commands.stopping import Stopper
 from r1cli.engines.protocol import SamplingParams
 from r1cli.errors import R1Error
+from r1cli.rm_settings import RmSettings
 from r1cli.row import Row
-from r1cli.settings import GrpoSettings, SftSettings
+from r1cli.settings import DistillSettings, GrpoSettings, SftSettings
 from r1cli.shared_settings import Changing
 from r1cli.text.prompts import PromptRenderer
 from r1cli.train.grpo_config import Prompts
@@ -93,19 +96,24 @@ def test_the_engine_rests_and_takes_weights_over_and_its_thread_is_given_up() ->
 @pytest.mark.parametrize("command", [grpo_run, sft_run])
 @pytest.mark.parametrize("shares", [True, False])
 def test_rows_are_as_long_as_the_model_lets_several_sequences_share(command: Any, shares: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model whose layers have windows of their own takes a row for each sequence."""
+    """A model whose layers have windows of their own takes a row for each sequence; one whose rotations depend on a batch's longest
+    sequence, a micro-batch for each that is long."""
 
     class Configured(Exception):
         pass
 
-    def configured(settings: Any, pad_id: int, *pack_length: int) -> Any:
-        if pack_length:
-            raise Configured(*pack_length)
-        return SimpleNamespace(steps=lambda rows: 1)
+    name = "grpo_config" if command is grpo_run else "sft_config"
+    make = getattr(command, name)
 
-    training = SimpleNamespace(done=False, pad_id=0, row_length=lambda wanted: wanted * shares)
-    monkeypatch.setattr(command, "Training", lambda *given, **named: training)
-    monkeypatch.setattr(command, "grpo_config" if command is grpo_run else "sft_config", configured)
+    def configured(settings: Any, pad_id: int, *policy: Any) -> Any:
+        made = make(settings, pad_id, *policy)
+        if policy:
+            raise Configured(made.pack_length, made.alone_beyond)
+        return made
+
+    policy = SimpleNamespace(row_length=lambda wanted: wanted * shares, alone_beyond=64)
+    monkeypatch.setattr(command, "Training", lambda *given, **named: SimpleNamespace(done=False, pad_id=0, own_policy=policy))
+    monkeypatch.setattr(command, name, configured)
     context: Any = SimpleNamespace(console=None)
     with pytest.raises(Configured) as found:
         if command is grpo_run:
@@ -114,7 +122,24 @@ def test_rows_are_as_long_as_the_model_lets_several_sequences_share(command: Any
             monkeypatch.setattr(sft_run, "checked", lambda *given: [])
             reader: Any = SimpleNamespace(bad=0)
             sft_run.train(SftSettings(inputs=[], model="m", out="o"), context, "m", [], reader, 0.0)
-    assert found.value.args == (command.PACK_LENGTH * shares,)
+    assert found.value.args == (command.PACK_LENGTH * shares, 64)
+
+
+def test_the_sides_of_a_pair_share_a_row_where_that_changes_nothing() -> None:
+    settings = RmSettings(inputs=[], model="m", out="o")
+    for length, alone_beyond, shared in ((2048, None, True), (0, None, False), (64, 64, False)):
+        policy = SimpleNamespace(row_length=lambda _, length=length: length, alone_beyond=alone_beyond)
+        made = rm_config(settings, 0, policy)
+        assert (made.shared, made.alone_beyond) == (shared, alone_beyond)
+    assert rm_config(settings, 0).shared
+
+
+def test_teacher_and_student_are_given_the_same_micro_batches() -> None:
+    settings = DistillSettings(inputs=[], out="o", student="m", teacher="t", on_policy=True, steps=2)
+    policies = [SimpleNamespace(row_length=lambda wanted: wanted, alone_beyond=limit) for limit in (None, 64, 32)]
+    made = on_policy_config(settings, 0, [*policies, SimpleNamespace(row_length=lambda wanted: 0, alone_beyond=None)])
+    assert (made.pack_length, made.alone_beyond) == (0, 32)
+    assert on_policy_config(settings, 0, policies[:1]).alone_beyond is None
 
 
 def test_prompts_that_the_engine_has_no_room_for_are_left_out_and_counted(tiny: Path) -> None:

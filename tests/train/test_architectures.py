@@ -105,6 +105,39 @@ def test_in_bfloat16_the_same_way_is_found(tmp_path: Path, name: str) -> None:
         assert policy._copy is None
 
 
+def test_the_copy_that_computes_has_buffers_of_its_type(tmp_path: Path) -> None:
+    """The decays of MiniMax's linear attention are multiplied with activations; rotations are not, and stay exact."""
+    torch.manual_seed(0)
+    kinds = {"layer_types": ["linear_attention", "full_attention"], "block_size": 8, "head_dim": 16, "num_local_experts": 4}
+    AutoModelForCausalLM.from_config(transformers.MiniMaxConfig(**LLAMA, **kinds)).save_pretrained(tmp_path)
+    policy = load_policy(str(tmp_path), temperature=TEMPERATURE)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, expected = found_and_expected(policy)
+    assert policy._copy is not None
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=0.15)
+    types = {name.rpartition(".")[2]: value.dtype for name, value in policy._copy.model.named_buffers()}
+    assert types["slope_rate"] == torch.bfloat16 and types["inv_freq"] == torch.float32
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.05, 0.2])
+def test_rounding_does_not_hide_an_attention_that_looks_at_its_neighbours(tmp_path: Path, spread: float) -> None:
+    """Nemotron's takes no segments. With weights this small that moves log-probabilities by less than bfloat16 does, relative to them."""
+    torch.manual_seed(0)
+    config = transformers.NemotronConfig(**{**LLAMA, "initializer_range": spread})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    for policy in (load_policy(str(tmp_path)), load_reference(str(tmp_path), dtype="bfloat16"), lora_in_bfloat16(str(tmp_path))):
+        assert policy.row_length(2048) == 0
+
+
+def test_rounding_does_not_hide_the_cap_that_a_configuration_has(tmp_path: Path) -> None:
+    """Logits this small are hardly capped: with and without a cap they are as near to the model's own as bfloat16 lets them be."""
+    for seed in range(6):
+        torch.manual_seed(seed)
+        config = transformers.Gemma2Config(**{**GEMMA, "initializer_range": 0.05, "final_logit_softcapping": 30.0})
+        AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+        assert load_reference(str(tmp_path), dtype="bfloat16").shape.softcap == 30.0
+
+
 def lora_in_bfloat16(folder: str) -> Policy:
     pytest.importorskip("peft")
     return load_policy(folder, temperature=TEMPERATURE, lora=LoraConfig(rank=2, targets="q_proj"), dtype="bfloat16")

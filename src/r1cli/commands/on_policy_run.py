@@ -1,5 +1,6 @@
 """The part of `r1 distill --on-policy` that needs torch: it wires sampler, teacher and trainer; the algorithm is `train/on_policy.py`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from r1cli.commands import finish
@@ -8,6 +9,7 @@ from r1cli.commands.lora_flags import following
 from r1cli.commands.preflight import check_lengths, check_model, check_unused_tokens, context_of, stop_or_warn
 from r1cli.commands.resuming import digest, say_done
 from r1cli.commands.sampling import Sampler, open_sampler
+from r1cli.commands.save_time import first_save
 from r1cli.commands.stopping import Stopper, say_unfinished, seconds_of
 from r1cli.commands.training import Training, end_of_turn, optimiser_config, spent
 from r1cli.engines.model_files import check_handing_over, end_ids
@@ -39,11 +41,11 @@ def train(settings: DistillSettings, context: Context, folder: str, prompts: lis
         return True
     options: dict[str, Any] = {"temperature": settings.temperature, "trust_remote_code": settings.trust_remote_code}
     teacher = load_reference(teacher_folder, dtype=training.dtype, **options)
-    config = on_policy_config(settings, training.pad_id, teacher.row_length(training.row_length(PACK_LENGTH)))
+    config = on_policy_config(settings, training.pad_id, [teacher, training.own_policy])
     with (
         open_sampler(settings, context, model=folder, logprobs=True) as sampler,
         context.console.progress(settings.steps, "steps", context.command) as bar,
-        Stopper(seconds_of(settings.time_limit), started) as stopper,
+        Stopper(seconds_of(settings.time_limit), started, first_save(training)) as stopper,
     ):
         sampler.engine.stopping = stopper.wanted
         fitting = _fitting(prompts, sampler, context, limit)
@@ -133,12 +135,16 @@ def check_tokens(student: str, teacher: str, *, trust_remote_code: bool = False)
         )
 
 
-def on_policy_config(settings: DistillSettings, pad_id: int, pack_length: int) -> OnPolicyConfig:
-    """The algorithm's part of the settings."""
-    names = [name for name in OnPolicyConfig.__dataclass_fields__ if name not in ("pad_id", "pack_length", "optimiser")]
-    return OnPolicyConfig(
-        **{name: getattr(settings, name) for name in names}, pad_id=pad_id, pack_length=pack_length, optimiser=optimiser_config(settings)
-    )
+def on_policy_config(settings: DistillSettings, pad_id: int, policies: Sequence[Any]) -> OnPolicyConfig:
+    """The algorithm's part of the settings. policies: the teacher and the student, who are given the same micro-batches."""
+    own = {
+        "pad_id": pad_id,
+        "pack_length": min(policy.row_length(PACK_LENGTH) for policy in policies),
+        "alone_beyond": min((policy.alone_beyond for policy in policies if policy.alone_beyond is not None), default=None),
+        "optimiser": optimiser_config(settings),
+    }
+    names = [name for name in OnPolicyConfig.__dataclass_fields__ if name not in own]
+    return OnPolicyConfig(**{name: getattr(settings, name) for name in names}, **own)
 
 
 def _fitting(prompts: list[Row], sampler: Sampler, context: Context, limit: int | None) -> list[Row]:

@@ -103,7 +103,7 @@ class Training:
         self.policy, self.optimizer = prepare(self.accelerator, policy, optimizer, settings.max_grad_norm)
         self.reference: Policy | LoraReference | OffloadedReference | None = None
         if reference and self.lora:
-            self.reference = LoraReference(self.accelerator.unwrap_model(self.policy))
+            self.reference = LoraReference(self.own_policy)
         elif reference:
             self.reference = self._load_reference(folder, temperature)
         asked = OPTIMIZER in offloaded(settings)
@@ -143,9 +143,10 @@ class Training:
         """Fills rows up to the same length; never attended to and never in a loss, so any id does."""
         return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_id
 
-    def row_length(self, wanted: int) -> int:
-        """Positions of a row that several sequences may share (`Policy.row_length`)."""
-        return self.accelerator.unwrap_model(self.policy).row_length(wanted)
+    @property
+    def own_policy(self) -> Any:
+        """The policy without what accelerate put around it."""
+        return self.accelerator.unwrap_model(self.policy)
 
     def _open_run(self) -> RunDir | None:
         if not self.accelerator.is_main_process:
@@ -263,8 +264,7 @@ class Training:
 
 def optimiser_config(settings: Any) -> OptimiserConfig:
     """The optimizer's part of a command's settings."""
-    names = OptimiserConfig.__dataclass_fields__
-    return OptimiserConfig(**{name: getattr(settings, name) for name in names})
+    return OptimiserConfig(**{name: getattr(settings, name) for name in OptimiserConfig.__dataclass_fields__})
 
 
 def lora_config(settings: Any) -> LoraConfig | None:

@@ -133,12 +133,16 @@ def _filled(prefix: list[int], samples: Iterable[Sample], pack_length: int) -> l
     return rows
 
 
-def micro_batches(rows: Sequence[RowLayout], tokens: int, pad_id: int) -> list[MicroBatch]:
-    """Rows sorted by length and cut so that rows x longest row stays within `tokens` (a single longer row still makes a batch)."""
+def micro_batches(rows: Sequence[RowLayout], tokens: int, pad_id: int, alone_beyond: int | None = None) -> list[MicroBatch]:
+    """Rows sorted by length and cut so that rows x longest row stays within `tokens` (a single longer row still makes a batch).
+
+    alone_beyond: a row longer than this is a batch by itself (`Policy.alone_beyond`).
+    """
     batches: list[list[RowLayout]] = []
     for row in sorted(rows, key=lambda r: (r.plain, r.length), reverse=True):
         last = batches[-1] if batches else None
-        if last and last[0].plain == row.plain and (len(last) + 1) * last[0].length <= tokens:
+        apart = alone_beyond is not None and last is not None and last[0].length > alone_beyond
+        if last and last[0].plain == row.plain and (len(last) + 1) * last[0].length <= tokens and not apart:
             last.append(row)
         else:
             batches.append([row])

@@ -8,16 +8,18 @@ files are those of an unsharded run: any number of processes, sharded or not, re
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from r1cli.errors import Exit, R1Error
 from r1cli.train.checkpoint_names import Weights, outline_of, persistent_buffers
 from r1cli.train.lora import ADAPTER
-from r1cli.train.state_files import read, way_out, write, writing
+from r1cli.train.state_files import missing, read, way_out, write, writing
 from r1cli.train.strategy import cut_like, is_sharded, is_whole, uses_deepspeed, whole
 
 STATE = "training_state.pt"
@@ -66,9 +68,33 @@ def save_model(accelerator: Any, policy: Any, tokenizer: Any, folder: Path, *, m
             if own.lora is not None and (resumable or not merged):
                 own.lora.save(folder / ADAPTER if merged else folder, weights)
             if own.lora is None or merged:
-                own.model.save_pretrained(folder, state_dict=plain, is_main_process=True)
+                with _generation_settings_as_they_are(own.model):
+                    own.model.save_pretrained(folder, state_dict=plain, is_main_process=True)
             tokenizer.save_pretrained(folder)
     accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _generation_settings_as_they_are(model: Any) -> Iterator[None]:
+    """transformers refuses to write what contradicts itself: a temperature without do_sample, which many published models have."""
+    kept = getattr(model, "generation_config", None)
+    if kept is not None:
+        model.generation_config = _AsItIs(kept)
+    try:
+        yield
+    finally:
+        if kept is not None:
+            model.generation_config = kept
+
+
+class _AsItIs:
+    """Stands for a `GenerationConfig` while a model is saved."""
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        self._config.to_json_file(Path(folder) / GENERATION_CONFIG_NAME, use_diff=True, keys_to_pop=["compile_config"])
 
 
 def _merged_on_cpu(policy: Any, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -146,10 +172,11 @@ def _as_made(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
     return {**state, "param_groups": [{**group, "params": before["params"]} for group, before in zip(own, saved, strict=True)]}
 
 
-def check_state(folder: Path) -> None:
-    """Refuse (`R1Error`, exit 2) a checkpoint without what `save_state` writes."""
-    if not (folder / STATE).is_file():
-        raise R1Error(f"`{folder}` has no `{STATE}` to resume from", hint=way_out(folder), code=Exit.USAGE)
+def check_state(folder: Path, *others: str) -> None:
+    """Refuse (`R1Error`, exit 2) a checkpoint without what `save_state` writes, or without one of the `others`, files beside it."""
+    for name in (STATE, *others):
+        if not (folder / name).is_file():
+            raise missing(folder / name)
 
 
 def load_state(optimizer: torch.optim.Optimizer, folder: Path, reference: Any | None = None) -> int:

@@ -27,6 +27,7 @@ class ComputeCopy:
         self.pairs = list(pairs.values())
         shared = {id(p): p for p in model.parameters()}
         self.model = copy.deepcopy(model, {**shared, **{name: cast for name, (_, cast) in pairs.items()}})
+        _cast_buffers(self.model, dtype)
         moved = {id(cast): weight for weight, cast in self.pairs if cast.requires_grad}
         adopt(self.model, moved, next(model.parameters()).device.type)
         for weight, cast in self.pairs:
@@ -51,6 +52,27 @@ class ComputeCopy:
     def _versions(self) -> list[tuple[int, int]]:
         """Changes with every in-place write to a weight but those of fused optimizers, which autograd does not hear of."""
         return [(weight.data_ptr(), weight._version) for weight, _ in self.pairs]
+
+
+def _cast_buffers(model: Any, dtype: torch.dtype) -> None:
+    """Give buffers the type that they have in a model made in `dtype`: the decays of MiniMax's linear attention are multiplied with
+    activations and must have theirs. Asked of the model's class, without memory. Angles of rotations, and what transformers keeps in
+    float32 (the biases of routers), stay there."""
+    exact = ("inv_freq", *(getattr(model, "_keep_in_fp32_modules_strict", None) or ()))
+    buffers = ((name, value) for name, value in model.named_buffers() if not any(part in name for part in exact))
+    named = {name: value for name, value in buffers if value.is_floating_point()}
+    if not named:
+        return
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"):
+            made = dict(type(model)(copy.deepcopy(model.config)).named_buffers())
+    finally:
+        torch.set_default_dtype(before)
+    for name, value in named.items():
+        if name in made:
+            value.data = value.to(made[name].dtype)
 
 
 def all_in(model: Any, dtype: torch.dtype) -> bool:

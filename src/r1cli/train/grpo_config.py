@@ -57,6 +57,7 @@ class GrpoConfig:
     save_every: int = 0
     preferences: tuple[str, ...] = ()
     pack_length: int = PACK_LENGTH
+    alone_beyond: int | None = None
 
     def parts(self, step: int) -> int:
         """How many steps' worth of prompts the rollout that begins at `step` draws: fewer at the end of the run."""

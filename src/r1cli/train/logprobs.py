@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from r1cli.layers.plain import plain_attention
+from r1cli.layers.rope import forget_longest, same_up_to
 from r1cli.train.attention import NAME, computes, head_size
 from r1cli.train.batches import dense_mask
 from r1cli.train.compute_copy import ComputeCopy, all_in
@@ -35,7 +36,8 @@ class Policy(nn.Module):
 
     It is this module that accelerate wraps, so that gradient hooks of every strategy see one forward call a micro-batch.
 
-    plain: whether all of the model's layers are attention over all earlier tokens, so that sequences may share a row.
+    plain: whether all of the model's layers are attention over all earlier tokens, so that sequences may share a row. alone_beyond: a
+    sequence longer than this has a micro-batch for itself, because it would change what is computed for others (None: none would).
     """
 
     def __init__(self, model: Any, *, temperature: float = 1.0, chunk: int = CHUNK, lora: Lora | None = None) -> None:
@@ -45,17 +47,19 @@ class Policy(nn.Module):
         self._no_split_modules = getattr(model, "_no_split_modules", None)  # the layers that FSDP shards one by one
         self._copy: ComputeCopy | None = None
         self.plain = plain_attention(model)
+        self.alone_beyond = same_up_to(model)
         self.dropout = True
         scale, softcap = own_shapes(model.config)[0]
         self.shape = HeadShape(scale=scale / temperature, softcap=softcap, chunk=chunk)
 
     def row_length(self, wanted: int) -> int:
-        """Positions of a row that several sequences may share: `wanted`, or 0 (a row for each) where that would change the result.
+        """Positions of a row that several sequences may share: `wanted` at most, or 0 (a row for each) where that would change the result.
 
         A mask alone keeps the sequences of a row apart. Layers with a window of their own, convolutions and recurrent layers look past it,
         and architectures with an attention of their own do not take it (`layers.plain`, `probe.py`).
         """
-        return wanted if self.plain else 0
+        longest = wanted if self.alone_beyond is None else min(wanted, self.alone_beyond)
+        return longest if self.plain else 0
 
     def without_dropout(self) -> None:
         """Train without dropout from now on, whatever the model's configuration says. Call it before the first pass."""
@@ -116,6 +120,8 @@ class Policy(nn.Module):
     ) -> Tensor:
         """The last hidden state at the positions `source_N`, [N, H]."""
         decoder = model.get_decoder()
+        if self.alone_beyond is not None:
+            forget_longest(decoder)
         named = self.plain and decoder.config._attn_implementation == NAME
         if not (named and computes(input_ids_BT.device, dtype, head_size(decoder.config))):
             counts = self.plain or "position_ids" in signature(decoder.forward).parameters  # else it counts them itself, from 0

@@ -163,7 +163,6 @@ def _load(folder: str, dtype: str, trust_remote_code: bool) -> Any:
     model: Any = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype, trust_remote_code=trust_remote_code)
     if model.get_output_embeddings() is None:
         raise R1Error(f"`{folder}` has no language-model head", hint="give a causal language model", code=Exit.USAGE)
-    model.config.use_cache = False
     return model
 
 

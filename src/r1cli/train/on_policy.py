@@ -42,6 +42,7 @@ class OnPolicyConfig:
     importance_cap: float = 2.0
     save_every: int = 0
     pack_length: int = PACK_LENGTH
+    alone_beyond: int | None = None
 
 
 @dataclass(slots=True)
@@ -168,7 +169,7 @@ def _learnt(
 
 
 def _cut(samples: Sequence[Sample], most: int, config: OnPolicyConfig) -> list[MicroBatch]:
-    return micro_batches(group_rows(samples, min(config.pack_length, most)), most, config.pad_id)
+    return micro_batches(group_rows(samples, min(config.pack_length, most)), most, config.pad_id, config.alone_beyond)
 
 
 def _measured(budget: TokenBudget, accelerator: Any, teacher: Any, samples: list[Sample], config: OnPolicyConfig) -> dict[int, Tensor]:

@@ -34,15 +34,19 @@ class Example:
         return sum(len(side) for side in self.sides)
 
 
-def example_batches(examples: Sequence[Example], numbers: Sequence[int], tokens: int, pad_id: int, *, shared: bool) -> list[MicroBatch]:
+def example_batches(
+    examples: Sequence[Example], numbers: Sequence[int], tokens: int, pad_id: int, *, shared: bool, alone_beyond: int | None = None
+) -> list[MicroBatch]:
     """Micro-batches of examples[i] for i in numbers, longest first, of at most `tokens` positions (padding included; a single longer
-    example still makes one). A sample's index is `number * sides + side`. shared: see `Policy.row_length`.
+    example still makes one). A sample's index is `number * sides + side`. shared: see `Policy.row_length`. alone_beyond: see `Policy`; the
+    sides of an example stay together.
     """
     laid = [_rows(examples[number], number, shared, pad_id) for number in numbers]
     batches: list[list[RowLayout]] = []
     width = 0
     for rows in sorted(laid, key=lambda rows: (-_width(rows), rows[0].samples[0].index)):
-        if batches and (len(batches[-1]) + len(rows)) * width <= tokens:
+        apart = alone_beyond is not None and width > alone_beyond
+        if batches and (len(batches[-1]) + len(rows)) * width <= tokens and not apart:
             batches[-1] += rows
         else:
             batches.append(rows)

@@ -74,7 +74,6 @@ def load_reward_model(
             hint="give a causal language model, such as Llama, Qwen, Mistral or Gemma",
             code=Exit.USAGE,
         )
-    model.config.use_cache = False
     train_every_row(model)
     policy = RewardModel(model)
     settle_scores(policy, pad_id)

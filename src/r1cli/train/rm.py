@@ -38,6 +38,7 @@ class RmConfig:
     optimiser: OptimiserConfig
     center: float = 0.0
     shared: bool = True
+    alone_beyond: int | None = None
     save_every: int = 0
     held_out_every: int = 0
 
@@ -79,7 +80,7 @@ def train_rm(
         lr = learning_rate(step, total, config.optimiser)
 
         def attempt(most: int) -> dict[str, float]:
-            batches = example_batches(examples, mine, most, config.pad_id, shared=config.shared)
+            batches = example_batches(examples, mine, most, config.pad_id, shared=config.shared, alone_beyond=config.alone_beyond)
             return update(accelerator, model, optimizer, batches, loss, lr=lr, config=config.optimiser, where=f"step {step + 1}")
 
         figures = budget.within(attempt)
@@ -101,9 +102,13 @@ def score(accelerator: Any, model: Any, examples: Sequence[Example], config: RmC
     numbers = range(len(examples))
     mine = list(numbers[accelerator.process_index :: accelerator.num_processes])
     budget = budget or TokenBudget(accelerator, config.microbatch_tokens)
-    measured = budget.within(
-        lambda most: measure(accelerator, model, example_batches(examples, mine or [0], most, config.pad_id, shared=config.shared))
-    )
+
+    def attempt(most: int) -> dict[int, Tensor]:
+        chosen = mine or [0]
+        batches = example_batches(examples, chosen, most, config.pad_id, shared=config.shared, alone_beyond=config.alone_beyond)
+        return measure(accelerator, model, batches)
+
+    measured = budget.within(attempt)
     found = {number * sides + side: float(measured[number * sides + side][0]) for number in mine for side in range(sides)}
     everyone = dict(gather_object(list(found.items()))) if accelerator.num_processes > 1 else found
     return [tuple(everyone[number * sides + side] for side in range(sides)) for number in numbers]

@@ -35,7 +35,8 @@ class SftHooks:
 @dataclass(frozen=True, kw_only=True)
 class SftConfig:
     """epochs: passes over the rows. batch_rows: rows a step, over all processes (all rows where there are fewer).
-    pack_length: positions of a packed line. microbatch_tokens: most tokens of a forward pass; 0 is automatic (`update.TokenBudget`).
+    pack_length: positions of a packed line. alone_beyond: see `Policy`.
+    microbatch_tokens: most tokens of a forward pass; 0 is automatic (`update.TokenBudget`).
 
     held_out_every: steps between measurements of the held-out loss; 0 is only after the last.
     """
@@ -49,6 +50,7 @@ class SftConfig:
     save_every: int = 0
     held_out_every: int = 0
     pack_length: int = PACK_LENGTH
+    alone_beyond: int | None = None
 
     def steps(self, rows: int) -> int:
         return steps_of(rows, self.epochs, self.batch_rows)
@@ -118,7 +120,7 @@ def _one_step(
         return -(logprobs_N * weight).sum(), {"entropy": (entropies_N * weight).sum()}
 
     def attempt(most: int) -> dict[str, float]:
-        batches = micro_batches(packed_rows(mine, min(config.pack_length, most)), most, config.pad_id)
+        batches = micro_batches(packed_rows(mine, min(config.pack_length, most)), most, config.pad_id, config.alone_beyond)
         return update(accelerator, policy, optimizer, batches, loss_of, lr=rate, config=config.optimiser, where=f"step {number}")
 
     return {**budget.within(attempt), "tokens": tokens}
@@ -132,7 +134,7 @@ def mean_loss(accelerator: Any, policy: Any, samples: Sequence[Sample], config: 
 
     def attempt(most: int) -> dict[int, Tensor]:
         rows = packed_rows(mine or numbered[:1], min(config.pack_length, most))
-        return measure(accelerator, policy, micro_batches(rows, most, config.pad_id))
+        return measure(accelerator, policy, micro_batches(rows, most, config.pad_id, config.alone_beyond))
 
     found = budget.within(attempt)
     total = -sum(float(found[sample.index].double().sum()) for sample in mine)
