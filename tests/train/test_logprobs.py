@@ -15,11 +15,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from r1cli.train import logprobs
 from r1cli.train.batches import Sample, collate, dense_mask, group_rows, micro_batches, packed_rows
-from r1cli.train.logits import vocabulary_blocks
+from r1cli.train.logits import Scratch, vocabulary_blocks
 from r1cli.train.logprobs import Policy, TokenLogprobs
 from r1cli.train.model import load_policy
 from r1cli.train.update import forward, measure
-from tests.train.toy import PAD, group_samples, layer_passes, plain_logprobs, tokens
+from tests.train.toy import PAD, VOCAB, group_samples, layer_passes, plain_logprobs, tokens
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
@@ -166,16 +166,18 @@ def most_held(work: Callable[[], Any]) -> int:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("chunk", [32, 600])
-def test_the_logits_of_all_tokens_never_exist(tmp_path: Path, dtype: torch.dtype, chunk: int) -> None:
-    """Of the model's forward pass and of the head, forwards and backwards; with a chunk of all tokens they do, and it is seen."""
+@pytest.mark.parametrize(("chunk", "completions"), [(32, 10), (600, 10), (None, 70)])
+def test_the_logits_of_all_tokens_never_exist(tmp_path: Path, dtype: torch.dtype, chunk: int | None, completions: int) -> None:
+    """Of the model's forward pass and of the head, forwards and backwards; with a chunk of all tokens they do, and it is seen. Without a
+    chunk being given, 4,200 tokens are more than one."""
     vocabulary = 6000
     sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
     AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=vocabulary, tie_word_embeddings=True, **sizes)).save_pretrained(tmp_path)
     policy = load_policy(str(tmp_path))
-    policy.shape = dataclasses.replace(policy.shape, chunk=chunk)
+    if chunk is not None:
+        policy.shape = dataclasses.replace(policy.shape, chunk=chunk)
     rng = random.Random(0)
-    samples = [Sample(n, tokens(rng, 5, 5), tokens(rng, 60, 60)) for n in range(10)]
+    samples = [Sample(n, tokens(rng, 5, 5), tokens(rng, 60, 60)) for n in range(completions)]
     batch = collate(group_rows(samples, 2048), PAD)
     logits = batch.input_ids_BT.numel() * vocabulary * dtype.itemsize
 
@@ -185,7 +187,27 @@ def test_the_logits_of_all_tokens_never_exist(tmp_path: Path, dtype: torch.dtype
         (logprobs_N.sum() + entropies_N.sum()).backward()
 
     work()  # the copy in bfloat16, and gradients, are there before
-    assert (most_held(work) < logits / 2) is (chunk == 32)
+    assert (most_held(work) < logits / 2) is (chunk != 600)
+
+
+def test_the_head_projects_what_predicts_completion_tokens_and_nothing_twice(
+    new_policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts are most of a row; of a vocabulary of 152k, their logits would be most of the work."""
+    policy, plain, logits = new_policy(), Scratch.products, [0]  # loading it probes it
+
+    def counting(scratch: Scratch, hidden_nH: torch.Tensor, weight_vH: torch.Tensor, bias_v: Any) -> torch.Tensor:
+        logits[0] += len(hidden_nH) * len(weight_vH)
+        return plain(scratch, hidden_nH, weight_vH, bias_v)
+
+    monkeypatch.setattr(Scratch, "products", counting)
+    rng = random.Random(0)
+    batch = collate(group_rows([Sample(n, tokens(rng, 100, 100), tokens(rng, 30, 30)) for n in range(3)]), PAD)
+    assert len(batch.target_N) == 90 and batch.input_ids_BT.numel() > 3 * 128
+    logprobs_N, _ = forward(policy, batch)
+    assert logits == [128 * VOCAB]  # the products of a CPU come in sixty-fours
+    logprobs_N.sum().backward()
+    assert logits == [2 * 128 * VOCAB], "and once more for the gradient"
 
 
 @pytest.mark.parametrize("count", [1, 700, 32_768, 65_536, 1_000_000])

@@ -70,3 +70,16 @@ def test_an_entropy_bonus_alone_moves_the_weights(accelerator: Any, new_policy: 
     policy, config = new_policy(), grpo_config(beta=0.0, entropy_coef=0.1)
     figures = train_on(accelerator, policy, None, torch.optim.SGD(policy.parameters()), rollout_batch(samples, config), config)
     assert figures["updates"] == 1.0 and largest_difference(weights(policy), weights(new_policy())) > 1e-4
+
+
+def test_dr_grpo_divides_by_the_limit_that_its_rollout_was_drawn_under(accelerator: Any, new_policy: Callable[..., Any]) -> None:
+    """`--max-completion-length 16,32@4`: from step 5 on a token weighs half of what it did."""
+    config, moves = grpo_config(loss="dr_grpo", beta=0.0, max_completion_length=((0, 16), (4, 32))), []
+    for limit in (16, 32):
+        policy = new_policy()
+        before = weights(policy)
+        batch = dataclasses.replace(rollout_batch(group_samples(groups=3, size=4), config), limit=limit)
+        train_on(accelerator, policy, None, torch.optim.SGD(policy.parameters()), batch, config)
+        moves.append({name: value - before[name] for name, value in weights(policy).items()})
+    halved = {name: value / 2 for name, value in moves[0].items()}
+    assert largest_difference(halved, moves[1]) < 1e-5 < 1e-3 < largest_difference(*moves)

@@ -3,6 +3,9 @@ of ordinary memory stand for the other place, and are filled with NaN while thei
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,15 +13,24 @@ import pytest
 import torch
 from torch import Tensor
 
+from r1cli.commands import training as module
+from r1cli.commands.grpo_run import resumed
 from r1cli.commands.lora_flags import PARTS as FLAG_PARTS
+from r1cli.commands.training import Training
+from r1cli.guard import Context
+from r1cli.report.console import Console
+from r1cli.settings import GrpoSettings
 from r1cli.train import offload
 from r1cli.train.batches import collate, group_rows, micro_batches
-from r1cli.train.grpo import train_on
+from r1cli.train.grpo import train_grpo, train_on
+from r1cli.train.grpo_config import Prompts
 from r1cli.train.model import frozen
 from r1cli.train.offload import PARTS, OffloadedReference, OffloadedStates, page_locked, visiting
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.reference import renew_reference
+from r1cli.train.rollout import Hooks
 from r1cli.train.update import forward, measure
+from tests.train.runs import PROMPTS, toy_sample, toy_score
 from tests.train.toy import PAD, group_samples, grpo_config, largest_difference, rollout_batch, weights
 
 
@@ -147,6 +159,56 @@ def test_the_reference_of_a_sharded_run_comes_back(new_policy: Callable[..., Any
         reference.load_state_dict(state)
         assert all(map(rooms.hold, plain.parameters()))
         assert largest_difference(weights(policy), {name: value.float() for name, value in weights(plain).items()}) == 0.0
+
+
+class Killed(Exception):
+    """Nothing is saved after it."""
+
+
+def training_of(tiny: Path, out: Path, *, killed_at: int = 0, offload: str | None = None, look: Any = None) -> dict[str, Tensor]:
+    """The weights after a run of four steps with a checkpoint after each, which goes on from the newest there is; or after it was killed
+    when a step was done and not saved. look: called with the run once it is loaded."""
+    rate = OptimiserConfig(lr=1e-2)
+    settings = GrpoSettings(inputs=[], model=str(tiny), out=str(out), steps=4, lr=1e-2, dtype="float32", resume=True, offload=offload)
+    training = Training(settings, Context("grpo", {}, Console(quiet=2)), folder=str(tiny), total=4, reference=True)
+    if look is not None:
+        look(training)
+    config = grpo_config(steps=4, save_every=1, reference_every=2, optimiser=rate)
+
+    def log(record: dict[str, Any], *_: Any) -> None:
+        if record["step"] == killed_at:
+            raise Killed
+
+    hooks = Hooks(toy_sample, toy_score, lambda: None, log, lambda at: training.save(at.step, 4, lambda folder: at.save(folder, 0, 1)))
+    parts = training.policy, training.reference, training.optimizer
+    with suppress(Killed):
+        train_grpo(training.accelerator, *parts, config, prompts=Prompts([(0, PROMPTS)]), hooks=hooks, progress=resumed(training, config))
+    assert training.run is not None
+    training.run.close()
+    return weights(training.policy)
+
+
+def test_a_run_with_offload_that_was_killed_goes_on_to_the_same_weights(
+    accelerator: Any, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it loads, moments and a reference that has followed the policy, is away from the device before the first step."""
+    straight = training_of(tiny, tmp_path / "straight")
+    states, of_reference, loaded = Rooms(), Rooms(), list[tuple[int, int]]()
+
+    def look(training: Training) -> None:
+        rule = training.optimizer.optimizer
+        rule.register_step_pre_hook(lambda *_: states.forget())
+        assert all(map(of_reference.hold, training.reference.policy.parameters()))  # type: ignore[union-attr]
+        loaded.append((training.start_step, sum(map(states.hold, moments(rule)))))
+
+    monkeypatch.setattr(module, "check_strategy", lambda *_: None)  # which refuses it on a CPU
+    monkeypatch.setattr(module, "OffloadedStates", partial(OffloadedStates, rooms=states))
+    monkeypatch.setattr(module, "OffloadedReference", partial(OffloadedReference, rooms=of_reference))
+    offloaded: dict[str, Any] = {"offload": "optimizer,reference", "look": look}
+    training_of(tiny, tmp_path / "killed", killed_at=3, **offloaded)
+    went_on = training_of(tiny, tmp_path / "killed", **offloaded)
+    assert loaded == [(0, 0), (2, 2 * len(straight))]
+    assert largest_difference(straight, went_on) == 0.0
 
 
 def test_rooms_are_views_of_memory_that_is_locked_once_a_type(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

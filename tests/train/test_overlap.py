@@ -114,3 +114,19 @@ def test_an_error_in_the_update_ends_the_other_thread(accelerator: Any, new_poli
     with pytest.raises(ArithmeticError):
         train_grpo(accelerator, policy, None, Broken(policy.parameters(), lr=1.0), config, prompts=Prompts([(0, PROMPTS)]), hooks=hooks)
     assert ended.is_set()
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_rollout_has_the_limit_of_its_own_first_step(accelerator: Any, new_policy: Callable[..., Any], lag: int) -> None:
+    """Drawn ahead or not: not that of the step at which it is drawn."""
+    limits: list[tuple[int, int]] = []
+
+    def sample(rows: list[Row], draw: Draw) -> list[Rollout]:
+        limits.append((draw.step, draw.limit))
+        return toy_sample(rows, draw)
+
+    policy = new_policy()
+    hooks = Hooks(sample, toy_score, lambda: None, lambda *_: None, lambda progress: None)
+    config = grpo_config(steps=4, rollout_lag=lag, beta=0.0, optimiser=RATE, max_completion_length=((0, 16), (2, 20)))
+    train_grpo(accelerator, policy, None, build_optimiser(policy.parameters(), RATE), config, prompts=Prompts([(0, PROMPTS)]), hooks=hooks)
+    assert limits == [(0, 16), (1, 16), (2, 20), (3, 20)]

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from r1cli.commands.training import Training
+from r1cli.settings import GrpoSettings
 from r1cli.train import grpo
 from r1cli.train.batches import group_rows, micro_batches
 from r1cli.train.model import frozen, load_reference
@@ -53,6 +55,25 @@ def test_a_reference_in_bfloat16_is_the_float32_one_bit_by_bit(accelerator: Any,
         renew_reference(accelerator, light, policy)
     assert light._copy is None and plain._copy is not None
     assert {weight.dtype for weight in light.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("mix", [1.0, 0.01])
+def test_an_average_moves_whatever_type_computes(accelerator: Any, new_policy: Callable[..., Any], tiny: Path, mix: float) -> None:
+    """A hundredth of a small difference is less than half of bfloat16's last digit: an average held in it would stay where it is."""
+    training: Any = object.__new__(Training)
+    training.accelerator, training.dtype = accelerator, "bfloat16"
+    training.settings = GrpoSettings(inputs=[], model="m", out="o", reference_mix=mix, dtype="bfloat16")
+    reference, policy = training._load_reference(str(tiny), 1.0), new_policy()
+    before = weights(policy)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(1.01)
+    for _ in range(1 if mix == 1.0 else 50):
+        renew_reference(accelerator, reference, policy, mix)
+    wanted = sum(float((value - before[name]).abs().sum()) for name, value in weights(policy).items())
+    moved = sum(float((value.float() - before[name]).abs().sum()) for name, value in weights(reference).items())
+    assert moved / wanted == pytest.approx(1 - (1 - mix) ** 50, abs=0.1 if mix == 1.0 else 0.001)
+    assert {weight.dtype for weight in reference.parameters()} == {torch.bfloat16 if mix == 1.0 else torch.float32}
 
 
 @pytest.mark.parametrize(

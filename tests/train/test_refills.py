@@ -1,10 +1,15 @@
-"""How many prompts dynamic sampling draws for those that are missing: as many as it took so far, and no more than a rollout."""
+"""What dynamic sampling draws for groups that are missing: as many prompts as it took so far, no more than a rollout; by other seeds."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from r1cli.commands.grpo_run import Wiring
+from r1cli.commands.stopping import Stopper
+from r1cli.engines.protocol import SamplingParams
 from r1cli.row import Row
+from r1cli.settings import GrpoSettings
 from r1cli.train.clock import Clock
 from r1cli.train.grpo_config import Prompts
 from r1cli.train.progress import Progress, Rollout
@@ -42,3 +47,25 @@ def test_missing_prompts_are_drawn_at_the_rate_so_far(accelerator: Any, mixed: l
     config = grpo_config(prompts_per_step=8, group_size=2, dynamic_sampling="accuracy")
     batch = draw_batch(accelerator, Prompts([(0, ROWS)]), hooks, config, Progress(), Clock())
     assert sizes == drawn and len(batch.rows) == 16
+
+
+def test_every_draw_of_a_run_has_a_seed_of_its_own() -> None:
+    """A refill may meet a prompt of the draw before it: by the same seed its completions would be the same, and as little mixed. The same
+    draw again, of a run that goes on, is drawn by the same seed."""
+    seeds: list[int] = []
+
+    def draw(rows: list[Row], samples: int, seed: int) -> Any:
+        seeds.append(seed)
+        one = [
+            SimpleNamespace(number=n, row=row.with_fields(sample=0), prompt_ids=[5], token_ids=[7], logprobs=[-1.0])
+            for n, row in enumerate(rows)
+        ]
+        return (each for each in one)
+
+    wired: Any = object.__new__(Wiring)
+    wired.settings, wired.stopper = GrpoSettings(inputs=[], model="m", out="o", group_size=1), Stopper()
+    wired.sampler = SimpleNamespace(params=SamplingParams(max_tokens=8), draw=draw)
+    draws = [Draw(step, refill, 8) for step in (0, 1) for refill in (0, 1, 2)]
+    for each in [*draws, *draws]:
+        assert len(wired.sample(ROWS[:2], each)) == 2
+    assert seeds[:6] == seeds[6:] and len(set(seeds)) == len(draws)
