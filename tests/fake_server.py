@@ -62,6 +62,26 @@ def hang(seconds: float) -> Fault:
     return wait
 
 
+def dribble(seconds: float, *, then: bool = False) -> Fault:
+    """Blank bytes for a while, as gateways send them to keep a connection; `then` the answer, else a cut."""
+
+    def blanks(handler: BaseHTTPRequestHandler) -> None:
+        choice = {"index": 0, "message": {"role": "assistant", "content": "late"}, "finish_reason": "stop"}
+        raw = json.dumps({"choices": [choice], "usage": {"completion_tokens": 1}}).encode()
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.close_connection = True
+        for _ in range(round(seconds / 0.05)):
+            handler.wfile.write(b"\n")
+            handler.wfile.flush()
+            time.sleep(0.05)
+        if then:
+            handler.wfile.write(raw)
+
+    return blanks
+
+
 def send(handler: BaseHTTPRequestHandler, code: int, body: Any, headers: dict[str, str] | None = None) -> None:
     raw = json.dumps(body).encode()
     handler.send_response(code)

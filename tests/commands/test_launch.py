@@ -144,14 +144,20 @@ def end(number, frame):
     time.sleep(0 if rank else saving)
     (note("the disk is full", False, 1) if broken and not rank else os._exit(143))
 signal.signal(signal.SIGTERM, end)
-open(os.path.join(os.environ["R1CLI_LAUNCH"], f"ready_{rank}"), "w").close()
+for name in ("begun", "ready"):
+    open(os.path.join(os.environ["R1CLI_LAUNCH"], f"{name}_{rank}"), "w").close()
 time.sleep(60)
 """
 
 
 def ask(folder: Path, saving: float, *, broken: bool = False) -> Processes:
     """Two such processes, asked to end and waited for."""
-    processes = begin(folder, f"saving, broken = {saving}, {broken}\n" + ASKED)
+    return asked(folder, f"saving, broken = {saving}, {broken}\n" + ASKED)
+
+
+def asked(folder: Path, work: str) -> Processes:
+    """Two processes, asked to end once they are ready, and waited for."""
+    processes = begin(folder, work)
     deadline = time.monotonic() + 60
     while not all((folder / f"ready_{rank}").exists() for rank in range(2)):
         assert time.monotonic() < deadline
@@ -175,6 +181,35 @@ def test_who_was_killed_while_it_saved_is_named(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(R1Error, match="process 1 of 2 did not end within 0 s of the others, and was killed") as error:
         ask(tmp_path, 60).end_as_they_did()
     assert "the last whole checkpoint" in (error.value.hint or "")
+
+
+# None of them has come to where it could save, and some do not hear SIGTERM.
+DEAF = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN if rank in deaf else lambda number, frame: os._exit(143))
+open(os.path.join(os.environ["R1CLI_LAUNCH"], f"ready_{rank}"), "w").close()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("deaf", [{1}, {0, 1}])
+def test_nobody_is_waited_for_long_before_there_is_anything_to_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaf: set[int]
+) -> None:
+    """One that does not hear a signal, in torch's rendezvous, is no reason for another exit code."""
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.5)
+    processes = asked(tmp_path, f"deaf = {deaf}\n" + DEAF)
+    assert processes.killed == deaf
+    with pytest.raises(Terminated):
+        processes.end_as_they_did()
+
+
+def test_a_signal_to_one_process_at_the_start_ends_all_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.5)
+    processes = begin(tmp_path, "os._exit(143) if rank else time.sleep(60)")
+    processes.wait()
+    assert processes.killed == {0}
+    with pytest.raises(Terminated):
+        processes.end_as_they_did()
 
 
 def test_who_could_not_save_when_asked_to_end_is_heard(tmp_path: Path) -> None:

@@ -186,3 +186,58 @@ def test_the_main_process_is_waited_for_while_it_saves(tiny: Path, tmp_path: Pat
     said = ended(process)
     assert process.returncode == 128 + number and "error:" not in said, said
     assert len(list((tmp_path / "run/checkpoints").glob("step_*/manifest.json"))) == 1
+
+
+# The first process comes late, so that the second one waits in torch's rendezvous, where Python calls no handler of a signal.
+LATE = """
+import os, time
+from pathlib import Path
+if "RANK" in os.environ:
+    import r1cli.train.strategy as strategy
+    import r1cli.train.model as model
+    start = strategy.start
+
+    def late(dtype):
+        Path("rank_" + os.environ["RANK"]).touch()
+        time.sleep(120 if os.environ["RANK"] == "0" else 0)
+        return start(dtype)
+
+    strategy.start = model.start = late
+"""
+
+
+def starting(tiny: Path, folder: Path) -> "subprocess.Popen[str]":
+    """A run of which one process waits for the other."""
+    (folder / "late").mkdir()
+    (folder / "late/sitecustomize.py").write_text(LATE)
+    env = environment(PYTHONPATH=os.pathsep.join([str(folder / "late"), os.environ.get("PYTHONPATH", "")]))
+    words = [*command_line(), *command(tiny, folder), "-o", "run"]
+    process = subprocess.Popen(words, cwd=folder, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 200
+    while not all((folder / f"rank_{rank}").exists() for rank in range(2)):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(3.0)  # until it waits
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_one_process_waits_for_another_to_start_ends_all(tiny: Path, tmp_path: Path, number: int) -> None:
+    process = starting(tiny, tmp_path)
+    begun, everyone = time.monotonic(), children_of(process.pid)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number and "error:" not in said, said
+    assert time.monotonic() - begun < 12 and all(gone(child) for child in everyone)  # the launcher kills after 15 s
+
+
+def test_no_process_that_waits_for_another_to_start_outlives_the_launcher(tiny: Path, tmp_path: Path) -> None:
+    process = starting(tiny, tmp_path)
+    everyone = children_of(process.pid)
+    assert len(everyone) == 2
+    process.kill()
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 20
+    while not all(gone(child) for child in everyone):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

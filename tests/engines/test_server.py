@@ -135,6 +135,25 @@ def test_a_server_that_hangs_is_given_up_and_asked_again():
         assert texts(draw(server, count=3, timeout=0.5)) == expected(3)
 
 
+def test_bytes_that_keep_a_connection_alive_do_not_put_off_the_deadline():
+    """Each of them starts httpx's own read timeout anew."""
+    with FakeServer(faults=[fault.dribble(20.0)]) as server:
+        begun = time.monotonic()
+        assert texts(draw(server, count=3, timeout=0.5)) == expected(3)
+        assert time.monotonic() - begun < 10.0
+    with (
+        FakeServer(always=fault.dribble(20.0)) as server,
+        pytest.raises(R1Error, match=r"no server gave.*no whole answer within the 0\.3 s of --request-timeout"),
+    ):
+        draw(server, count=3, timeout=0.3, patience=0.5)
+
+
+def test_a_slow_answer_within_the_deadline_is_taken():
+    with FakeServer(always=fault.dribble(1.0, then=True)) as server:
+        assert texts(draw(server, count=2, timeout=10.0)) == {0: "late", 1: "late"}
+        assert len(server.requests) == 2
+
+
 def test_endless_trouble_ends_with_its_reason():
     with FakeServer(always=fault.status(500, message="out of memory")) as server, pytest.raises(R1Error, match=r"3 times.*out of memory"):
         draw(server, retries=2)

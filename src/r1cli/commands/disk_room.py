@@ -22,11 +22,8 @@ def check_room(training: "Training", total: int) -> None:
         return
     settings, out = training.settings, training.run.path
     weights = list(training.policy.parameters())
-    trained = [weight for weight in weights if weight.requires_grad]
-    reference = training.reference
-    second = [] if reference is None else trained if isinstance(reference, LoraReference) else reference.model.parameters()
-    final = _size(weights if training.merged else trained)
-    checkpoint = _size(weights) + _size(second) + MOMENTS * sum(weight.numel() for weight in trained)
+    final = _size(weights if training.merged else _trained(weights))
+    checkpoint = checkpoint_size(training)
     every = settings.save_every
     due = max(0, total - training.start_step - 1) // every if every else 0
     free = shutil.disk_usage(out).free
@@ -44,9 +41,26 @@ def check_room(training: "Training", total: int) -> None:
         )
 
 
+def checkpoint_size(training: "Training") -> int:
+    """Bytes of a checkpoint: weights, reference and moments."""
+    weights, reference = list(training.policy.parameters()), training.reference
+    trained = _trained(weights)
+    second = [] if reference is None else trained if isinstance(reference, LoraReference) else reference.model.parameters()
+    return _size(weights) + _size(second) + MOMENTS * sum(map(_count, trained))
+
+
+def _trained(weights: Iterable[Any]) -> list[Any]:
+    return [weight for weight in weights if weight.requires_grad]
+
+
 def _size(weights: Iterable[Any]) -> int:
     """Bytes."""
-    return sum(weight.numel() * weight.element_size() for weight in weights)
+    return sum(_count(weight) * weight.element_size() for weight in weights)
+
+
+def _count(weight: Any) -> int:
+    """Its elements in all processes; one of ZeRO's third stage is empty between the passes."""
+    return int(getattr(weight, "ds_numel", None) or weight.numel())
 
 
 def _in_words(size: float) -> str:

@@ -6,6 +6,7 @@ after 30 s whatever is saving, and starts only one process on a CPU. Here
 
     an error of a process     is one `error:` line, whichever process had it; the others are given a moment to end, then killed
     Ctrl-C, SIGTERM           go to every process; they agree where to save (`stopping.py`), and get time. A second one, 2 s later, kills
+    the same before that      there is nothing to save, and no time is given (`starting.py`)
     a process that is killed  ends the run with an error that names it: nothing waits for it
     a death without a word    is shown with the last lines of that process's stderr
     this process is killed    the others get SIGTERM (Linux), save and end
@@ -31,6 +32,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from r1cli.commands.starting import BEGUN
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import LAUNCH, REPEAT_SECONDS, Context, Deserted, Terminated
 
@@ -164,11 +166,16 @@ class Processes:
             well = {Exit.OK} if self.asked is None else {Exit.OK, CODES[signal.Signals(self.asked)]}
             failed = failed or (now if any(code is not None and code not in well for code in codes) else None)
             ended = ended or (now if well & set(codes) else None)
-            for since, most in ((failed, GRACE_SECONDS), (ended, END_SECONDS)):
+            young = self.asked_at if self.asked is not None and not self.begun() else None  # one may not hear that another has ended
+            for since, most in ((failed, GRACE_SECONDS), (young, GRACE_SECONDS), (ended, END_SECONDS)):
                 if since is not None and now - since > most:
                     self.waited = most
                     return self.kill()
             time.sleep(POLL_SECONDS)
+
+    def begun(self) -> bool:
+        """Whether all have come to where the run can be saved (`starting.begun`)."""
+        return all((self.folder / f"{BEGUN}{rank}").exists() for rank in range(self.count))
 
     def end_as_they_did(self) -> None:
         """Raise what the guard turns into their exit code and one `error:` line; nothing when all went well.
@@ -179,7 +186,8 @@ class Processes:
         error = self._error(codes) if any(codes) else None
         if error is not None and not isinstance(error, Deserted):
             raise error
-        if self.asked is not None and {CODES[signal.Signals(self.asked)], -self.asked} & set(codes):  # the latter: before it had a handler
+        asked = set() if self.asked is None else {CODES[signal.Signals(self.asked)], -self.asked}  # the latter: before it had a handler
+        if asked & set(codes) or (asked and self._in_vain(codes)):
             raise KeyboardInterrupt if self.asked == signal.SIGINT else Terminated
         for code, signalled in ((Exit.INTERRUPTED, KeyboardInterrupt), (Exit.TERMINATED, Terminated)):
             if code in codes:  # a process was signalled by somebody else, and all have agreed to end
@@ -208,7 +216,7 @@ class Processes:
         if first is not None:
             return R1Error(first["message"], hint=first["hint"], code=first["code"])
         stuck = ", ".join(str(rank + 1) for rank in sorted(self.killed))
-        if stuck and not any(code > 0 and code not in ends for code in codes):
+        if stuck and not self._in_vain(codes) and not any(code > 0 and code not in ends for code in codes):
             return R1Error(
                 f"process {stuck} of {self.count} did not end within {self.waited:.0f} s of the others, and was killed",
                 hint="what it was saving may be missing; --resume goes on from the last whole checkpoint",
@@ -219,6 +227,10 @@ class Processes:
             return None if echo is None else Deserted(echo["message"], hint=echo["hint"], code=echo["code"])
         self._show_last_words(failed)
         return R1Error(f"process {failed + 1} of {self.count} ended with exit code {codes[failed]}", hint="run it again with --debug")
+
+    def _in_vain(self, codes: Sequence[int]) -> bool:
+        """Whether what was killed had nothing to save, and another way to end: it, or another process, had been told to."""
+        return bool(self.killed) and not self.begun() and (self.asked is not None or bool({*CODES.values()} & set(codes)))
 
     def _show_last_words(self, rank: int) -> None:
         """The end of the stderr of a process that died without a note, if it was not heard all along."""

@@ -11,10 +11,10 @@ import signal
 import sys
 from typing import Any
 
-from r1cli.commands import launch
+from r1cli.commands import launch, starting
 from r1cli.engines import watchdog
 from r1cli.errors import Exit, R1Error
-from r1cli.guard import LAUNCHED, Context, Terminated, leave_note
+from r1cli.guard import LAUNCHED, Context, Terminated, leave_note, of_a_launch
 from r1cli.io import run_dir
 from r1cli.report.console import Console
 
@@ -37,6 +37,8 @@ def starts_others(settings: Any, context: Context) -> bool:
 
 def _take_part(inputs: list[str]) -> None:
     """Be one of several processes: end with the one that started this, and refuse a stdin that all would share."""
+    if of_a_launch():
+        starting.listen()
     if LAUNCHED is not None:
         watchdog.tell = leave_note
         if sys.platform == "linux":

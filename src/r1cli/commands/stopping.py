@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from r1cli.commands import starting
 from r1cli.errors import Exit, R1Error, nearest
 from r1cli.guard import LAUNCHED, Context, Terminated, ignore_repeats, of_a_launch
 
@@ -34,19 +35,20 @@ class NoTimeForAStep(R1Error):
 
 
 class Stopper:
-    """Whether to end, and why. limit: seconds since `since` (both None: no limit), in which the run must have saved too."""
+    """Whether to end, and why. limit: seconds since `since` (both None: no limit), in which the run must have saved too. first_save: what a
+    save is thought to take until there was one (`save_time.first_save`)."""
 
-    def __init__(self, limit: float | None = None, since: float | None = None) -> None:
+    def __init__(self, limit: float | None = None, since: float | None = None, first_save: float = 0.0) -> None:
         self._deadline = None if limit is None else (time.time() if since is None else since) + limit
         self._abandoned = False
-        self._saving = 0.0
+        self._guess, self._saving = first_save, 0.0
         self._before: dict[int, Any] = {}
         self._taken: set[int] = set()
         self.reason: str | None = None
 
     def wanted(self, seconds: float = 0.0) -> bool:
         """Whether this process was asked to end, or would be past its time limit after `seconds` more and the longest save so far."""
-        if self.reason is None and self._deadline is not None and time.time() + seconds + self._saving > self._deadline:
+        if self.reason is None and self._deadline is not None and time.time() + seconds + (self._saving or self._guess) > self._deadline:
             self.reason = TIME
         return self.reason is not None or self._abandoned
 
@@ -95,6 +97,8 @@ class Stopper:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        if of_a_launch():
+            starting.begun()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

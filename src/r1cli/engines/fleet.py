@@ -26,6 +26,7 @@ import httpx
 from r1cli.engines.addresses import is_local, root_of
 from r1cli.engines.openai_api import Malformed, error_text, retry_after
 from r1cli.engines.patience import say_waiting
+from r1cli.engines.refusal import refusal
 from r1cli.errors import Exit, R1Error
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -86,7 +87,7 @@ class Fleet:
     urls:     addresses of servers, with or without /v1
     key:      sent as a bearer token, never logged; None sends none
     at_once:  most requests a server gets at a time
-    timeout:  seconds one answer may take
+    timeout:  seconds one answer may take, from the request to its last byte
     retries:  times a request may be answered with a server error
     patience: seconds all servers may be in trouble before the run ends
     root:     address -> below which the paths of requests are;  gives: what messages call an answer
@@ -104,7 +105,7 @@ class Fleet:
         root: Callable[[str], str] = root_of,
         gives: str = "completion",
     ) -> None:
-        self._key, self._retries, self._patience, self._gives = key, retries, patience, gives
+        self._key, self._timeout, self._retries, self._patience, self._gives = key, timeout, retries, patience, gives
         self._said = False
         self.done: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self._tasks: dict[Any, asyncio.Task] = {}
@@ -121,7 +122,7 @@ class Fleet:
                     headers=headers,
                     limits=limits,
                     trust_env=not is_local(url),
-                    timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS, pool=None),
+                    timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),  # the whole has a deadline in `_try`
                 ),
                 at_once,
                 at_once,
@@ -238,11 +239,15 @@ class Fleet:
     async def _try(self, server: Server, job: Job) -> Any:
         """Post once: what `read` made of the answer, None when it must be tried again; raises what no retry can mend."""
         try:
-            response = await server.client.post(job.path.lstrip("/"), json=job.body)
+            async with asyncio.timeout(self._timeout):  # httpx's own begins anew with each byte, and a gateway may send blanks for ever
+                response = await server.client.post(job.path.lstrip("/"), json=job.body)
             if response.status_code == 200:
                 result = job.read(response.content)
                 server.succeeded()
                 return result
+        except TimeoutError:
+            server.failed(f"no whole answer within the {self._timeout:g} s of --request-timeout")
+            return None
         except httpx.TimeoutException as error:
             server.failed(f"timed out ({type(error).__name__})")
             return None
@@ -259,7 +264,7 @@ class Fleet:
         elif status >= 500 or status == 408:
             self._count(job, server, f"{status} {told}")
         else:
-            raise _refusal(server.url, status, told)
+            raise refusal(server.url, status, told)
         return None
 
     def _count(self, job: Job, server: Server, why: str) -> None:
@@ -274,27 +279,3 @@ class Fleet:
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
-
-
-class Refusal(Exception):
-    """A server will not answer this request, whoever asks again: its status, and what it said."""
-
-    def __init__(self, status: int, told: str) -> None:
-        super().__init__(told)
-        self.status = status
-
-
-def _refusal(url: str, status: int, told: str) -> Exception:
-    if status in (401, 403):
-        return R1Error(
-            f"{url} refuses the key: {status} {told}",
-            hint="export the key and name its variable: --api-key-env NAME",
-            code=Exit.ENVIRONMENT,
-        )
-    if status == 404:
-        return R1Error(
-            f"{url} does not know what was asked for: {told or 'not found'}",
-            hint="--model as the server names it, --url up to the part before /chat/completions",
-            code=Exit.USAGE,
-        )
-    return Refusal(status, told)

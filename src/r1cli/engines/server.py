@@ -18,18 +18,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from transformers import AutoTokenizer
 
 from r1cli.engines import reload
 from r1cli.engines.addresses import check_url, is_local
 from r1cli.engines.detokenize import completion_text
 from r1cli.engines.feed import Feed
-from r1cli.engines.fleet import Fleet, Refusal, Server
-from r1cli.engines.model_files import as_in_files, end_ids, is_tied, owning, tensor_names
+from r1cli.engines.fleet import Fleet, Server
+from r1cli.engines.model_files import as_in_files, end_ids, is_tied, load_tokenizer, owning, tensor_names
 from r1cli.engines.nccl import NcclTransfer
 from r1cli.engines.openai_api import REFUSED, Dialect, completion_of, is_too_long, request_body
 from r1cli.engines.patience import Patience
 from r1cli.engines.protocol import Completion, Request, SamplingParams, never
+from r1cli.engines.refusal import Refusal
 from r1cli.errors import Exit, R1Error, nearest
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class ServerEngine:
         self.tokenizer: Any = None
         self._decoder: Any = None
         if folder is not None:  # two: callers render prompts on another thread, and a fast tokenizer that is used twice at a time raises
-            self.tokenizer, self._decoder = (AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code) for _ in range(2))
+            self.tokenizer, self._decoder = (load_tokenizer(folder, trust_remote_code=trust_remote_code) for _ in range(2))
         self._fleet = Fleet(urls, key=key, at_once=batch_size, timeout=timeout, retries=retries, patience=patience)
         try:
             served, lengths = self._dialects(say)
