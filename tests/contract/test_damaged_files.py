@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from r1cli.commands.resuming import Standing, check_resumable
 from r1cli.engines.model_files import end_ids
 from r1cli.errors import R1Error
+from r1cli.settings import GrpoSettings
 from r1cli.train.lora import ADAPTER, WEIGHTS
 from r1cli.train.model import check_vocabulary, check_weights, load_config, load_reference, load_tokenizer, loading
 from tests.contract.conftest import Run, assert_error
@@ -110,6 +111,8 @@ def test_a_special_token_that_nothing_writes_may_have_no_row(model: Path) -> Non
     ("name", "damage", "lora"),
     [
         ("training_state.pt", Path.unlink, None),
+        ("random_state_0.pt", Path.unlink, None),
+        ("grpo_progress_0.pt", Path.unlink, None),
         ("model.safetensors", Path.unlink, None),
         ("model.safetensors", cut, None),
         ("config.json", Path.unlink, None),
@@ -122,9 +125,10 @@ def test_a_damaged_checkpoint_is_to_be_removed(model: Path, tmp_path: Path, name
     shutil.copytree(model, folder)
     (folder / ADAPTER).mkdir()
     shutil.copy(model / "model.safetensors", folder / ADAPTER / WEIGHTS)
-    torch.save({}, folder / "training_state.pt")
+    for state in ("training_state.pt", "random_state_0.pt", "grpo_progress_0.pt"):
+        torch.save({}, folder / state)
     accelerator: Any = SimpleNamespace(distributed_type="NO", num_processes=1)
-    settings = SimpleNamespace(out=str(tmp_path / "run"), lora=lora)
+    settings = GrpoSettings(inputs=[], model=str(model), out=str(tmp_path / "run"), lora=lora)
     check_resumable(accelerator, settings, Standing(None, 4))
     damage(folder / name)
     with pytest.raises(R1Error) as caught:

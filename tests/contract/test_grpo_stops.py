@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.contract.conftest import Run, assert_error, command_line, environment
+from tests.contract.test_launch import rewind
 from tests.contract.test_sft_stops import late_clock
 
 PROMPTS = "".join(json.dumps({"id": n, "prompt": f"What is {n} + 1?", "answer": str(n + 1)}) + "\n" for n in range(6))
@@ -126,6 +127,38 @@ def test_a_time_limit_ends_the_run_in_time_and_it_goes_on(r1: Run, tiny: Path, s
     assert_same(tmp_path / "run", straight)
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["--temperature", "0.7"], "--temperature was 1.0 and is 0.7"),
+        (["--seed", "5", "--rollout-lag", "0"], "--seed was 0 and is 5, --rollout-lag was 1 and is 0"),
+        (["--group-size", "6", "--updates-per-rollout", "2", "--importance", "sequence"], ""),
+    ],
+)
+def test_a_rollout_goes_on_with_what_it_was_drawn_with_or_not_at_all(
+    r1: Run, tiny: Path, tmp_path: Path, changed: list[str], said: str
+) -> None:
+    """Resumed between two updates. It was trained on with log-probabilities of the old temperature, and in minibatches by the new seed."""
+    command = words(tiny, tmp_path, "--updates-per-rollout", "4", "--rollout-lag", "1", "--save-every", "1", "--keep", "9", "-o", "run")
+    assert r1(*command).returncode == 0
+    straight = figures(tmp_path / "run")
+    rewind(tmp_path / "run", 2)
+    done = r1(*command, *changed, "--resume")
+    assert done.returncode == 0, done.stderr
+    [drop] = [line for line in done.stderr.splitlines() if "drawn" in line]
+    later = figures(tmp_path / "run")
+    if said:
+        assert drop.startswith(
+            f"warning: {said}: what was drawn before is dropped, the rest of the rollout behind step 0 (32 completions, 2 "
+        )
+        assert [record["step"] for record in later] == [6, 8]
+    else:  # its record is about the same completions, and the same updates but for the weights between trainer and sampler
+        assert drop == "warning: the 32 completions drawn ahead for step 5 do not fit the rollout it begins now: drawn again"
+        assert [record["step"] for record in later] == [4, 6, 8]
+        same = ("reward", "completion_length", "tokens", "updates", "trained_share")
+        assert [later[0][name] for name in same] == [straight[0][name] for name in same]
+
+
 @pytest.mark.parametrize("stop", [False, True])
 def test_an_alarm_is_said_once_and_may_end_the_run(r1: Run, tiny: Path, tmp_path: Path, stop: bool) -> None:
     (tmp_path / "flat.py").write_text("def flat(row):\n    return 0.5\n")
@@ -144,8 +177,14 @@ def test_an_alarm_is_said_once_and_may_end_the_run(r1: Run, tiny: Path, tmp_path
     if stop:
         assert steps == [2, 4]
         assert "\nerror: stopped at step 4 by --stop-on constant-reward: " in done.stderr
-        assert "\nhint: " in done.stderr
+        assert "\nhint: " in done.stderr and done.stderr.endswith("; --resume goes on past it\n")
         assert (tmp_path / "run/checkpoints/step_000004/manifest.json").exists()
+        again = r1(*command, "--resume")  # a script that starts runs again does not notice otherwise
+        assert again.returncode == 0, again.stderr
+        assert [line for line in again.stderr.splitlines() if "--stop-on" in line] == [
+            "warning: --stop-on zero-gradient,constant-reward has ended this run before: it goes on past that, and is not ended by it again"
+        ]
+        assert [record["step"] for record in figures(tmp_path / "run")] == [2, 4, 6, 8]
         return
     assert steps == [2, 4, 6, 8]  # two more steps in which it would have been said
     before, after = load_file(tiny / "model.safetensors"), load_file(tmp_path / "run/final/model.safetensors")

@@ -134,6 +134,24 @@ def test_other_rows_on_stdin_are_refused_and_an_older_checkpoint_is_accepted(r1:
     assert json.loads((tmp_path / "run/final/manifest.json").read_text())["step"] == 4
 
 
+@pytest.mark.parametrize(("command", "name"), [("grpo", "grpo_progress_0.pt"), ("grpo", "random_state_0.pt"), ("sft", "random_state_0.pt")])
+def test_a_checkpoint_that_lost_a_state_is_not_another_run(r1: Run, tiny: Path, at: Path, command: str, name: str) -> None:
+    """It went on with exit 0: other prompts, no rollout, alarms without a memory. Of a run of another command there is no such file."""
+    rewind(at / command, 2)
+    lost = at / command / "checkpoints/step_000002" / name
+    lost.unlink()
+    before = contents(at / command)
+    words = [command, "--model", str(tiny), *WORDS[command], "-o", command, "--resume"]
+    folder = f"{command}/checkpoints/step_000002"
+    assert_error(
+        r1(*words), 2, f"`{folder}` has no `{name}` to resume from", f"remove `{folder}`: --resume then takes the checkpoint before"
+    )
+    assert contents(at / command) == before
+    shutil.rmtree(lost.parent)
+    done = r1(*words)
+    assert done.returncode == 0 and f"resuming `{command}/checkpoints/step_000001`" in done.stderr, done.stderr
+
+
 def test_two_processes_end_together(r1: Run, tiny: Path, at: Path) -> None:
     rewind(at / "sft", 2)
     (at / "lessons.jsonl").write_text(LESSONS.replace("1", "7"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -105,6 +106,43 @@ def test_a_time_limit_ends_the_run_in_time_and_it_goes_on(r1: Run, tiny: Path, t
     assert_ended_by_the_clock(r1, words, tmp_path, rows=12, batch_rows=4)
 
 
+# Every step takes two minutes, and the disk ten to keep a MiB.
+SLOW_DISK = """
+import os, time
+
+keep, begun = os.fsync, []
+
+def fsync(descriptor):
+    keep(descriptor)
+    begun.append(600 * os.fstat(descriptor).st_size / 2**20)
+
+def late(clock):
+    def now():
+        try:
+            with open(FILE) as lines:
+                return clock() + sum(begun) + 120 * lines.read().count("\\n")
+        except OSError:
+            return clock() + sum(begun)
+    return now
+
+os.fsync, time.time, time.perf_counter = fsync, late(time.time), late(time.perf_counter)
+"""
+
+
+def test_a_time_limit_leaves_time_for_the_first_save(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    """Nothing was saved before, so no save has told how long one takes."""
+    (tmp_path / "rows.jsonl").write_text(LESSONS)
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow/sitecustomize.py").write_text(SLOW_DISK.replace("FILE", repr(str(tmp_path / "run/metrics.jsonl"))))
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "slow"), os.environ.get("PYTHONPATH", "")])}
+    done = r1("sft", "--model", str(tiny), *SFT, "--epochs", "99", "rows.jsonl", "--time-limit", "2h", "-o", "run", env=env)
+    assert done.returncode == 0, done.stderr
+    [(steps, seconds)] = re.findall(r"time limit reached after (\d+) of \d+ steps, ([\d,]+) s", done.stderr)
+    assert int(steps) > 5 and 3600 < int(seconds.replace(",", "")) < 7200
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == [f"step_{int(steps):06d}"]
+    assert not list((tmp_path / "run").glob(".*speed*"))
+
+
 def assert_ended_by_the_clock(r1: Run, words: list[str], folder: Path, *, rows: int, batch_rows: int) -> None:
     """The first step takes forty minutes of an hour, so there is no second one: the run ends well, and goes on as a straight one."""
     words = [*words, "--epochs", str(3.5 * batch_rows / rows), "--save-every", "3"]  # four steps
@@ -131,7 +169,7 @@ def test_early_stopping_by_the_held_out_loss(r1: Run, tiny: Path, tmp_path: Path
     done = r1(*words, "--stop-on", "overfitting", stdin=LESSONS)
     assert done.returncode == 1, done.stderr
     assert "by --stop-on overfitting: the held-out loss was above its best" in done.stderr
-    assert done.stderr.count("warning: overfitting:") == 1
+    assert done.stderr.count("warning: overfitting:") == 1 and done.stderr.endswith("; --resume goes on past it\n")
     losses = [record["held_out_loss"] for record in records(tmp_path / "run") if "held_out_loss" in record]
     assert losses[0] > min(losses) < losses[-1] and losses.index(min(losses)) == len(losses) - 4
     assert list((tmp_path / "run/checkpoints").glob(f"step_{2 * len(losses):06}/manifest.json"))

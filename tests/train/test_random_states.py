@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from r1cli.errors import R1Error
 from r1cli.train.random_states import file_name, load_random, save_random
 
 
@@ -35,19 +36,29 @@ def test_each_process_draws_on_where_it_was(tmp_path: Path) -> None:
         assert draw() == expected[number]
 
 
-@pytest.mark.parametrize("kind", ["another number of processes", "no file"])
-def test_a_checkpoint_that_says_nothing_of_a_process_changes_nothing(tmp_path: Path, kind: str) -> None:
-    for number in range(2):
-        save_random(process(number), tmp_path)
-    if kind == "no file":
-        (tmp_path / file_name(0)).unlink()
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_checkpoint_of_another_number_of_processes_changes_nothing(tmp_path: Path, number: int) -> None:
+    for one in range(2):
+        save_random(process(one), tmp_path)
     torch.manual_seed(9)
     random.seed(9)
     expected = draw()
     torch.manual_seed(9)
     random.seed(9)
-    load_random(process(0, of=3 if kind != "no file" else 2), tmp_path)
+    load_random(process(number, of=3), tmp_path)
     assert draw() == expected
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"), [(0, "has no `random_state_0.pt` to resume from"), (1, "random_state_1.pt` is missing: each of")]
+)
+def test_a_lost_state_is_refused(tmp_path: Path, lost: int, said: str) -> None:
+    for number in range(2):
+        save_random(process(number), tmp_path)
+    (tmp_path / file_name(lost)).unlink()
+    with pytest.raises(R1Error) as caught:
+        load_random(process(lost), tmp_path)
+    assert said in caught.value.message and caught.value.code == 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -200,13 +200,16 @@ def test_a_rollout_ahead_of_another_shape_is_drawn_again(accelerator: Any, tiny:
     settings: dict[str, Any] = {"steps": 5, "updates_per_rollout": 4, "optimiser": RATE}
     interrupted_with_a_rollout_ahead(accelerator, tiny, tmp_path, **settings)
     sizes: list[tuple[int, int, int]] = []
+    said: list[str] = []
     size = changed.get("group_size", 4)
 
     def sample(rows: list[Row], draw: Draw) -> list[Rollout]:
         sizes.append((draw.step, len(rows), size))
         return [rollout for rollout in toy_sample(rows, draw) if rollout.row["sample"] < size]
 
-    _, records = grpo_run(accelerator, str(tiny), resume=tmp_path, rollout_lag=1, more={"sample": sample}, **{**settings, **changed})
+    more = {"sample": sample, "warn": said.append}
+    _, records = grpo_run(accelerator, str(tiny), resume=tmp_path, rollout_lag=1, more=more, **{**settings, **changed})
+    assert said == ["the 12 completions drawn ahead for step 5 do not fit the rollout it begins now: drawn again"]
     parts = 4 if "steps" in changed else 1
     assert sizes[0] == (4, parts * changed.get("prompts_per_step", 3), size)
     assert [record["updates"] for record in records] == ([4.0, 4.0, 4.0] if "steps" in changed else [4.0, 1.0])
@@ -235,6 +238,39 @@ def test_an_objective_that_changes_within_a_rollout_is_refused(
     with pytest.raises(R1Error, match="the rollout of step 1 was begun with settings under which other completions count") as caught:
         grpo_run(accelerator, str(tiny), resume=tmp_path, **{**settings, **changed})
     assert caught.value.code == 2
+
+
+TAKEN = {
+    "prompts_per_step": 2, "group_size": 3, "updates_per_rollout": 2, "steps": 12, "loss": "gspo", "advantage": "mean", "beta": 0.0,
+    "importance": "sequence", "importance_cap": 0.0, "clip_low": 0.1, "reference_every": 1, "reference_mix": 0.5, "rollout_lag": 1,
+    "max_completion_length": ((0, 3),), "microbatch_tokens": 90, "dynamic_sampling": "even", "epochs_per_rollout": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_setting_that_may_change_within_a_rollout_leaves_its_minibatches_alone(
+    accelerator: Any, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Every completion of the rollout is trained on once an epoch; `commands.grpo_resume` drops it for the settings that are not here."""
+    taken: list[tuple[int, int]] = []
+    one_update = grpo.one_update
+
+    def listening(*given: Any) -> Any:
+        if given[3].start == 0:
+            taken.extend(sample.key for sample in given[4])
+        return one_update(*given)
+
+    monkeypatch.setattr(grpo, "one_update", listening)
+    settings: dict[str, Any] = {"steps": 8, "updates_per_rollout": 4, "optimiser": RATE, "beta": 0.1, "mask_truncated": False}
+    half_trained(accelerator, tiny, tmp_path, 2, **settings)
+
+    def sample(rows: list[Row], draw: Draw) -> list[Rollout]:
+        size = TAKEN[name] if name == "group_size" else 4
+        return [rollout for rollout in toy_sample(rows, draw) if rollout.row["sample"] < size]
+
+    grpo_run(accelerator, str(tiny), resume=tmp_path, more={"sample": sample}, **{**settings, name: TAKEN[name]})
+    epochs = 2 if name == "epochs_per_rollout" else 1
+    assert len(set(taken)) == 48 and sorted(taken) == sorted([*set(taken)] * epochs)
 
 
 def test_a_kl_that_begins_within_a_rollout_of_which_all_counts_is_measured(accelerator: Any, tiny: Path, tmp_path: Path) -> None:
@@ -352,7 +388,16 @@ def test_another_number_of_processes_starts_a_new_rollout(tmp_path: Path) -> Non
     Progress(5, {0: 12}, batch, Ahead(6, 3, 4, 16, {0: 9}, [0, 0, 0])).save(tmp_path, 0, 1)
     other = Progress.load(tmp_path, 0, 2)
     assert other is not None and other.ahead is None and other.taken == {0: 9}, "what was drawn ahead is drawn again"
-    assert Progress.load(tmp_path / "nothing", 0, 1) is None
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_checkpoint_that_lost_what_all_write_is_refused(tmp_path: Path, process: int) -> None:
+    """Without it the run would go on as another one: other prompts, no rollout, and alarms that know of nothing."""
+    Progress(5, {0: 12}).save(tmp_path, 0, process + 1)
+    (tmp_path / "grpo_progress_0.pt").unlink()
+    with pytest.raises(R1Error, match=rf"`{tmp_path}` has no `grpo_progress_0\.pt` to resume from") as caught:
+        Progress.load(tmp_path, process, process + 1)
+    assert caught.value.code == 2 and caught.value.hint == f"remove `{tmp_path}`: --resume then takes the checkpoint before it"
 
 
 def test_a_file_that_only_one_process_lacks_is_missed(tmp_path: Path) -> None:

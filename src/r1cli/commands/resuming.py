@@ -16,6 +16,8 @@ from r1cli.io.checkpoint_folders import latest_step, whole_checkpoint
 from r1cli.io.hub import check_model_folder
 from r1cli.io.run_config import read_config
 from r1cli.io.whole_folder import is_whole
+from r1cli.settings import GrpoSettings
+from r1cli.train import progress, random_states
 from r1cli.train.agreement import of_all
 from r1cli.train.checkpoints import check_state
 from r1cli.train.lora import adapter_folder
@@ -106,7 +108,8 @@ def check_resumable(accelerator: Any, settings: Any, found: Standing) -> None:
     if run_dir.is_run_dir(settings.out):
         _check_adapter(settings.out, read_config(settings.out)["settings"], vars(settings))
     folder = whole_checkpoint(settings.out, found.checkpoint)
-    check_state(folder)
+    own = [progress.file_name(0)] if isinstance(settings, GrpoSettings) else []
+    check_state(folder, random_states.file_name(0), *own)  # of the first process: there were more or fewer, maybe, but always that one
     check_weights(folder, way_out(folder))
     try:
         if getattr(settings, "lora", None) is not None:
@@ -140,6 +143,18 @@ def warn_of_changes(changed: Mapping[str, tuple[Any, Any]], context: Context) ->
     """Say which settings are not those of the run's last start."""
     for name, (before, now) in changed.items():
         context.console.warn(f"--{name.replace('_', '-')} was {before} when the run started, now {now}")
+
+
+def going_past(halt: R1Error | None) -> R1Error | None:
+    """The error of --stop-on, with a word for who starts runs again by a script: an alarm ends a run once."""
+    return halt and R1Error(halt.message, hint=f"{halt.hint}; --resume goes on past it", code=halt.code)
+
+
+def warn_of_stops(memory: Mapping[str, Any], stop_on: str | None, context: Context) -> None:
+    """Name the alarms of --stop-on that have ended the run which goes on, by what they remember (`train.alarms.look`)."""
+    names = [name for name in (stop_on or "").split(",") if memory.get(f"stopped {name}")]
+    if names:
+        context.console.warn(f"--stop-on {','.join(names)} has ended this run before: it goes on past that, and is not ended by it again")
 
 
 def say_done(training: "Training", facts: Callable[[], dict[str, Any]]) -> None:

@@ -112,13 +112,12 @@ def _save_between_updates(accelerator: Any, progress: Progress, config: GrpoConf
 
 
 def _take_up(accelerator: Any, policy: Any, reference: Any | None, config: GrpoConfig, progress: Progress, hooks: Hooks) -> None:
-    """Go on where a resumed run is. If that is between two updates of a rollout that is not there any more (`Progress.followed`), say so,
-    and do what was due at its end."""
+    """Go on where a resumed run is. If a rollout of its checkpoint is not there any more (`Progress.dropped`, `followed`), say so, and do
+    what was due at its end."""
+    if progress.dropped:
+        hooks.warn(progress.dropped)
+        progress.dropped = ""
     if progress.followed is not None:
-        hooks.warn(
-            f"the rollout that began behind step {progress.followed} was shared out among another number of processes: what was not "
-            f"trained on yet after step {progress.step} is dropped, and its prompts count as taken"
-        )
         _follow(accelerator, policy, reference, config, progress.followed, progress.step)
         progress.followed = None
     if progress.step:
@@ -227,7 +226,7 @@ def one_update(
 
 def cut(chosen: list[Sample], tokens: int, config: GrpoConfig) -> list[MicroBatch]:
     """Micro-batches of at most `tokens` positions; the completions of a prompt share its computation where they are in one row."""
-    return micro_batches(group_rows(chosen, min(config.pack_length, tokens)), tokens, config.pad_id)
+    return micro_batches(group_rows(chosen, min(config.pack_length, tokens)), tokens, config.pad_id, config.alone_beyond)
 
 
 def token_means(figures: dict[str, float]) -> dict[str, float]:

@@ -53,10 +53,14 @@ class Overlap:
 
     def ready(self) -> Ahead | None:
         """What was drawn ahead for the rollout that is next. One of another shape, from before a resumed run was given other settings, is
-        forgotten."""
+        forgotten, and that is said."""
         ahead, planned = self._progress.ahead, self._planned(self._progress.step)
         if ahead is None or (ahead.step, ahead.prompts, ahead.group_size) == (planned.step, planned.prompts, planned.group_size):
             return ahead
+        number = ahead.prompts * ahead.group_size
+        self._hooks.warn(
+            f"the {number} completions drawn ahead for step {ahead.step + 1} do not fit the rollout it begins now: drawn again"
+        )
         self._keep(ahead, False)
         return None
 

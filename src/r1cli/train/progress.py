@@ -9,11 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from r1cli.errors import Exit, R1Error
 from r1cli.row import Row, dump, parse
 from r1cli.train.batches import Sample
 from r1cli.train.grpo_config import GrpoConfig
-from r1cli.train.state_files import read, write
+from r1cli.train.state_files import of_process, write
 
 
 @dataclass(slots=True)
@@ -75,8 +74,9 @@ class Progress:
     """step: optimizer updates done. taken: prompts taken of each stage. batch: the rollout that is being trained on.
 
     ahead: the next one, when it is there already. memory: what the alarms remember.
-    followed: of a run resumed by another number of processes between two updates: the step at which the rollout began whose rest is
-    dropped, and up to which the reference has followed; else None.
+    drawn_with: the settings that what is here was drawn and measured with (`commands.grpo_resume`); empty: not known.
+    dropped: of a resumed run: what to say of a rollout that was in its checkpoint and is not here, if anything.
+    followed: where that happened between two updates: the step at which that rollout began, up to which the reference has followed.
     """
 
     step: int = 0
@@ -84,11 +84,14 @@ class Progress:
     batch: RolloutBatch | None = None
     ahead: Ahead | None = None
     memory: dict[str, list[float]] = field(default_factory=dict)
+    drawn_with: dict[str, Any] = field(default_factory=dict)
+    dropped: str = ""
     followed: int | None = None
 
     def save(self, folder: Path, process: int, processes: int) -> None:
         """Write this process's file into a checkpoint folder."""
-        state = {"processes": processes, "step": self.step, "taken": self.taken, "memory": self.memory, "batch": None, "ahead": None}
+        own = {name: getattr(self, name) for name in ("step", "taken", "memory", "drawn_with")}
+        state = {"processes": processes, **own, "batch": None, "ahead": None}
         if self.batch is not None:
             plain = {name: getattr(self.batch, name) for name in RolloutBatch.__slots__}
             state["batch"] = {**plain, "rows": _texts(self.batch.rows), "samples": [_fields(sample) for sample in self.batch.samples]}
@@ -98,33 +101,38 @@ class Progress:
         write(state, folder / file_name(process))
 
     @classmethod
-    def load(cls, folder: Path, process: int, processes: int) -> "Progress | None":
-        """What `save` wrote; None when the checkpoint has no such file.
+    def load(cls, folder: Path, process: int, processes: int) -> "Progress":
+        """What `save` wrote.
 
         Another number of processes than wrote it starts with a new rollout: the old one was shared out differently. Raises `R1Error`
-        (exit 2) for a file that is not one of these, and when only this process's is missing.
+        (exit 2) for a file that is missing or not one of these.
         """
-        own, first = folder / file_name(process), folder / file_name(0)
-        if not own.is_file() and not first.is_file():
-            return None
-        state = read(own if own.is_file() else first, "processes", "step", "taken", "memory", "batch", "ahead")
+        state = of_process(folder, file_name, process, processes, "step", "taken", "memory", "batch", "ahead")
         batch, ahead = state["batch"], state["ahead"]
         if state["processes"] != processes:
-            followed = None if batch is None else int(batch["start"])
-            return cls(state["step"], state["taken"] if ahead is None else ahead["taken"], memory=state["memory"], followed=followed)
-        if not own.is_file():
-            raise R1Error(
-                f"`{own}` is missing: each of the {processes} processes wrote such a file",
-                hint="-o must name a directory on a disk that all machines share",
-                code=Exit.USAGE,
-            )
+            found = cls(state["step"], state["taken"] if ahead is None else ahead["taken"], memory=state["memory"])
+            if batch is not None:
+                found.followed = int(batch["start"])
+                found.dropped = (
+                    f"the rollout that began behind step {found.followed} was shared out among another number of processes: what was not "
+                    f"trained on yet after step {found.step} is dropped, and its prompts count as taken"
+                )
+            return found
         if batch is not None:
             samples = [Sample(**{**sample, "key": tuple(sample["key"])}) for sample in batch["samples"]]
             batch = RolloutBatch(**{**batch, "samples": samples, "rows": [parse(text) for text in batch["rows"]]})
         if ahead is not None:
             completions = [Rollout(**{**rollout, "row": parse(rollout["row"])}) for rollout in ahead["completions"]]
             ahead = Ahead(**{**ahead, "completions": completions})
-        return cls(state["step"], state["taken"], batch, ahead, state["memory"])
+        return cls(state["step"], state["taken"], batch, ahead, state["memory"], state.get("drawn_with", {}))
+
+    def drop(self, why: str, rollout: bool) -> None:
+        """Forget what was drawn ahead, whose prompts are drawn again, and with `rollout` the rest of the one that is trained on."""
+        if self.ahead is not None:
+            self.taken, self.ahead = self.ahead.taken, None
+        if rollout and self.batch is not None:
+            self.followed, self.batch = self.batch.start, None
+        self.dropped = why
 
 
 def file_name(process: int) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from r1cli.train.state_files import read, write
+from r1cli.train.state_files import of_process, write
 
 
 def file_name(process: int) -> str:
@@ -29,13 +29,12 @@ def save_random(accelerator: Any, folder: Path) -> None:
 def load_random(accelerator: Any, folder: Path) -> None:
     """Go on drawing where this process was.
 
-    A checkpoint of another number of processes, or without states, says nothing of it: the process draws as a fresh run does.
+    A checkpoint of another number of processes says nothing of it: the process draws as a fresh run does. Raises `R1Error` (exit 2) for one
+    that lacks the states.
     """
-    path = folder / file_name(accelerator.process_index)
-    if not path.is_file():
-        return
-    state = read(path, "processes", "cpu", "gpu", "python")
-    if state["processes"] != accelerator.num_processes:
+    processes = accelerator.num_processes
+    state = of_process(folder, file_name, accelerator.process_index, processes, "cpu", "gpu", "python")
+    if state["processes"] != processes:
         return
     torch.set_rng_state(state["cpu"])
     if state["gpu"] is not None and accelerator.device.type == "cuda":

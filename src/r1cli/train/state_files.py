@@ -1,7 +1,7 @@
 """torch's files in a checkpoint: written or an `OSError`, read without executing anything in them (`weights_only`) or an `R1Error`."""
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,30 @@ def read(path: Path, *names: str, mmap: bool = False) -> dict[str, Any]:
     if lacking:
         raise _refusal(path, f"it has no `{lacking[0]}`")
     return state
+
+
+def of_process(folder: Path, file_name: Callable[[int], str], process: int, processes: int, *names: str) -> dict[str, Any]:
+    """What a process wrote into a checkpoint; the first one's where it wrote none because they were fewer (`processes` says how many).
+
+    Raises `R1Error` (exit 2) for a file that is missing or not one of these: the process would go on from another place than it was at.
+    """
+    own, first = (folder / file_name(number) for number in (process, 0))
+    path = own if own.is_file() else first
+    if not path.is_file():
+        raise missing(first)
+    state = read(path, "processes", *names)
+    if path != own and state["processes"] == processes:
+        raise R1Error(
+            f"`{own}` is missing: each of the {processes} processes wrote such a file",
+            hint="-o must name a directory on a disk that all machines share",
+            code=Exit.USAGE,
+        )
+    return state
+
+
+def missing(path: Path) -> R1Error:
+    """Of a checkpoint without one of its files."""
+    return R1Error(f"`{path.parent}` has no `{path.name}` to resume from", hint=way_out(path.parent), code=Exit.USAGE)
 
 
 def _refusal(path: Path, why: str) -> R1Error:
