@@ -11,16 +11,15 @@ from r1cli.commands.preflight import (
     OK,
     WARN,
     Finding,
-    check_golds,
     check_lengths,
     check_lessons,
     check_model,
     check_padding,
     context_of,
-    rows_with_golds,
     stop_or_warn,
     turn_end,
 )
+from r1cli.commands.row_check import check_rows, rows_with_golds
 from r1cli.commands.training import end_of_turn
 from r1cli.errors import R1Error
 from r1cli.guard import Context
@@ -197,8 +196,9 @@ def test_lengths_against_limits_and_context() -> None:
 
 def test_golds_that_cannot_be_compared_with_fail_and_null_is_a_declaration() -> None:
     good = [Row({"id": "a", "prompt": "?", "answer": "1/2"}), Row({"id": "b", "prompt": "?", "answer": None})]
-    assert levels(check_golds(good, 5.0)) == {"gold answers": OK}
-    bad = check_golds([*good, Row({"id": "c", "prompt": "?", "answer": ""})], 5.0)
+    math = parse_specs("math")
+    assert levels(check_rows(math, good, 5.0).findings) == {"gold answers": OK}
+    bad = check_rows(math, [*good, Row({"id": "c", "prompt": "?", "answer": ""})], 5.0).findings
     assert levels(bad) == {"gold answers": FAIL} and "`c`" in bad[0].text
     rows = [Row({"set": "reasoning"}), Row({"set": "helpful"})]
     assert rows_with_golds(parse_specs("format,accuracy=0.5"), rows) == rows

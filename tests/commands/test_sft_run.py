@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from r1cli.commands.sft_run import MEMORY, _remember, _remembered
+from r1cli.commands.sft_run import MEMORY, Wiring, _remember, _remembered
+from r1cli.commands.stopping import Stopper
 
 
 @pytest.mark.parametrize("main", [True, False])
@@ -15,3 +17,13 @@ def test_what_alarms_remember_is_written_by_the_main_process_alone(tmp_path: Pat
     assert (tmp_path / MEMORY).exists() is main
     assert _remembered(tmp_path) == ({"held_out_loss": [1.5]} if main else {})
     assert not main or json.loads((tmp_path / MEMORY).read_text()) == {"held_out_loss": [1.5]}
+
+
+@pytest.mark.parametrize("stop_on", ["diverging,overfitting", "diverging"])
+def test_an_alarm_that_ended_the_run_is_named_when_it_goes_on(tmp_path: Path, stop_on: str) -> None:
+    (tmp_path / MEMORY).write_text(json.dumps({"said overfitting": [1.0], "stopped overfitting": [1.0], "said diverging": [1.0]}))
+    said: list[str] = []
+    context = SimpleNamespace(console=SimpleNamespace(warn=said.append))
+    training: Any = SimpleNamespace(settings=SimpleNamespace(stop_on=stop_on), checkpoint=tmp_path, context=context)
+    Wiring(training, Stopper(), None, 4)  # type: ignore[arg-type]
+    assert [line.partition(":")[0] for line in said] == ["--stop-on overfitting has ended this run before"] * ("over" in stop_on)

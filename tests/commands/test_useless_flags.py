@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from r1cli.commands import grpo, sft
-from r1cli.commands.useless_flags import RULES, check_dry_run, refuse_useless
+from r1cli.commands.useless_flags import DRAWING, LOADING, RULES, check_dry_run, refuse_useless
 from r1cli.config import PRESETS, from_preset, preset_names, resolve
 from r1cli.errors import R1Error
 from r1cli.guard import Context
@@ -22,6 +22,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "rm": {"model": "m", "out": "o"},
     "distill": {"student": "s", "teacher": "t", "out": "o"},
 }
+ROWS: dict[str, dict[str, Any]] = {"sample": {"model": "m"}, "eval": {"inputs": ["c.jsonl"]}, "reject": {}, "mix": {"inputs": ["a.jsonl"]}}
 SERVER = "http://127.0.0.1:1/v1"
 CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [  # command, field, what makes it useless, what makes it useful
     ("grpo", "clip_low", {"loss": "cispo"}, {"loss": "dapo"}),
@@ -42,28 +43,50 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [  # command, fie
     ("distill", "retries", {}, {"teacher": SERVER}),
     *((command, "project", {}, {"track": "tensorboard"}) for command in ("grpo", "sft", "rm")),
     *((command, "lr_floor", {"lr_schedule": "constant"}, {"lr_schedule": "linear"}) for command in GIVEN),
-]
+    *((command, "kv_cache_gib", {"engine": "transformers"}, {"engine": "vllm"}) for command in ("grpo", "distill", "sample")),
+    ("sample", "gpu_memory", {"engine": "transformers"}, {"engine": "auto"}),
+    *(("sample", name, {}, {"rewards": "format"}) for name in ("reward_timeout", "reward_workers", "sandbox_level", "unsafe")),
+    ("sample", "reward_timeout", {}, {"until": "correct=4"}),
+    ("eval", "reward_timeout", {"rewards": "", "reward_model": ["helpful=rm"]}, {"reward_model": ["helpful=rm"]}),
+    *(("eval", name, {}, {"model": "m"}) for name in (*DRAWING.split(), *LOADING.split(), "batch_size", "trust_remote_code")
+      if name not in ("api_key_env", "kv_cache_gib")),
+    ("eval", "api_key_env", {}, {"model": "m", "url": [SERVER]}),
+    ("eval", "gpu_memory", {"rewards": "refusal"}, {"rewards": "refusal", "judge": "j"}),
+    ("eval", "temperature", {"rewards": "refusal", "judge": "j"}, {"model": "m"}),
+    *(("reject", name, {"reward_model": ["helpful=rm"]}, {"judge": "j"}) for name in LOADING.split() if name != "api_key_env"),
+    ("reject", "api_key_env", {}, {"judge": SERVER}),
+    ("reject", "batch_size", {"reward_model": ["helpful=rm"]}, {"reward_model": [f"helpful={SERVER}"]}),
+    ("reject", "request_timeout", {"judge": "j"}, {"judge": SERVER}),
+    ("reject", "trust_remote_code", {}, {"reward_model": ["helpful=rm"]}),
+    ("reject", "pick", {}, {"per_prompt": "1"}),
+    ("reject", "pick", {"per_prompt": "0"}, {"pairs": True}),
+    ("mix", "similarity", {"dedupe": "exact"}, {"dedupe": "minhash"}),
+    ("mix", "ngram", {}, {"decontaminate": ["b.jsonl"]}),
+    *(("mix", "stratify", {}, {"inputs": [part]}) for part in ("a:7", "a:25%", "a:2x", "a=2")),
+    ("mix", "stratify", {"inputs": ["a", "b"]}, {"validation": "2%"}),
+]  # fmt: skip
 VALUES: dict[str, Any] = {
     "kl": "k1", "importance_rule": "mask", "server_weights": "folder", "api_key_env": "KEY", "project": "sums", "engine_sleep": True,
-    "clip_cap": "3",
+    "clip_cap": "3", "sandbox_level": "limits", "unsafe": True, "trust_remote_code": True, "think_prefix": True, "shuffle_choices": True,
+    "engine": "vllm", "dtype": "float32", "template": "boxed", "url": [SERVER], "stop": ["x"], "pick": "best",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("command", "name", "useless", "useful"), CASES)
 def test_a_flag_that_does_nothing_is_refused(command: str, name: str, useless: dict[str, Any], useful: dict[str, Any]) -> None:
     flag = {name: VALUES.get(name, "1")}
-    found = resolve(command, {**GIVEN[command], **useless, **flag}, {})
+    found = resolve(command, {**(GIVEN | ROWS)[command], **useless, **flag}, {})
     with pytest.raises(R1Error, match=f"--{name.replace('_', '-')} does nothing: ") as caught:
         refuse_useless(found.settings, found.sources)
     assert caught.value.code == 2 and caught.value.hint
     for layer in ("env", "config", "preset", "default"):
         refuse_useless(found.settings, {**found.sources, name: layer})
-    found = resolve(command, {**GIVEN[command], **useful, **flag}, {})
+    found = resolve(command, {**(GIVEN | ROWS)[command], **useful, **flag}, {})
     refuse_useless(found.settings, found.sources)
 
 
 def test_every_rule_is_about_fields_that_exist() -> None:
-    known = {field.name for settings in (COMMANDS[command] for command in GIVEN) for field in dataclasses.fields(settings)}
+    known = {field.name for settings in (COMMANDS[command] for command in GIVEN | ROWS) for field in dataclasses.fields(settings)}
     assert {name for rule in RULES for name in rule.names} <= known
     assert {name for rule in RULES for name in rule.names} - {name for _, name, _, _ in CASES} <= {
         "kl_correction", "reference_every", "importance",
@@ -72,7 +95,7 @@ def test_every_rule_is_about_fields_that_exist() -> None:
 
 @pytest.mark.parametrize("preset", preset_names())
 def test_every_preset_loads(preset: str) -> None:
-    for command, given in GIVEN.items():
+    for command, given in (GIVEN | ROWS).items():
         if f"[{command}]" in (PRESETS / f"{preset}.toml").read_text("utf-8"):
             assert from_preset(command, preset)
             found = resolve(command, {**given, "preset": preset}, {})

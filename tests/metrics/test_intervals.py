@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from scipy.stats import binomtest
 
-from r1cli.metrics.intervals import design_effect, mean_interval, paired_difference, wilson
+from r1cli.metrics.intervals import ProblemMeans, design_effect, mean_interval, paired_difference, wilson
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 30), (1, 30), (15, 30), (30, 30), (7, 500), (1, 1), (0, 1)])
@@ -62,6 +62,15 @@ def test_scores_outside_0_to_1_and_empty_sets_are_refused() -> None:
         mean_interval([0.5, 1.5], 2)
     with pytest.raises(ValueError, match="no problems"):
         mean_interval([], 0)
+
+
+def test_a_mean_stands_in_the_middle_of_its_interval_when_problems_are_uneven() -> None:
+    found = ProblemMeans()
+    for problem, scores in (("a", [1.0] * 9), ("b", [0.0])):
+        for score in scores:
+            found.add(problem, score)
+    expected = mean_interval([1.0, 0.0], 10)
+    assert found.count == 10 and found.mean() == expected.mean == 0.5 and found.interval() == (expected.low, expected.high)
 
 
 def test_a_paired_difference_is_agresti_and_mins_interval() -> None:

@@ -40,3 +40,10 @@ def test_every_row_with_a_bad_gold_is_named_by_its_id() -> None:
     assert "`fine`" not in said
     assert "row `mc`" in said or "`mc`" in said
     assert said.count("cannot be read") == 4  # the reasons of the first five; the choice is found while reading
+
+
+def test_a_gold_inside_of_an_object_is_pointed_at() -> None:
+    """The rows of verl's data sets."""
+    rows = [Row({"id": n, "prompt": "p", "reward_model": {"style": "rule", "ground_truth": "1"}}) for n in range(3)]
+    said = "; ".join(audit_golds(rows).lines())
+    assert said.count("(is it `reward_model.ground_truth`? --map answer=reward_model.ground_truth") == 1

@@ -9,6 +9,7 @@ from r1cli.rewards.choice import ChoiceReward
 from r1cli.rewards.length import BrevityReward, LengthReward, OverlongReward
 from r1cli.rewards.registry import make, parse_specs
 from r1cli.rewards.reward import UNDECIDED, Reward
+from r1cli.rewards.scorer import Scorer
 from r1cli.row import Row
 
 
@@ -41,10 +42,43 @@ def test_brevity_pays_right_answers_only() -> None:
     assert reward.score(row(10, right=False)) == 0.0
 
 
-def test_a_completion_cut_at_the_limit_is_wrong_and_a_row_without_gold_is_null() -> None:
-    for reward in (LengthReward(1000, ChoiceReward()), BrevityReward(1000, ChoiceReward())):
-        assert (reward.score(row(1000, finish_reason="length")) or 0.0) <= 0.0
-        assert reward.score(row(10, answer=None)) is None
+CHOICE: dict[str, Any] = {"choices": ["x", "y"], "completion": "(A)", "answer": "A"}
+MATHS: dict[str, Any] = {"completion": "\\boxed{42}", "answer": "42"}
+CODE: dict[str, Any] = {"completion": "```python\nprint(1)\n```", "tests": [{"input": "", "output": "1"}]}
+
+
+@pytest.fixture
+def any_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reward `code` can be made on every machine; none of its programs run here."""
+    monkeypatch.setenv("R1_UNSAFE", "1")
+
+
+@pytest.mark.usefixtures("any_sandbox")
+@pytest.mark.parametrize("kind", ["length", "brevity"])
+@pytest.mark.parametrize(("by", "fields"), [("choice", CHOICE), ("math", MATHS), ("accuracy", MATHS), ("accuracy", CHOICE), ("code", CODE)])
+def test_a_completion_cut_at_the_limit_is_wrong_whatever_it_says(kind: str, by: str, fields: dict[str, Any]) -> None:
+    """Nothing of it is left to a worker: a program that was cut is not run."""
+    reward = make(parse_specs(f"{kind}:max=64:by={by}")[0])
+    cut = Row({**fields, "num_tokens": 32, "finish_reason": "length"})
+    assert reward.quick(cut) == reward.score(cut) == {"length": -0.75, "brevity": 0.0}[kind]
+
+
+@pytest.mark.usefixtures("any_sandbox")
+@pytest.mark.parametrize("finish_reason", ["stop", "length"])
+@pytest.mark.parametrize(
+    ("by", "fields"),
+    [
+        ("choice", {**CHOICE, "answer": None}),
+        ("accuracy", {**MATHS, "answer": None}),
+        ("accuracy", {**MATHS, "answer": ""}),
+        ("code", {**CODE, "tests": None}),
+    ],
+)
+def test_a_row_without_gold_is_null_however_its_completion_ended(by: str, fields: dict[str, Any], finish_reason: str) -> None:
+    """A row without gold among those of a prompt that has one would be told apart by its length alone."""
+    with Scorer(parse_specs(f"{by},length:max=64:by={by},brevity:max=64:by={by}"), workers=1) as scorer:
+        [scored] = scorer.score([Row({"id": 1, **fields, "num_tokens": 32, "finish_reason": finish_reason})])
+    assert scored["rewards"] == {by: None, "length": None, "brevity": None} and scored["reward"] == 0.0
 
 
 class Slow(Reward):
@@ -60,6 +94,7 @@ def test_what_needs_a_worker_is_left_to_a_worker() -> None:
     assert reward.isolated
     assert reward.quick(row(10)) is UNDECIDED
     assert reward.score(row(500)) == 0.5
+    assert reward.score(row(500, finish_reason="length")) == 0.0, "whatever it says of the answer"
 
 
 def test_the_limit_and_the_row_field_are_required() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from r1cli.rewards import pool
 from r1cli.rewards.pool import Outcome, Pool, Request
 from r1cli.rewards.registry import parse_specs
 from r1cli.rewards.scorer import Scorer
@@ -132,3 +133,29 @@ def test_what_a_function_prints_is_not_on_stdout(capfd: pytest.CaptureFixture[st
     captured = capfd.readouterr()
     assert captured.out == ""
     assert "this goes to stderr" in captured.err
+
+
+SLOW = """import os, time
+with open(os.environ["IMPORTED"], "a") as file:
+    file.write("x")
+if os.path.getsize(os.environ["IMPORTED"]) > 1:
+    time.sleep(60)
+time.sleep(1)
+def f(row): return 1.0
+"""
+
+
+def test_a_slow_import_is_said_and_no_row_waits_for_that_of_another_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    monkeypatch.setenv("IMPORTED", str(tmp_path / "imported"))
+    monkeypatch.setattr(pool, "SAID_AFTER", 0.1)
+    with Scorer(parse_specs(f"{tmp_path}/slow.py:f"), workers=3, timeout=50.0) as scorer:
+        assert "importing reward" in caplog.text and "slow.py:f" in caplog.text
+        begun = time.monotonic()
+        (row,) = scorer.score(rows("a"))
+        assert row["reward"] == 1.0 and len((tmp_path / "imported").read_text()) == 1  # one worker is enough for it
+        assert [row["reward"] for row in scorer.score(rows(*"abcdefgh"))] == [1.0] * 8
+        assert time.monotonic() - begun < 30  # those that still import are not waited for
+    assert time.monotonic() - begun < 45

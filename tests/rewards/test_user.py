@@ -7,6 +7,7 @@ import pytest
 from r1cli.errors import R1Error
 from r1cli.rewards.registry import parse_specs
 from r1cli.rewards.scorer import Scorer
+from r1cli.rewards.user import check_columns
 from r1cli.row import Row
 
 FILE = str(Path(__file__).with_name("user_rewards.py"))
@@ -89,6 +90,30 @@ def test_a_broken_file_is_said_before_any_row_is_scored(tmp_path: Path, content:
     with pytest.raises(R1Error, match=message) as error:
         Scorer(parse_specs(f"{file}:f"))
     assert error.value.code == 2
+
+
+def test_the_tokens_of_completions_are_passed_where_rows_have_them(tmp_path: Path) -> None:
+    file = tmp_path / "trl.py"
+    file.write_text("def count(completions, completion_ids, **columns): return [float(len(ids)) for ids in completion_ids]\n")
+    (spec,) = parse_specs(f"{file}:count")
+    row = Row({"id": 1, "completion": "x", "token_ids": [5, 6, 7]})
+    with Scorer([spec], workers=1, timeout=60) as scorer:
+        assert [scored["reward"] for scored in scorer.score([row])] == [3.0]
+        with pytest.raises(R1Error, match="asks for `completion_ids`, which TRL's trainer passes and r1 does not here") as error:
+            list(scorer.score([Row({"id": 1, "completion": "x"})]))
+    assert error.value.code == 2 and "--map" not in (error.value.hint or "")
+    check_columns(spec.source, ["prompt", "token_ids"])
+    with pytest.raises(R1Error, match="does not here"):  # as before a run of `r1 grpo`
+        check_columns(spec.source, ["prompt", "answer"])
+
+
+def test_what_belongs_to_the_trainer_of_trl_is_not_passed(tmp_path: Path) -> None:
+    file = tmp_path / "trl.py"
+    file.write_text("def f(completions, trainer_state): return [1.0]\ndef g(completions, trainer_state=None): return [1.0]\n")
+    with pytest.raises(R1Error, match="asks for `trainer_state`, which TRL's trainer passes and r1 does not") as error:
+        check_columns(f"{file}:f", [])
+    assert "trainer_state=None" in (error.value.hint or "")
+    check_columns(f"{file}:g", [])
 
 
 def test_a_missing_file() -> None:

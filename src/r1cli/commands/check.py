@@ -22,14 +22,14 @@ from r1cli.commands.preflight import (
     OK,
     WARN,
     Finding,
-    check_golds,
+    check_closed,
     check_lengths,
     check_model,
     check_unused_tokens,
     context_of,
     places,
-    rows_with_golds,
 )
+from r1cli.commands.row_check import check_rows
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
@@ -58,14 +58,13 @@ def run(settings: CheckSettings, context: Context) -> None:
     else:
         specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
         check_rewards(specs, settings.reward_timeout)
-        asked = [row for row in rows if "answer" in row or not _is_lesson(row)]
+        asked = [row for row in rows if "answer" in row or "tests" in row or not _is_lesson(row)]
         if asked:
             check_asked(specs, asked)
+        found = check_rows(specs, asked, settings.reward_timeout)
         if settings.model is not None:
-            findings += _model_findings(settings, context, rows, reader)
-        golds = rows_with_golds(specs, asked)
-        if golds:
-            findings += check_golds(golds, settings.reward_timeout)
+            findings += _model_findings(settings, context, rows, reader, {id(row) for row in found.sound})
+        findings += found.findings
     if settings.model is None:
         context.console.info("without --model: golds and rewards are looked at; template, tokens, lengths and the end of turn are not")
     if reader.bad:
@@ -94,7 +93,8 @@ def _is_lesson(row: Row) -> bool:
     return "messages" in row or "completion" in row
 
 
-def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Row], reader: RowReader) -> list[Finding]:
+def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Row], reader: RowReader, sound: set[int]) -> list[Finding]:
+    """What the model has to do with. sound: `id()` of the rows that rewards can score: the gold answers of others would earn nothing."""
     from r1cli.commands.sft_lessons import lesson_findings
     from r1cli.commands.training import end_of_turn
     from r1cli.engines.model_files import end_ids
@@ -128,13 +128,16 @@ def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Ro
             tokens = [turn for _, (ids, _) in short for turn in ids]
             said = [(row, text) for row, (_, texts) in short for text in texts]
             findings += lesson_findings(tokens, said, renderer, end_id, context_length)
+    if asked or not lessons:  # answers without reasoning, behind a template that turns it off, are learnt as they are
+        findings += check_closed(renderer)
     if asked:
         lengths = _each(asked, reader, lambda row: len(prompt_ids(row, require(row, "prompt", str, list), renderer)))
         prompts = [row for row, _ in lengths]
         limits = settings.max_prompt_length, settings.max_completion_length, context_length
         findings += check_lengths([length for _, length in lengths], *limits, prompts)
         specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
-        findings += check_gold_reward(prompts, specs, settings.template, renderer.think_prefix, settings.reward_timeout)
+        tried = [row for row in prompts if id(row) in sound]
+        findings += check_gold_reward(tried, specs, settings.template, renderer.think_prefix, settings.reward_timeout)
     return findings
 
 

@@ -26,11 +26,12 @@ from pathlib import Path
 
 from r1cli.commands import tracking
 from r1cli.commands.artefacts import Artefacts, hashes
-from r1cli.commands.before_run import check_adapter, check_rewards
+from r1cli.commands.before_run import check_adapter, check_limit, check_rewards
 from r1cli.commands.distill_eval import evaluate, held_out, question_hash
+from r1cli.commands.distill_preflight import check_keeping, check_problems, check_prompts, check_student, rewards_of
+from r1cli.commands.distill_rows import asked_for, asked_rows, listed, prompts_there, reader_of, traced, usable
 from r1cli.commands.distill_time import OutOfTime, ending_in_time, made_so_far, say_out_of_time
 from r1cli.commands.distill_traces import passing, plan_of_traces, sample_traces
-from r1cli.commands.grpo_prompts import with_prompts
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.processes import check_unused, is_first, of_process
 from r1cli.commands.sampling import at_address, resolve_model, uses_server
@@ -43,7 +44,6 @@ from r1cli.io.hub import model_folder
 from r1cli.io.run_dir import RunDir
 from r1cli.io.stream import RowReader, read_rows
 from r1cli.io.whole_folder import is_whole
-from r1cli.rewards.registry import parse_specs
 from r1cli.row import Row
 from r1cli.settings import DistillSettings
 from r1cli.steps import condition, readability
@@ -62,13 +62,20 @@ def run(settings: DistillSettings, context: Context) -> None:
     _check(settings, context)
     folder = model_folder(settings.student, settings.trust_remote_code, say=context.console.info)
     check_unused(settings, context.command)
-    if not settings.on_policy:  # which looks at its adapter itself, and takes no rewards
-        check_rewards(parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe), settings.reward_timeout)
+    if not settings.on_policy or settings.eval:
+        check_rewards(rewards_of(settings), settings.reward_timeout)
+    if not settings.on_policy:  # which keeps nothing, and looks at its student itself
+        check_keeping(rewards_of(settings))
         check_adapter(settings, folder, context)
+        check_student(settings, context, folder)
     if settings.eval:
         held_out(settings.eval)  # a file that cannot be read is better known now
+        check_problems(settings, context, list(read_rows([settings.eval])))
     if settings.dry_run and not settings.on_policy:
-        plan_of_traces(settings, context, folder, sum(1 for _ in _reader(settings, context)))
+        reader = reader_of(settings, context)
+        count, rows = traced(reader) if settings.traces else listed(usable(reader, context))
+        check_prompts(settings, context, rows, drawn=bool(settings.traces))
+        plan_of_traces(settings, context, folder, count)
         return
     before = made_so_far(settings.out)
     try:
@@ -82,7 +89,8 @@ def run(settings: DistillSettings, context: Context) -> None:
 
 def _check(settings: DistillSettings, context: Context) -> None:
     """Refuse what contradicts itself. Raises `R1Error` (exit 2)."""
-    parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
+    check_limit(settings)
+    rewards_of(settings)
     readability.parse(settings.filters or "")
     check_lora(settings, context)
     seconds_of(settings.time_limit)
@@ -135,28 +143,24 @@ def _asked(context: Context, name: str) -> bool:
     return context.sources.get(name) in ("flag", "env")
 
 
-def _reader(settings: DistillSettings, context: Context) -> RowReader:
-    source = [settings.traces] if settings.traces else settings.inputs
-    return read_rows(source, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
-
-
 def _from_traces(settings: DistillSettings, context: Context, folder: str, started: float) -> bool:
     """Make the rows and learn them; whether the student is done: not where the time limit came first."""
     path = Path(settings.out)
-    if settings.force:
+    made = Artefacts(path, settings, context.console.warn)
+    prompts = None if settings.traces else prompts_there(settings, made)
+    reader = None if prompts is not None else reader_of(settings, context)
+    rows = asked_rows(settings, context, prompts, reader)
+    parts = _general(settings, context)
+    if settings.force:  # not before all that is refused is
         for name in MADE:
             (path / name).unlink(missing_ok=True)
             manifest.path_for(path / name).unlink(missing_ok=True)
-    made = Artefacts(path, settings, context.console.warn)
-    prompts = None if settings.traces else _prompts_there(settings, made)
-    reader = None if prompts is not None else _reader(settings, context)
-    parts = _general(settings, context)
     directory = RunDir.open(
         settings.out, settings=settings, sources=context.sources, command=context.command, resume=settings.resume, force=settings.force
     )
     context.on_interrupt()
     with ending_in_time(settings, started):
-        lessons = _made(settings, context, made, prompts, reader, parts)
+        lessons = _made(settings, context, made, prompts, rows, reader, parts)
     if is_whole(directory.final) and is_whole(directory.path):
         context.console.info(f"distill: `{directory.final}` is there and follows from the same rows")
         directory.close()
@@ -172,9 +176,17 @@ def _from_traces(settings: DistillSettings, context: Context, folder: str, start
 
 
 def _made(
-    settings: DistillSettings, context: Context, made: Artefacts, prompts: Path | None, reader: RowReader | None, parts: list[Part]
+    settings: DistillSettings,
+    context: Context,
+    made: Artefacts,
+    prompts: Path | None,
+    rows: list[Row],
+    reader: RowReader | None,
+    parts: list[Part],
 ) -> Path:
-    """The file of what the student learns, and those it follows from. reader: the input, where it is still to be read."""
+    """The file of what the student learns, and those it follows from.
+
+    prompts: their file, where an earlier attempt made it; else they are `rows`. reader: the input, with the traces still to be read."""
     if settings.traces:
         assert reader is not None
         source, facts = (
@@ -183,8 +195,7 @@ def _made(
         )
     else:
         if prompts is None:
-            assert reader is not None
-            prompts = _prompts(settings, made, reader, context)
+            prompts = made.rows("prompts.jsonl", asked_for(settings), lambda: rows, inputs=settings.inputs or ["stdin"])
         traces = sample_traces(settings, context, made, prompts)
         source, facts = read_rows([str(traces)]), {"traces": hashes([traces])}
     kept = passing(settings, context, made, source, facts)
@@ -235,29 +246,6 @@ def _rows_of(part: Part, settings: DistillSettings) -> Iterable[Row]:
     return rows if part.count is None else some_of(rows, part.count, settings.seed)
 
 
-def _asked_for(settings: DistillSettings) -> dict[str, object]:
-    """What decides which prompts are read."""
-    return {"inputs": hashes(settings.inputs or ["-"]), "map": settings.map, "limit": settings.limit}
-
-
-def _prompts_there(settings: DistillSettings, made: Artefacts) -> Path | None:
-    """The prompts of an earlier attempt; a pipe that was read whole then need not be there again."""
-    if settings.resume and not settings.force and made.changes("prompts.jsonl", _asked_for(settings)) == []:
-        return made.path / "prompts.jsonl"
-    return None
-
-
-def _prompts(settings: DistillSettings, made: Artefacts, reader: RowReader, context: Context) -> Path:
-    inputs = settings.inputs or ["stdin"]
-    return made.rows("prompts.jsonl", _asked_for(settings), lambda: _usable(reader, context), inputs=inputs)
-
-
-def _usable(reader: RowReader, context: Context) -> Iterator[Row]:
-    yield from with_prompts(reader)
-    if reader.bad:
-        context.console.warn(f"{reader.bad} bad rows left out, the first: {reader.first_bad}")
-
-
 def _on_policy(settings: DistillSettings, context: Context, folder: str, started: float) -> bool:
     """Teach the student on what it samples; whether it is done: not after a dry run, nor where the time limit came first.
 
@@ -273,8 +261,8 @@ def _on_policy(settings: DistillSettings, context: Context, folder: str, started
         raise R1Error("--on-policy needs a temperature above 0", hint="leave out --temperature: it is 1 then", code=Exit.USAGE)
     temperature = settings.temperature if _asked(context, "temperature") else 1.0
     settings = dataclasses.replace(settings, top_p=1.0, temperature=temperature)
-    reader = _reader(settings, context)
-    prompts = list(_usable(reader, context))
+    reader = reader_of(settings, context)
+    prompts = list(usable(reader, context))
     if settings.eval:
         outside = held_out(settings.eval)
         learnt = [row for row in prompts if question_hash(row) not in outside]

@@ -55,7 +55,8 @@ def _findings(specs: Sequence[RewardSpec], right: Sequence[Row], wrong: Sequence
         value = means[spec.name]
         if spec.source not in RULES or value is None or value >= 1.0:
             continue
-        first = next(row for row in right if (row["rewards"][spec.name] or 0.0) < 1.0)
+        judged = [row for row in right if row["rewards"][spec.name] is not None]
+        first = next(row for row in judged if row["rewards"][spec.name] < 1.0)
         text = f"reward `{spec.name}` gives {value:.2f} on average to the gold answers in the form of template `{template}`"
         text += f", row `{first.get('id')}` {first['rewards'][spec.name]:g}: {first['completion'][-60:]!r}"
         found.append(Finding("gold reward", FAIL if value < LEAST else WARN, text, FIX))

@@ -10,9 +10,6 @@ from typing import Any
 from r1cli.commands.template_probe import SAID, rendered, written_before
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
-from r1cli.rewards.audit import audit_golds
-from r1cli.rewards.reward import RewardSpec
-from r1cli.rewards.sets import applies
 from r1cli.row import Row
 from r1cli.text.conversation import opening_of
 from r1cli.text.prompts import PromptRenderer
@@ -20,6 +17,10 @@ from r1cli.text.templates import CHAT_TEMPLATES, CLOSE, OPEN, opened
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 CUT_FIX = "leave these rows out: r1 reject --filters truncated drops what was cut"
+CLOSED_FIX = (
+    "take another --template, such as r1-zero, or a chat template whose prompt ends with `<think>` or with no reasoning at all "
+    "(chat_template.jinja in the model's folder)"
+)
 PROBE = "<think>\nprobe of the reasoning\n</think>\n\nprobe of the answer"
 
 
@@ -51,6 +52,8 @@ def check_model(
     found = [_turn_end(tokenizer, renderer, end_id, stops)]
     if renderer.template in CHAT_TEMPLATES:
         found += _turn_start(tokenizer, sampled)
+    if sampled:
+        found += check_closed(renderer)
     if tokenizer.pad_token_id == end_id:
         found.append(
             Finding("padding", OK, f"the padding token is `{end}` too; padding is left out by position, so the end is still learnt")
@@ -95,6 +98,15 @@ def _turn_start(tokenizer: Any, sampled: bool) -> list[Finding]:
         return [Finding("start of turn", WARN, text, "let the template write it where `add_generation_prompt` is set")]
     text = f"the chat template writes {rest!r} between the prompt's {opening!r} and what an assistant says; SFT rows are learnt without it"
     return [Finding("start of turn", WARN, text, f"begin the answers with {rest!r}, as the model does; nothing to do if they do already")]
+
+
+def check_closed(renderer: PromptRenderer) -> list[Finding]:
+    """Whether the prompt leaves room for reasoning: none where it closes an empty one. Answers without reasoning are learnt as they are."""
+    closed = renderer.closed_think
+    if not closed:
+        return []
+    text = f"the prompt ends with {closed!r}: the template turns reasoning off, so completions have none of `format`'s form"
+    return [Finding("reasoning", WARN, text, CLOSED_FIX)]
 
 
 def turn_end(tokenizer: Any) -> int | None:
@@ -157,8 +169,7 @@ def _reasoning(texts: Sequence[str], rows: Sequence[Row], think_prefix: str, clo
         )
         if closed_think and any(opens):  # wrong for every answer that reasons, however few they are
             text = f"answers open reasoning behind a prompt that ends with {closed_think!r}: the template turns reasoning off"
-            fix = "train with another --template, such as r1-zero, or a chat template whose prompt does not close the reasoning"
-            found += _share(opens, rows, "reasoning twice", text, fix, level=FAIL)
+            found += _share(opens, rows, "reasoning twice", text, CLOSED_FIX, level=FAIL)
         text = "answers close reasoning that nothing opens: the model would learn to reason without the opening tag"
         fix = "put `<think>` in front of these answers, or what the prompt had opened into the field `think_prefix`"
         return found + _share(alone, rows, "reasoning without <think>", text, fix, level=WARN)  # no failure: a text may speak of the tag
@@ -250,22 +261,6 @@ def check_lengths(
             )
         )
     return found
-
-
-def check_golds(rows: Sequence[Row], timeout: float) -> list[Finding]:
-    """Whether every gold answer can be compared with: one that cannot is scored 0 for every completion, right or wrong."""
-    audit = audit_golds(rows, timeout=timeout)
-    if audit.problems:
-        fix = "mend these rows, take another column with --map answer=COLUMN, or set their `answer` to null"
-        return [Finding("gold answers", FAIL, "; ".join(audit.lines()), fix)]
-    note = f", {audit.null} declared null" if audit.null else ""
-    return [Finding("gold answers", OK, f"all {audit.rows} can be compared with{note}; an answer that repeats its gold is scored 1")]
-
-
-def rows_with_golds(specs: Sequence[RewardSpec], rows: Sequence[Row]) -> list[Row]:
-    """The rows whose `answer` one of these rewards compares with."""
-    comparing = [spec for spec in specs if spec.name in ("accuracy", "math")]
-    return [row for row in rows if any(applies(spec.sets, row) for spec in comparing)]
 
 
 def stop_or_warn(findings: Sequence[Finding], context: Context) -> None:

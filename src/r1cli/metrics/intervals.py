@@ -61,22 +61,25 @@ def mean_interval(means: Sequence[float], samples: int, level: float = 0.95) -> 
 
 
 class ProblemMeans:
-    """Scores of completions, collected by problem, for a mean over completions and its interval. count: scores so far."""
+    """Scores of completions, collected by problem, for a mean over problems and its interval. count: scores so far.
+
+    A problem with more completions than others counts no more than they do, in the mean as in the interval and as in pass@1.
+    """
 
     def __init__(self) -> None:
-        self.count, self._total, self._inside = 0, 0.0, True
+        self.count, self._inside = 0, True
         self._problems: dict[Any, tuple[float, int]] = {}
 
     def add(self, problem: Any, score: float) -> None:
         """Take one completion's score."""
         total, count = self._problems.get(problem, (0.0, 0))
         self._problems[problem] = (total + score, count + 1)
-        self._total, self.count = self._total + score, self.count + 1
+        self.count += 1
         self._inside = self._inside and 0 <= score <= 1
 
     def mean(self) -> float:
-        """The mean over completions. Raises `ZeroDivisionError` when there are none."""
-        return self._total / self.count
+        """The mean over problems of each one's mean. Raises `ValueError` (a `StatisticsError`) when there are none."""
+        return fmean(total / count for total, count in self._problems.values())
 
     def interval(self, level: float = 0.95) -> tuple[float, float] | None:
         """(low, high) of the mean over problems (`mean_interval`); None when a score was outside of 0..1."""

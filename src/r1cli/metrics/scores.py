@@ -8,7 +8,7 @@
 DeepSeek-R1, section 3 "Evaluation Setup": pass@1 is the mean over k samples at a temperature, not one greedy answer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from operator import eq
 from statistics import fmean
@@ -35,9 +35,16 @@ class Problem:
     tokens: Sequence[int | None]
 
 
-def summarise(problems: Sequence[Problem], same: Callable[[Any, Any], bool] = eq) -> dict[str, Any]:
+def passes_of(name: str) -> int | None:
+    """The k of `pass@k`; None for another name, and where k is no number from 1."""
+    number = name.removeprefix("pass@")
+    return int(number) if number != name and number.isdecimal() and int(number) > 0 else None
+
+
+def summarise(problems: Sequence[Problem], same: Callable[[Any, Any], bool] = eq, passes: Collection[int] = ()) -> dict[str, Any]:
     """The scores as one flat JSON object. Where problems differ in their number of completions, k is the smallest.
 
+    passes: further ks of pass@k, beside the powers of two; those above the smallest number of completions are left out.
     Keys: problems, samples (completions in all), k, pass@1, low, high, pass@2 ..., cons@k with cons_low and cons_high, truncated,
     mean_tokens, tokens. cons@k is left out for k 1, where it says nothing new, and null where answers cannot be compared; truncated
     and the tokens are null when a completion lacks them. Raises `ValueError` when there are no problems.
@@ -48,7 +55,7 @@ def summarise(problems: Sequence[Problem], same: Callable[[Any, Any], bool] = eq
     scores: dict[str, Any] = {"problems": len(problems), "samples": samples, "k": k}
     scores |= {"pass@1": interval.mean, "low": interval.low, "high": interval.high}
     counts = [(len(p.correct), sum(p.correct)) for p in problems]
-    scores |= {f"pass@{power}": mean_pass_at_k(counts, power) for power in powers_up_to(k)[1:]}
+    scores |= {f"pass@{power}": mean_pass_at_k(counts, power) for power in sorted({*powers_up_to(k), *passes}) if 1 < power <= k}
     if k > 1:
         scores |= _consensus(problems, same)
     truncated = _all_known([t for p in problems for t in p.truncated])

@@ -74,8 +74,11 @@ class MathReward(Reward):
         golds = answer if isinstance(answer, list) else [answer]
         style = row.get("answer_style", self.style)
         if style not in STYLE_SETS:
+            where = f"{row.where}: " if row.where else ""
             raise R1Error(
-                f"{row.where or 'row'}: `answer_style` cannot be `{style}`", hint=nearest(str(style), STYLE_SETS), code=Exit.USAGE
+                f"{where}row `{row.get('id')}`: `answer_style` cannot be `{style}`",
+                hint=nearest(str(style), STYLE_SETS),
+                code=Exit.USAGE,
             )
         opened, finished = opened_by(row.get("think_prefix")), row.get("finish_reason") != "length"
         return [judge(completion, gold, opened, STYLE_SETS[style], finished) for gold in golds]

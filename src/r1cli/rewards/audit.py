@@ -14,7 +14,7 @@ from r1cli.errors import R1Error
 from r1cli.rewards.math.judge import problem_of
 from r1cli.rewards.registry import parse_specs
 from r1cli.rewards.scorer import Scorer
-from r1cli.row import Row
+from r1cli.row import Row, likely_column
 from r1cli.text.choices import gold_of as choice_gold
 from r1cli.text.choices import options_of
 
@@ -75,7 +75,9 @@ def _examined(rows: Iterable[Row], audit: GoldAudit) -> Iterable[Row]:
             continue
         answer = row.get("answer")
         if "answer" not in row:
-            audit.problems.append(GoldProblem(row.get("id"), row.where, "", f"it has no field `answer`, only {', '.join(row)}"))
+            column = likely_column(row, "answer") if not audit.problems else None  # said once
+            other = f" (is it `{column}`? --map answer={column})" if column else ""
+            audit.problems.append(GoldProblem(row.get("id"), row.where, "", f"it has no field `answer`, only {', '.join(row)}{other}"))
         elif answer is None:
             audit.null += 1
         elif kind == "choice":

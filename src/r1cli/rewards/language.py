@@ -40,6 +40,10 @@ class LanguageReward(Reward):
         counts = count_words(parts.reasoning or parts.rest, target)
         return counts.share if counts.words >= self.least else self.neutral
 
+    def examine(self, row: Row) -> None:
+        if row.get("language") is not None:  # else the prompt's own, which is slower to tell and never wrong
+            self._target(row)
+
     def _target(self, row: Row) -> str | None:
         if row.get("language") is not None:
             try:

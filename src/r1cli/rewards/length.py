@@ -11,7 +11,8 @@ length    the cosine-scaled reward ("Demystifying Long Chain-of-Thought Reasonin
           Beyond `max` it stays at the end value (open-r1's cosine would rise again).
 brevity   a right answer earns 1 - L / max, never below 0; a wrong one 0, so that being short alone earns nothing.
 
-`length` and `brevity` ask another reward (`by`) whether the answer is right; a completion cut at the limit is wrong.
+`length` and `brevity` ask another reward (`by`) whether the answer is right; a completion cut at the limit is wrong. A row that gives
+`by` nothing to judge by (no gold) is null in them too, however its completion ended.
 """
 
 import math
@@ -56,18 +57,14 @@ class _OfRightAnswers(Reward):
 
     def quick(self, row: Row) -> Score | Undecided:
         tokens_of(row)  # a missing field is told here, not in a worker
-        if row.get("finish_reason") == "length":
-            return self.shape(row, False)
-        judged = self.by.quick(row)
-        if isinstance(judged, Undecided):
-            return judged
-        return None if judged is None else self.shape(row, judged >= 1.0)
+        judged = self.by.quick(_asked(row))
+        return judged if isinstance(judged, Undecided) else self._shaped(row, judged)
 
     def score(self, row: Row) -> Score:
-        if row.get("finish_reason") == "length":
-            return self.shape(row, False)
-        judged = self.by.score(row)
-        return None if judged is None else self.shape(row, judged >= 1.0)
+        return self._shaped(row, self.by.score(_asked(row)))
+
+    def _shaped(self, row: Row, judged: Score) -> Score:
+        return None if judged is None else self.shape(row, judged >= 1.0 and not _is_cut(row))
 
     def time_for(self, row: Row) -> float:
         return self.by.time_for(row)
@@ -100,6 +97,17 @@ class BrevityReward(_OfRightAnswers):
 def tokens_of(row: Row) -> int:
     """The completion's length in tokens. Raises `R1Error` (exit 2) when the row does not have it."""
     return int(require(row, "num_tokens", int))
+
+
+def _is_cut(row: Row) -> bool:
+    """Whether the completion ended at the length limit."""
+    return bool(row.get("finish_reason") == "length")
+
+
+def _asked(row: Row) -> Row:
+    """What `by` is asked. Of a completion that is wrong anyway only whether the row has something to judge by: an empty one tells, and
+    no program of it is run."""
+    return row.with_fields(completion="") if _is_cut(row) else row
 
 
 def _refuse_no_maximum(name: str, maximum: int) -> None:

@@ -6,6 +6,7 @@ vLLM, no import of the user's `__main__`), each in its own session so that it ca
 """
 
 import json
+import logging
 import os
 import pickle
 import queue
@@ -28,6 +29,7 @@ from r1cli.rewards.worker import LENGTH_BYTES
 from r1cli.row import Row
 
 START_SECONDS = 180.0  # a cold start with users' imports on a busy machine
+SAID_AFTER = 3.0  # seconds; imports that take no longer need no word
 CHUNK = 1 << 16
 Scores = list[float | None]
 
@@ -69,10 +71,15 @@ class Pool:
         self._workers: set[_Worker] = set()
         self._lock = threading.Lock()
         self._closed = False
+        self._unanswered = 0
+        self._prepared: list[int] = []  # what `start` was asked for: another worker imports it before it takes requests
 
     def submit(self, request: Request) -> None:
-        """Queue a request; a worker is started for it while there are fewer than `workers`."""
-        if len(self._threads) < self._size:
+        """Queue a request; a worker is started for it when the others have work, while there are fewer than `workers`."""
+        with self._lock:
+            self._unanswered += 1
+            more = self._unanswered > len(self._threads)
+        if more and len(self._threads) < self._size:
             thread = threading.Thread(target=self._serve, name=f"reward-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -83,8 +90,15 @@ class Pool:
         outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         for index in indexes:
             self.submit(Request(index, (), START_SECONDS, outcomes.put))
-            if (error := outcomes.get().error) is not None:
-                raise error
+            try:
+                outcome = outcomes.get(timeout=SAID_AFTER)
+            except queue.Empty:
+                said = "importing reward `%s` takes more than %.0f s: waiting for it, up to %.0f s"
+                logging.getLogger("r1cli").warning(said, self._specs[index].source, SAID_AFTER, START_SECONDS)
+                outcome = outcomes.get()
+            if outcome.error is not None:
+                raise outcome.error
+            self._prepared.append(index)
 
     def pids(self) -> list[int]:
         """Process ids of the workers that are up."""
@@ -105,11 +119,26 @@ class Pool:
     def _serve(self) -> None:
         worker: _Worker | None = None
         try:
+            worker = self._warm()
             while (request := self._requests.get()) is not None and not self._closed:
                 outcome, worker = self._answer(request, worker)
+                with self._lock:
+                    self._unanswered -= 1
                 request.done(outcome)
         finally:
             self._drop(worker)
+
+    def _warm(self) -> "_Worker | None":
+        """A worker that has imported what the first one has. Meanwhile that one answers: here a row would wait as long as imports take."""
+        if not self._prepared:
+            return None
+        try:
+            worker = self._start(None)
+            for index in self._prepared:
+                self._instruct(worker, ("prepare", index))
+        except R1Error:  # the pool was closed; anything else the next request meets again, and says
+            return None
+        return worker
 
     def _answer(self, request: Request, worker: "_Worker | None") -> tuple[Outcome, "_Worker | None"]:
         try:
@@ -123,7 +152,7 @@ class Pool:
             self._drop(worker)
             return Outcome(lost=str(lost)), None
         if "error" in reply:
-            return Outcome(error=R1Error(reply["error"], hint=reply["hint"], code=reply["code"])), worker
+            return Outcome(error=_error_of(reply)), worker
         return Outcome(scores=reply["scores"], late=reply.get("late", 0)), worker
 
     def _start(self, dead: "_Worker | None") -> "_Worker":
@@ -149,7 +178,7 @@ class Pool:
             ) from None
         if "error" in reply:
             self._drop(worker)
-            raise R1Error(reply["error"], hint=reply["hint"], code=reply["code"])
+            raise _error_of(reply)
         if request[0] == "prepare":
             worker.prepared.add(request[1])
 
@@ -240,6 +269,13 @@ class _Worker:
             self.process.wait()
         os.close(self._to)
         os.close(self._from)
+
+
+def _error_of(reply: dict[str, Any]) -> R1Error:
+    error = R1Error(reply["error"], hint=reply["hint"], code=reply["code"])
+    if "trace" in reply:
+        error.add_note(reply["trace"])  # printed below r1's own traceback by --debug
+    return error
 
 
 def _wait(fd: int, event: int, deadline: float) -> None:

@@ -57,6 +57,13 @@ class Reward:
         """
         return UNDECIDED if self.isolated else self.score(row)
 
+    def examine(self, row: Row) -> None:
+        """Raises `R1Error` (exit 2) when no completion of this prompt row could be scored: a field that `score` needs is missing or wrong.
+
+        Cheap: nothing is run. What a reward asks of its row it asks of an empty completion too, in `quick`.
+        """
+        self.quick(row.with_fields(completion="", num_tokens=0, finish_reason="stop"))
+
     def prepare(self) -> None:
         """Called once in a worker before its first request: slow imports belong here, outside any row's deadline."""
 

@@ -4,7 +4,8 @@ How a function is called follows from its parameters:
 
     def f(row) -> float | None                        one row at a time
     def f(rows) -> list[float | None]                 a batch of rows
-    def f(completions, **columns) -> list[...]        a batch, as TRL calls it: `prompts`, `completions`, and each row field as a list
+    def f(completions, **columns) -> list[...]        a batch, as TRL calls it: `prompts`, `completions`, each row field as a list, and
+                                                      `completion_ids` where the rows have their tokens (`token_ids`)
 
 Each may be `async`; the rows of a batch then wait together. The function runs in a worker process, never in the caller's; what it prints
 goes to stderr. The caller only reads its source, to see how it wants to be called and that it is there.
@@ -28,6 +29,8 @@ from r1cli.rewards.reward import Option, Reward, RewardKind, Score
 from r1cli.row import Row, require
 
 TEMPLATE_HINT = "`def f(row)`, `def f(rows)` or `def f(completions, **columns)`: see docs/rewards.md"
+TOKENS, OUR_TOKENS = "completion_ids", "token_ids"  # what TRL calls the tokens of completions, and our rows
+OF_TRAINER = ("trainer_state", "log_extra", "log_metric", "environments")  # what else TRL's trainer passes
 _NOT_COLUMNS = frozenset(("prompt", "completion", "rewards", "reward"))
 ROW, BATCH, TRL = "row", "rows", "completions"
 
@@ -97,6 +100,8 @@ class UserReward(Reward):
         for key in dict.fromkeys(key for row in rows for key in row):
             if key not in _NOT_COLUMNS:
                 columns[key] = [row.get(key) for row in rows]
+        if TOKENS not in columns and all(isinstance(row.get(OUR_TOKENS), list) for row in rows):
+            columns[TOKENS] = columns[OUR_TOKENS]
         parameters = inspect.signature(self._function).parameters  # type: ignore[arg-type]
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             columns = {key: column for key, column in columns.items() if key in parameters}
@@ -146,11 +151,21 @@ def check_columns(source: str, fields: Iterable[str]) -> None:
     asked = [arg.arg for arg in places[: len(places) - len(named.defaults)]]
     asked += [arg.arg for arg, default in zip(named.kwonlyargs, named.kw_defaults, strict=True) if default is None]
     columns = {"prompts", "completions", *fields} - _NOT_COLUMNS
+    columns |= {TOKENS} if OUR_TOKENS in columns else set()
     if lacking := [name for name in asked if name not in columns]:
         raise _no_column(source, lacking[0], columns)
 
 
 def _no_column(source: str, name: str, columns: Iterable[str]) -> R1Error:
+    if name == TOKENS or name in OF_TRAINER:
+        hint = f"give it a default ({name}=None)"
+        if name == TOKENS:
+            hint = "use `completions`, or score rows of `r1 sample --logprobs`, which have their tokens"
+        return R1Error(
+            f"reward `{source}` asks for `{name}`, which TRL's trainer passes and r1 does not" + (" here" if name == TOKENS else ""),
+            hint=hint,
+            code=Exit.USAGE,
+        )
     return R1Error(
         f"reward `{source}` asks for the column `{name}`, and no row has such a field",
         hint=f"{nearest(name, columns)}; rename a column with --map {name}=COLUMN",

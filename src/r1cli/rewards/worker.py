@@ -23,6 +23,7 @@ from typing import Any
 
 from r1cli.errors import Exit, R1Error
 from r1cli.rewards import registry
+from r1cli.rewards.failure import reply_of
 from r1cli.rewards.reward import Reward
 from r1cli.rewards.signals import outlive
 from r1cli.row import Row
@@ -94,10 +95,8 @@ def _scored(reward: Reward, rows: list[Row]) -> dict[str, Any]:
         os._exit(Exit.FAILED)  # what is left of this process cannot be trusted
     except RecursionError:
         return {"scores": [0.0] * len(rows)}
-    except Exception as error:  # the boundary: it is raised again in the parent, with the row's name
-        where = rows[0].where or f"row `{rows[0].get('id', '?')}`"
-        what = f"reward `{reward.name}` failed on {where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return _error(what, "run it on that row alone: `r1 reject --rewards ... --keep all --limit 1`", int(Exit.FAILED))
+    except Exception as error:  # the boundary: it is raised again in the parent, with its place and the row's name
+        return reply_of(error, reward, rows)
 
 
 def _error(message: str, hint: str | None, code: int) -> dict[str, Any]:
