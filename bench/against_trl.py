@@ -27,13 +27,15 @@ CUDA_BUILDS = ["torchvision", "torchaudio", "torchcodec"]
 HERE = Path(__file__).resolve().parent
 
 
-def parser(description: str, *, rows: bool = True) -> argparse.ArgumentParser:
-    """The flags that all comparisons have; rows: whether this one reads any."""
+def parser(description: str, *, rows: bool = True, default_rows: Path | None = None) -> argparse.ArgumentParser:
+    """The flags that all comparisons have; rows: whether this one reads any, and from where if nothing is said."""
     flags = argparse.ArgumentParser(description=description)
     flags.add_argument("--model", required=rows, help=f"Hugging Face folder, or one of {', '.join(ARCHITECTURES)} with random weights")
     flags.add_argument("--tokenizer", help="folder of the tokenizer of a model with random weights")
     if rows:
-        flags.add_argument("--rows", required=True, help="JSONL with `prompt` and `solution` (GSM8K)")
+        needed = default_rows is None
+        about = "JSONL with `prompt` and `solution` (GSM8K)" if needed else "JSONL with `prompt` (GSM8K); default: examples/sums"
+        flags.add_argument("--rows", required=needed, default=None if needed else str(default_rows), help=about)
         flags.add_argument("--steps", type=int, default=4, help="steps of each side; the first is not counted")
     place = Path(tempfile.gettempdir()) / "r1-bench-trl"
     flags.add_argument("--environment", default=str(place), help="folder of TRL's environment, made if missing; or a Python that has TRL")

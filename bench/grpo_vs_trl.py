@@ -1,6 +1,6 @@
 """A GRPO step of r1 and of TRL, side by side on one machine, every group carrying signal.
 
-    python bench/grpo_vs_trl.py --model MODEL --rows gsm8k_train.jsonl [--prompts 4] [--group 8] [--max-completion-length 96]
+    python bench/grpo_vs_trl.py --model MODEL [--rows gsm8k_train.jsonl] [--prompts 4] [--group 8] [--max-completion-length 96]
                                 [--steps 4] [--engine vllm|transformers] [--signal 1.0] [--trl-batch 32]
                                 [--trl-weights bfloat16|float32] [--trl-engine transformers|vllm] [--engine-sleep] [--json]
 
@@ -25,6 +25,7 @@ import torch
 from against_trl import facts, gpu_peak, middle, parser, run_r1, run_trl
 from architectures import folder_of
 
+SUMS = Path(__file__).resolve().parent.parent / "examples" / "sums" / "problems.jsonl"
 REWARD = """import zlib
 
 SIGNAL = set({signal!r})
@@ -38,7 +39,7 @@ def spread(row):
 
 
 def main() -> None:
-    flags = parser((__doc__ or "").splitlines()[0])
+    flags = parser((__doc__ or "").splitlines()[0], default_rows=SUMS)
     flags.add_argument("--prompts", type=int, default=4, help="prompts a step")
     flags.add_argument("--group", type=int, default=8, help="completions a prompt")
     flags.add_argument("--max-completion-length", type=int, default=96)
@@ -55,6 +56,10 @@ def main() -> None:
     given = flags.parse_args()
     with Path(given.rows).open(encoding="utf-8") as lines:
         rows = [json.loads(line) for _, line in zip(range(given.prompts * given.steps), lines, strict=False)]
+    if len(rows) < given.prompts * given.steps:
+        raise SystemExit(
+            f"{given.rows} has {len(rows)} rows; {given.steps} steps of {given.prompts} prompts take {given.prompts * given.steps}"
+        )
     loud = round(given.signal * given.prompts)
     signal = [row["prompt"] for number, row in enumerate(rows) if number % given.prompts < loud]
     with tempfile.TemporaryDirectory() as folder:

@@ -69,6 +69,7 @@ def test_values_become_the_type_of_the_field(name: str, value: object, result: o
         ("count", 2.0, "`x` must be a whole number of at least 1, found `2.0`"),
         ("shape", "squar", "`x` must be one of `round`, `square`, found `squar`"),
         ("stop", [1], "`x` must be a list of texts, found [1]"),
+        ("stop", ["a", ""], "`x` is empty"),
         ("shuffle", "maybe", "`x` must be true or false, found `maybe`"),
         ("out", 3, "`x` must be text, found `3`"),
     ],

@@ -113,6 +113,21 @@ def test_require_names_row_line_type_and_fields() -> None:
     assert require(row, "prompt", int) == 3
 
 
+@pytest.mark.parametrize(
+    ("fields", "column"),
+    [
+        ({"reward_model": {"style": "rule", "ground_truth": "1"}}, "reward_model.ground_truth"),
+        ({"ground_truth": "1", "extra": {"answer": "2"}}, "ground_truth"),
+        ({"extra": {"answer": None}, "solution": "so it is 1"}, None),
+        ({"answers": {"answer": {"value": 1}}}, None),
+    ],
+)
+def test_require_points_at_a_column_that_may_be_the_field(fields: dict, column: str | None) -> None:
+    with pytest.raises(R1Error) as error:
+        require(Row(fields), "answer", str)
+    assert error.value.hint == (f"if it is `{column}`: --map answer={column}" if column else "rename a column with --map answer=COLUMN")
+
+
 def test_groups_and_messages() -> None:
     rows = [Row({"id": i, "n": n}) for n, i in enumerate("aabba")]
     assert [[row["n"] for row in group] for group in groups(rows)] == [[0, 1], [2, 3], [4]]

@@ -9,6 +9,7 @@ import functools
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -27,9 +28,15 @@ from r1cli.synonyms import instead
 _CUT = "training on what a cut distribution gave needs the log-probabilities of the cut one, and the trainer's are of the whole"
 REFUSED: dict[tuple[Any, Any], str] = {("r1 grpo", "--top-p"): _CUT, ("r1 grpo", "--top-k"): _CUT}
 
+OF_STDIN = re.compile(r"^-(?=[=:])")
+
 
 class Command(TyperCommand):
     """A command with the --help of `help.py`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """`-=3` and `-:2x` of `r1 mix` are stdin with a weight or a count, as `FILE=3` is; to Typer they would be flags."""
+        return super().parse_args(ctx, [OF_STDIN.sub("/dev/stdin", word) for word in args] if self.name == "mix" else args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the text for this command's name."""

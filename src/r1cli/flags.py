@@ -84,6 +84,8 @@ def convert(param: Param, value: Any, origin: str) -> Any:
         parts = [value] if isinstance(value, str) else value
         if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
             raise _refused(param, value, origin)
+        if "" in parts:  # an unset variable of the shell: as --stop it would end every completion at once, as a file be this folder
+            raise R1Error(f"{origin} is empty", hint="leave it out, or look at the variable it came from", code=Exit.USAGE)
         return list(parts)
     try:
         result = _READ[param.kind](value)

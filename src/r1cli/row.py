@@ -171,12 +171,33 @@ def require(row: Row, field: str, *kinds: type) -> Any:
     if field not in row:
         wanted = f" ({expected})" if expected else ""
         what = f"{name}{label} has no field `{field}`{wanted}; it has {', '.join(row) or 'no fields'}"
-        raise R1Error(what, hint=f"rename a column with --map {field}=COLUMN", code=Exit.USAGE)
+        found = likely_column(row, field)
+        hint = f"if it is `{found}`: --map {field}={found}" if found else f"rename a column with --map {field}=COLUMN"
+        raise R1Error(what, hint=hint, code=Exit.USAGE)
     raise R1Error(
         f"{name}{label}: field `{field}` must be {expected}, found {type(row[field]).__name__}",
         hint=f"mend the field, or take another column with --map {field}=COLUMN",
         code=Exit.USAGE,
     )
+
+
+_OTHER_NAMES = {
+    "answer": ("ground_truth", "final_answer", "gold", "target"),
+    "prompt": ("question", "problem", "query", "instruction"),
+    "completion": ("response", "output"),
+}
+
+
+def likely_column(row: Row, field: str) -> str | None:
+    """A column, also one inside an object (dotted), whose name says that it holds a field that the row lacks; None when none does."""
+    names = (field, *_OTHER_NAMES.get(field, ()))
+    places: list[tuple[str, dict[str, Any]]] = [("", row)]
+    places += [(f"{name}.", value) for name, value in row.items() if isinstance(value, dict)]
+    for lead, found in places:
+        for name in names:
+            if found.get(name) is not None and not isinstance(found[name], dict):
+                return lead + name
+    return None
 
 
 def messages_of(prompt: Prompt) -> list[Message]:

@@ -100,7 +100,12 @@ class StopSettings:
     """When a training run ends before its last step."""
 
     time_limit: Annotated[
-        str | None, Flag("save and end before this much time is over: 3h30m, 90m, 600 (seconds)", RUN, metavar="TIME")
+        str | None,
+        Flag(
+            "save and end before this much time is over, if no step or save takes longer than before: 3h30m, 90m, 600 (seconds)",
+            RUN,
+            metavar="TIME",
+        ),
     ] = None
 
 
@@ -139,7 +144,7 @@ class EngineSettings:
         Flag("OpenAI-compatible server to draw from, such as `vllm serve` (repeatable); --model is its name there, or a folder", MODEL),
     ] = field(default_factory=list)
     api_key_env: Annotated[str | None, Flag("environment variable that holds the key of the server", MODEL, metavar="NAME")] = None
-    request_timeout: Annotated[float, Flag("seconds a server may take for one completion", MODEL, min=0.1)] = 1800.0
+    request_timeout: Annotated[float, Flag("seconds a server may take for one completion, to its last byte", MODEL, min=0.1)] = 1800.0
     retries: Annotated[int, Flag("times a completion may fail by an error of its server", MODEL, min=0)] = 8
     server_wait: Annotated[float, Flag("seconds to wait while no server gives anything", MODEL, min=0.1)] = 300.0
 

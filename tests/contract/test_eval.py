@@ -106,7 +106,8 @@ def test_a_floor_decides_the_exit_code_after_the_scores_are_out(rows: Path, floo
     [
         (("--min", "pass@1"), "is not a score and a number"),
         (("--min", "pas@1=0.5"), "did you mean `pass@1`?"),
-        (("--min", "pass@64=0.5"), "there is no `pass@64`"),
+        (("--min", "pass@64=0.5"), "a problem has 4 completions only, so there is no `pass@64`"),
+        (("-k", "2"), "--samples does nothing: completion rows are scored as they are"),
         (("--rewards", "acuracy"), "did you mean `accuracy`?"),
         (("--benchmark", "math50"), "did you mean `math500`?"),
         (("--map", "answer=gold"), "no column `gold`"),
@@ -151,6 +152,24 @@ def test_rows_without_a_checkable_answer_count_nothing(rows: Path) -> None:
 def test_uneven_problems_are_said(rows: Path) -> None:
     done = r1("eval", "--json", "-n", "15", str(rows))
     assert json.loads(done.stdout)["k"] == 3 and "between 3 and 4 completions" in done.stderr
+
+
+def test_a_problem_with_more_completions_weighs_no_more_in_the_mean_of_a_reward(tmp_path: Path) -> None:
+    """As in pass@1, and in the interval that stands beside it."""
+    path = tmp_path / "uneven.jsonl"
+    found = [completion(0, sample, "2") for sample in range(9)] + [completion(1, 0, "3"), completion(2, 0, "2")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+    done = r1("eval", str(path), "--json", "--rewards", "accuracy,format")
+    scores = json.loads(done.stdout)
+    assert scores["rewards"] == {"accuracy": pytest.approx(2 / 3), "format": pytest.approx(1)} and scores["pass@1"] == pytest.approx(2 / 3)
+    assert scores["reward_intervals"]["accuracy"] == [scores["low"], scores["high"]]
+
+
+def test_any_pass_at_k_that_is_asked_for_is_computed(rows: Path) -> None:
+    done = r1("eval", str(rows), "--json", "--min", "pass@3=0.6")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pass@3"] == pytest.approx((1 + 0.75 + 0 + 1) / 4)
+    assert "pass@3" in r1("eval", str(rows), "--min", "pass@3=0.6").stdout
 
 
 def test_used_outputs_are_refused_before_anything_is_read(rows: Path, tmp_path: Path) -> None:

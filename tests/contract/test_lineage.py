@@ -120,6 +120,7 @@ def test_a_model_is_told_by_its_run(r1: Run, tmp_path: Path) -> None:
     tree = json.loads(r1("lineage", "--json", "run/checkpoints/step_000002").stdout)
     assert (tree["made"]["command"], tree["made"]["step"]) == ("sft", 2)
     assert [(source["name"], source["role"]) for source in tree["sources"]] == [("kept.jsonl", "rows"), ("base", "model")]
+    assert "run  made by r1 sft, not finished\n" in r1("lineage", "run").stdout
 
 
 def test_wrong_asks(r1: Run, tmp_path: Path) -> None:

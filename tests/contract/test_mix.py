@@ -4,6 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.contract.conftest import Run, assert_error
 
 
@@ -75,6 +77,15 @@ def test_a_template_that_looks_like_a_leak_is_pointed_out(r1: Run, tmp_path: Pat
     assert "warning: 5 of 5 overlaps are the same words, perhaps a prompt template: please reason step by step" in done.stderr
 
 
+@pytest.mark.parametrize(("words", "rows"), [(("-=3", "a.jsonl=1"), 4), (("-:2x",), 6), (("-:2",), 2), (("/dev/stdin=1", "a.jsonl=3"), 4)])
+def test_stdin_has_the_forms_of_a_file(r1: Run, tmp_path: Path, words: tuple[str, ...], rows: int) -> None:
+    write(tmp_path, "a", 3)
+    done = r1("mix", *words, stdin="".join(f'{{"id": {n}, "prompt": "{n}?"}}\n' for n in range(3)))
+    assert done.returncode == 0, done.stderr
+    assert len(ids(done.stdout)) == rows
+    assert "of each: - " in done.stderr
+
+
 def test_wrong_asks(r1: Run, tmp_path: Path) -> None:
     write(tmp_path, "a", 3)
     (tmp_path / "q.jsonl").write_text('{"question": "x"}\n')
@@ -82,6 +93,13 @@ def test_wrong_asks(r1: Run, tmp_path: Path) -> None:
     assert_error(r1("mix", "a.jsonl=x"), 2, "`a.jsonl=x`: the weight must be a number")
     assert_error(r1("mix", "a.jsonl", "--total", "2"), 2, "`--total` needs weights", "FILE=WEIGHT")
     assert_error(r1("mix", "a.jsonl=0"), 2, "all weights are 0")
+    assert_error(
+        r1("mix", "a.jsonl=3", "q.jsonl"), 2, "`a.jsonl=3` is the only weight", "weigh the others too: a.jsonl=3 q.jsonl=1; or a.jsonl:3x"
+    )
+    assert_error(r1("mix", "a.jsonl=0.5"), 2, "`a.jsonl=0.5` is the only weight", "a.jsonl:0.5x repeats its rows")
+    assert_error(r1("mix", "a.jsonl", "--similarity", "0.9"), 2, "--similarity does nothing: it belongs to --dedupe minhash")
     assert_error(r1("mix", "-", "-"), 2, "stdin (`-`) is named twice")
+    assert_error(r1("mix", "-", "-:2x"), 2, "stdin (`-`) is named twice")
+    assert_error(r1("mix", "a.jsonl", "-x"), 2, "has no flag `-x`")
     assert_error(r1("mix", "b.jsonl:2"), 2, "no such file: `b.jsonl`")
     assert_error(r1("mix", "a.jsonl", "--decontaminate", "q.jsonl"), 2, "q.jsonl:1: a row of --decontaminate has no `prompt`", "jq")

@@ -173,8 +173,21 @@ def test_flags_that_do_nothing_are_refused(r1: Run) -> None:
         (["--judge-when", "reward > 1"], "--judge-when does nothing without --judge"),
         (["--judge", "m", "--pairs", "--judge-when", "reward > 1"], "--judge-when chooses rows to grade"),
         (["--compare", "x.jsonl", "--moved", "m.jsonl", "-o", "m.jsonl"], "--out and --moved name the same file"),
+        (["--rejected", "-"], "--out and --rejected are both stdout"),  # `| r1 sft` would learn the wrong answers
+        (["--rejected", "/dev/stdout"], "--out and --rejected are both stdout"),
+        (["--compare", "x.jsonl", "--moved", "-", "--rejected", "-", "-o", "m.jsonl"], "--rejected and --moved are both stdout"),
+        (["--pick", "best"], "--pick does nothing: every row of a prompt stays"),
+        (["--url", "http://127.0.0.1:1"], "--url does nothing: no model is sampled here"),
     ):
         assert_error(r1("reject", *words, stdin="broken"), 2, message)
+
+
+def test_dropped_rows_may_have_stdout_for_themselves(r1: Run, tmp_path: Path) -> None:
+    done = r1("reject", "--rejected", "-", "-o", "kept.jsonl", stdin=TEXT)
+    assert done.returncode == 0, done.stderr
+    dropped = read(done.stdout)
+    assert dropped and all("rejected_because" in row for row in dropped)
+    assert not any("rejected_because" in row for row in read((tmp_path / "kept.jsonl").read_text()))
 
 
 def test_a_judge_that_babbles_lets_nothing_pass_and_is_counted(r1: Run, tiny: Path, tmp_path: Path) -> None:

@@ -187,6 +187,7 @@ def test_what_is_left_out_is_counted_and_said(r1: Run, tiny: Path) -> None:
         (pairs(0, 2), ["--held-out-every", "2"], "--held-out-every without --held-out measures nothing", "--held-out FILE"),
         (pairs(0, 2), ["--time-limit", "soon"], "`--time-limit` must be a time", "3h30m"),
         (pairs(0, 2), ["--max-length", "3"], "no rows to use: 2 read, 2 left out: longer than --max-length 3 tokens", "--max-length"),
+        (pairs(0, 2, rejected="b", chosen="b"), [], "no rows to use: 2 read, 2 left out: both sides are equal", "two different replies"),
         (pairs(0, 2), ["--template", "boxed"], "`--template` must be one of `chat`, `raw`", ""),
     ],
 )
@@ -206,6 +207,16 @@ def test_held_out_rows_must_be_others_of_the_same_kind(r1: Run, tiny: Path, tmp_
     words = ["rm", "--model", str(tiny), "-o", "run", "--held-out"]
     assert_error(r1(*words, "same.jsonl", "-", stdin=pairs(0, 4)), 2, "row `p0` of --held-out is also trained on", "--validation")
     assert_error(r1(*words, "labels.jsonl", "-", stdin=pairs(0, 4)), 2, "has another kind of rows than the training set", "both are")
+
+
+def test_held_out_rows_that_cannot_be_used_are_called_so(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    """And a dry run looks at them, too."""
+    (tmp_path / "long.jsonl").write_text(pairs(4, 2, chosen="word " * 200))
+    words = ["rm", "--model", str(tiny), "-o", "run", "--max-length", "100", "--held-out", "long.jsonl"]
+    for more in ([], ["--dry-run"]):
+        done = r1(*words, *more, "-", stdin=pairs(0, 4))
+        assert_error(done, 2, "no held-out rows to use: 2 read, 2 left out: longer than --max-length 100 tokens", "another --held-out")
+        assert not (tmp_path / "run").exists()
 
 
 def test_raw_texts_carry_their_template_into_the_checkpoint(r1: Run, tiny: Path, tmp_path: Path) -> None:

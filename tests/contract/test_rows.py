@@ -148,7 +148,7 @@ def test_head_in_a_shell(tmp_path: Path, command: tuple[str, ...]) -> None:
 WRONG = [
     ({}, ["nope.jsonl"], 2, "no such file: `nope.jsonl`", ""),
     ({"rows.jsonl": TEXT}, ["row.jsonl"], 2, "no such file: `row.jsonl`", "did you mean `rows.jsonl`?"),
-    ({"a.csv": "id\n"}, ["a.csv"], 2, "the suffix does not say", ".jsonl"),
+    ({"a.csv": "id\n"}, ["a.csv"], 2, ".csv cannot be read", ".jsonl"),
     ({"a.parquet": "PAR1"}, ["a.parquet"], 2, "not a readable Parquet file", ""),
     ({"d/readme.md": ""}, ["d"], 2, "`d` is a folder without rows", "hf:FOLDER:SPLIT"),
     ({}, ["hf:./nowhere:train"], 2, "no such folder: `./nowhere`", ""),

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,8 +116,11 @@ def test_empty_files_have_no_rows(tmp_path: Path) -> None:
     [
         ("a.jsonl", TEXT.encode("utf-16"), "UTF-16", "iconv"),
         ("a.json", b'[\n {"id": 1}\n]\n', "one JSON array", "jq -c"),
-        ("a.jsonl", b'[{"id": 1}]\n', "must be a JSON object, found list", "jq -c"),
-        ("a.csv", b"id\n1\n", "the suffix does not say", ".parquet"),
+        ("a.json", b'[{"id": 1}, {"id": 2}]', "one JSON array", "jq -c"),  # as most tools write it: without a newline
+        ("a.jsonl", b"[1, 2]\n", "must be a JSON object, found list", "jq -c"),
+        ("a.csv", b"id\n1\n", "csv cannot be read", "Dataset.from_csv"),
+        ("a.gz", b"", "gz alone does not say", ".jsonl.gz, or pipe"),
+        ("a.txt", b"id\n1\n", "the suffix does not say", ".parquet"),
         ("a.parquet", b"PAR1 nothing", "not a readable Parquet file", "damaged"),
         ("data-00000-of-00001.arrow", b"", "the suffix|saved data set", ""),
     ],
@@ -125,6 +130,23 @@ def test_files_of_another_kind_are_refused_with_a_way_out(tmp_path: Path, name: 
         lines(write(tmp_path / name, data))
     assert hint in (caught.value.hint or "")
     assert caught.value.code == 2
+
+
+def test_an_array_is_refused_whatever_skip_bad_says(tmp_path: Path) -> None:
+    """Left out as a bad line it would be all that there is."""
+    with pytest.raises(R1Error, match="one JSON array"):
+        list(read_rows([str(write(tmp_path / "a.json", b'[{"id": 1}]'))], skip_bad=True))
+
+
+def test_what_a_csv_file_is_told_works(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", b'prompt,answer\n"2+2,\nor so?",4\nx,\n')
+    with pytest.raises(R1Error) as caught:
+        read_rows([str(path)])
+    code = (caught.value.hint or "").partition('python -c "')[2].removesuffix('"')
+    environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache"), "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    rows = list(read_rows([str(tmp_path / "a.jsonl")]))
+    assert [(row["prompt"], row["answer"]) for row in rows] == [("2+2,\nor so?", 4), ("x", None)]
 
 
 def test_missing_inputs_are_found_before_anything_is_read(tmp_path: Path) -> None:

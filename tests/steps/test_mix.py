@@ -35,6 +35,8 @@ from r1cli.steps.mix import Part, allot, check_parts, part_of
         ("hf:org/n@v1:train=2", Part("hf:org/n@v1:train", weight=2.0)),
         ("k=v/a.jsonl", Part("k=v/a.jsonl")),
         ("a=1.jsonl", Part("a=1.jsonl")),
+        ("-=3", Part("-", weight=3.0)),
+        ("/dev/stdin:2x", Part("-", share=Fraction(2))),
     ],
 )
 def test_reading_a_part(text: str, part: Part) -> None:
@@ -61,7 +63,7 @@ def weighted(*weights: float) -> list[Part]:
         (weighted(0.7, 0.3), [7, 100], None, [7, 3]),
         (weighted(1, 0), [10, 10], None, [10, 0]),
         ([Part("a"), *weighted(1, 3)], [4, 100, 100], 12, [4, 2, 6]),
-        (weighted(0.5), [0], None, [0]),
+        (weighted(0.5, 0.5), [0, 9], None, [0, 0]),
         ([Part("a", share=Fraction(1, 4)), Part("b", share=Fraction(5, 2))], [10, 3], None, [3, 8]),  # 2.5 and 7.5, halves up
         ([Part("a", share=Fraction(1, 3)), *weighted(1)], [9, 100], 10, [3, 7]),
         ([Part("a", share=Fraction(2))], [0], None, [0]),
@@ -96,6 +98,9 @@ def test_rows_are_repeated_only_when_that_is_asked_for() -> None:
 def test_weights_and_totals_must_make_sense_together() -> None:
     with pytest.raises(R1Error, match="all weights are 0"):
         check_parts(weighted(0, 0), None)
+    with pytest.raises(R1Error, match="is the only weight, so it does nothing"):
+        check_parts([*weighted(3), Part("b")], None)
+    check_parts([*weighted(3), Part("b")], 100)  # it fills what the others leave of the total
     with pytest.raises(R1Error, match="`--total` needs weights"):
         check_parts([Part("a"), Part("b", count=3)], 10)
 

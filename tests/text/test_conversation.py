@@ -224,3 +224,13 @@ def test_a_message_that_is_marked_as_not_to_be_learnt_is_only_read(mark: dict[st
         answers(Row({"messages": marked[:2]}))
     with pytest.raises(R1Error, match="message 2: `weight` must be 0 or 1"):
         answers(Row({"messages": [messages[0], {**messages[1], "weight": 0.5}]}))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fix"), [([{"role": "user", "content": "q"}], ".messages = .prompt + .completion"), ("q", "[0].content")]
+)
+def test_conversations_of_trl_are_told_what_to_become(prompt: object, fix: str) -> None:
+    row = Row({"id": "a", "prompt": prompt, "completion": [{"role": "assistant", "content": "4"}]}, where="rows.jsonl:3")
+    with pytest.raises(R1Error, match=r"^rows.jsonl:3: row `a`: `completion` is a list of messages") as raised:
+        answers(row)
+    assert fix in (raised.value.hint or "")

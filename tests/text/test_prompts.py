@@ -129,6 +129,7 @@ def test_bos_comes_once_and_only_where_the_tokenizer_puts_one(tokenizer):
 
 
 SYSTEM_AND_USER = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
 STRICT = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}{{ m.content }}{% endfor %}"
 
 
@@ -141,7 +142,9 @@ STRICT = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('
         (lambda t: PromptRenderer(t, template="raw").text(SYSTEM_AND_USER), "conversation"),
         (lambda t: PromptRenderer(t, system="x").text(SYSTEM_AND_USER), "--system"),
         (lambda t: PromptRenderer(t).text([{"role": "assistant", "content": "s"}]), "must end with"),
-        (lambda t: PromptRenderer(t).text([{"content": "s"}]), "lacks `role`"),
+        (lambda t: PromptRenderer(t).text([{"content": "s"}]), "message 1 of the prompt lacks `role`"),
+        (lambda t: PromptRenderer(t).text([*SYSTEM_AND_USER, {"role": "user"}]), "message 3 of the prompt lacks `content`"),
+        (lambda t: PromptRenderer(t).text([*SYSTEM_AND_USER, CALL]), "message 3 of the prompt calls a tool .* not supported"),
         (lambda t: PromptRenderer(tiny_tokenizer(chat_template=STRICT)).text(SYSTEM_AND_USER), "no system role"),
     ],
 )

@@ -7,19 +7,24 @@ row, so that an interrupted evaluation can be scored from what there is. Rewards
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from r1cli.benchmarks import benchmark as benchmarks
 from r1cli.commands import finish
 from r1cli.commands.evaluation import Tally
+from r1cli.commands.floors import check_floor, floor_of
 from r1cli.commands.judging import REFUSAL, check_refusal_judge, open_judge
 from r1cli.commands.preference import all_rewards, check_unstaged, open_models, rule_rewards
-from r1cli.errors import Exit, R1Error, nearest
+from r1cli.commands.prompt_rows import Prompts, examiner
+from r1cli.commands.sampling import check_sampling
+from r1cli.commands.useless_flags import refuse_useless
+from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io import manifest
 from r1cli.io.stream import RowReader, RowWriter, claim_stdout, read_rows
 from r1cli.io.whole import check_new
+from r1cli.metrics.scores import passes_of
 from r1cli.report.tables import figure, percent, span, text_table
 from r1cli.rewards.refusal import is_unsafe
 from r1cli.rewards.reward import RewardSpec
@@ -39,14 +44,18 @@ def run(settings: EvalSettings, context: Context) -> None:
     rules, specs = rule_rewards(settings), all_rewards(settings)
     check_unstaged(settings)
     check_refusal_judge(settings, context.sources)
-    floors = [_floor(text, specs) for text in settings.min]
+    if settings.model is not None:
+        check_sampling(settings, context.sources)
+    refuse_useless(settings, context.sources)
+    floors = [floor_of(text, specs, settings.samples if settings.model is not None else None, decides=bool(rules)) for text in settings.min]
     out = None if settings.out is None else check_new(settings.out, force=settings.force)
     rows = RowWriter(settings.rows or os.devnull, force=settings.force, append=True)
     if settings.rows:
         context.on_interrupt(f"r1 eval --rewards {settings.rewards} {settings.rows}")
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=context.console.info)
 
-    tally = Tally(specs, decides=bool(rules))
+    prompts = None if settings.model is None else _prompts(reader, rules, context)
+    tally = Tally(specs, decides=bool(rules), passes=[k for name, _ in floors if (k := passes_of(name))])
     with (
         rows as writer,
         open_models(settings, context) as models,
@@ -54,7 +63,8 @@ def run(settings: EvalSettings, context: Context) -> None:
         Scorer(rules, settings.reward_workers, settings.reward_timeout, models) as scorer,
     ):
         with context.console.progress(None, "completions", "eval") as progress:
-            scored = scorer.score(_completions(settings, reader, context))
+            rows_drawn = _existing(reader) if prompts is None else _drawn(prompts, settings, reader, context)
+            scored = scorer.score(rows_drawn, on_bad=reader.leave_out if settings.skip_bad else None)
             for row in scored if judge is None else judge.refusals(scored, _right, REFUSAL):
                 writer.write(row)
                 tally.add(row)
@@ -81,12 +91,10 @@ def run(settings: EvalSettings, context: Context) -> None:
         check_floor(scores, name, value)
 
 
-def _completions(settings: EvalSettings, reader: RowReader, context: Context) -> Iterable[Row]:
-    if settings.model is None:
-        return _existing(reader)
+def _drawn(prompts: Sequence[Row], settings: EvalSettings, reader: RowReader, context: Context) -> Iterable[Row]:
     from r1cli.commands.sampling import draw  # torch lives behind it
 
-    return draw(_prompts(reader), settings, context)
+    return draw(iter(prompts), settings, context, on_bad=reader.leave_out if settings.skip_bad else None)
 
 
 def _existing(reader: RowReader) -> Iterator[Row]:
@@ -102,16 +110,42 @@ def _existing(reader: RowReader) -> Iterator[Row]:
         yield row
 
 
-def _prompts(reader: RowReader) -> Iterator[Row]:
-    for row in reader:
-        if "completion" in row:
-            name = f"{row.where}: " if row.where else ""
-            raise R1Error(
-                f"{name}row `{row['id']}` has a `completion` already, and `--model` would draw another",
-                code=Exit.USAGE,
-                hint="leave out --model to score the rows as they are, or give prompt rows",
-            )
-        yield row
+def _prompts(reader: RowReader, rules: Sequence[RewardSpec], context: Context) -> list[Row]:
+    """All prompt rows, each once: what is wrong with one of them is said before the first completion is paid for.
+
+    Raises `R1Error` (exit 2) when rewards could not score some of them, or leaves these out with --skip-bad.
+    """
+    found: list[Row] = []
+    errors: list[R1Error] = []
+    examine = examiner(rules)
+    prompts = Prompts(reader, check=_check_prompt)
+    for row in prompts:
+        try:
+            examine(row)
+        except R1Error as error:
+            errors.append(error)
+        else:
+            found.append(row)
+    for said in prompts.said():
+        context.console.warn(said)
+    if errors and not reader.skip_bad:
+        first = errors[0]
+        what = f"{len(errors)} of {prompts.taken} rows cannot be scored: {first.message}"
+        raise R1Error(what, hint=f"{first.hint}; or leave such rows out with --skip-bad", code=first.code)
+    for each in errors:
+        reader.leave_out(each)
+    return found
+
+
+def _check_prompt(row: Row) -> None:
+    if "completion" in row:
+        name = f"{row.where}: " if row.where else ""
+        raise R1Error(
+            f"{name}row `{row['id']}` has a `completion` already, and `--model` would draw another",
+            code=Exit.USAGE,
+            hint="leave out --model to score the rows as they are, or give prompt rows",
+        )
+    require(row, "prompt", str, list)
 
 
 def _described(settings: EvalSettings, tally: Tally) -> dict[str, Any]:
@@ -131,31 +165,6 @@ def _warn(tally: Tally, reader: RowReader, context: Context) -> None:
         context.console.warn(f"{reader.bad} bad lines left out, the first: {reader.first_bad}")
     if len(tally.models) > 1:
         context.console.warn(f"the rows are of {len(tally.models)} models: {', '.join(tally.models)}")
-
-
-def _floor(text: str, specs: list[RewardSpec]) -> tuple[str, float]:
-    """`pass@1=0.5` as a pair. Raises `R1Error` (exit 2), before anything is drawn, for a name that no evaluation can have."""
-    name, equals, value = text.partition("=")
-    try:
-        floor = float(value)
-    except ValueError:
-        equals = ""
-    known = ["pass@1", "low", "cons@k", "cons_low", *(spec.name for spec in specs)]
-    if not equals:
-        raise R1Error(f"`--min {text}` is not a score and a number", hint="for example --min pass@1=0.5", code=Exit.USAGE)
-    if name not in known and not (name.startswith("pass@") and name[5:].isdigit()):
-        raise R1Error(f"`--min {text}`: there is no score `{name}`", hint=nearest(name, known), code=Exit.USAGE)
-    return name, floor
-
-
-def check_floor(scores: dict[str, Any], name: str, floor: float) -> None:
-    """Raise `R1Error` (exit 1) when a score is below its floor, (exit 2) when these rows do not give it."""
-    value = scores.get(name, scores["rewards"].get(name))
-    if value is None:
-        what = f"`--min {name}={floor:g}`: with {scores['k']} completions a problem there is no `{name}`"
-        raise R1Error(what, hint="draw more completions with -k", code=Exit.USAGE)
-    if value < floor:
-        raise R1Error(f"{name} is {value:.4f}, below {floor:g}", code=Exit.FAILED)
 
 
 def table(scores: dict[str, Any]) -> str:

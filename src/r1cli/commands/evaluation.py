@@ -3,7 +3,7 @@
 What makes a result silently wrong is refused here: the same completion twice, rows of which none can be judged.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import Any
 
@@ -38,13 +38,14 @@ class Tally:
 
     specs: the rewards; the first decides what is correct (its maximum reached; 1 where it has none). Programs (rows with `tests`, and what
     the `code` reward judges) cannot be compared with each other: no majority vote then.
+    passes: ks of pass@k to give beside the powers of two, where there are so many completions.
     decides: whether the first reward tells right from wrong. A reward model does not: pass@1 is null then.
     unscored: rows for which the first reward is null (no answer, or one that cannot be read); they count nothing.
     judged, correct: completions so far.
     """
 
-    def __init__(self, specs: list[RewardSpec], *, decides: bool = True) -> None:
-        self._specs, self._decides = specs, decides
+    def __init__(self, specs: list[RewardSpec], *, decides: bool = True, passes: Collection[int] = ()) -> None:
+        self._specs, self._decides, self._passes = specs, decides, passes
         self._comparable = decides and specs[0].name not in ("code", "refusal")
         self._refused = {label: ProblemMeans() for label in (SAFE, UNSAFE)}
         self._problems: dict[Any, dict[int, Judged]] = {}  # id -> sample number -> verdict
@@ -85,7 +86,8 @@ class Tally:
             self.models[str(row["model"])] = None
 
     def scores(self) -> dict[str, Any]:
-        """The scores of `metrics.scores.summarise`, and the mean of every reward with its interval (null outside of 0..1).
+        """The scores of `metrics.scores.summarise`, and the mean of every reward over problems with its interval (null outside of
+        0..1).
 
         Raises `R1Error` (exit 2) when no row counts.
         """
@@ -93,7 +95,7 @@ class Tally:
         if not problems:
             why = f"{self.unscored} rows have no answer that can be scored" if self.unscored else "there are no rows"
             raise R1Error(f"nothing to evaluate: {why}", hint="give rows with an `answer`", code=Exit.USAGE)
-        scores = summarise(problems, same_answers())
+        scores = summarise(problems, same_answers(), self._passes)
         if not self._decides:
             scores |= {name: None for name in scores if name in ("low", "high") or name.startswith(("pass@", "cons"))}
         scores["rewards"] = {name: means.mean() for name, means in self._means.items() if means.count}

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 
 from r1cli.commands import tracking
 from r1cli.commands.before_run import beyond, check_asked, check_limit, check_rewards, check_sampler
-from r1cli.commands.grpo_prompts import held_out_problems, read_prompts, sources_of
+from r1cli.commands.grpo_prompts import held_out_problems, held_out_rule, read_prompts, sources_of
 from r1cli.commands.lora_flags import check_lora
 from r1cli.commands.preference import all_rewards, check_sets, rule_rewards
-from r1cli.commands.preflight import check_golds, rows_with_golds, stop_or_warn
+from r1cli.commands.preflight import stop_or_warn
 from r1cli.commands.processes import check_unused, is_first, of_process, starts_others
+from r1cli.commands.row_check import check_rows
 from r1cli.commands.sampling import check_address
 from r1cli.commands.staged_scoring import check_stages
 from r1cli.commands.stopping import check_alarms, seconds_of
@@ -57,10 +58,10 @@ def run(settings: GrpoSettings, context: Context) -> None:
     everything = [row for _, rows in stages for row in rows]
     check_sets(all_rewards(settings), everything)
     check_asked(rule_rewards(settings), everything)
-    golds = rows_with_golds(rule_rewards(settings), everything)
-    if golds:
-        stop_or_warn(check_golds(golds, settings.reward_timeout), context)
+    stop_or_warn(check_rows(rule_rewards(settings), everything, settings.reward_timeout).findings, context)
     problems = held_out_problems(settings, everything)
+    rules, about = [rule] if (rule := held_out_rule(settings)) else [], f"--held-out {settings.held_out}"
+    stop_or_warn(check_rows(rules, problems, settings.reward_timeout, about).findings, context)
     check_unused(settings, context.command)
     from r1cli.commands.grpo_preflight import (  # brings torch: not before all that a user can get wrong is checked
         longest_completion,

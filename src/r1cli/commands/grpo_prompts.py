@@ -7,7 +7,7 @@ math.jsonl=0.5 code.jsonl=0.5           half of every rollout is of each file, h
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from r1cli.commands.held_out import held_out_rows
 from r1cli.commands.preference import rule_rewards
@@ -15,6 +15,7 @@ from r1cli.errors import Exit, R1Error
 from r1cli.grpo_settings import GrpoSettings
 from r1cli.guard import Context
 from r1cli.io.stream import RowReader, read_rows
+from r1cli.rewards.reward import RewardSpec
 from r1cli.row import Row, messages_of, require
 from r1cli.steps.keep import RULES
 from r1cli.steps.mix import part_of
@@ -66,11 +67,17 @@ def read_prompts(settings: GrpoSettings, context: Context) -> tuple[Stages, list
 def held_out_problems(settings: GrpoSettings, rows: Sequence[Row]) -> list[Row]:
     """The rows of `--held-out`. rows: all that are trained on. Raises `R1Error` (exit 2) when they overlap, or no rule can judge them."""
     found = held_out_rows(settings, rows, with_prompts, lambda row: json.dumps(messages_of(row["prompt"]), sort_keys=True))
-    if found and not any(spec.name in RULES for spec in rule_rewards(settings)):
+    if found and held_out_rule(settings) is None:
         raise R1Error(
             "--held-out measures the accuracy by a rule, and --rewards names none", hint=f"one of {', '.join(RULES)}", code=Exit.USAGE
         )
     return found
+
+
+def held_out_rule(settings: GrpoSettings) -> RewardSpec | None:
+    """The reward that measures on `--held-out`, from step 0 and for rows of every set: the first of --rewards that judges by a rule."""
+    rule = next((spec for spec in rule_rewards(settings) if spec.name in RULES), None)
+    return None if rule is None else replace(rule, start=0, sets=())
 
 
 def _with_share(text: str) -> tuple[str, float | None]:

@@ -3,16 +3,17 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from r1cli.commands import finish
 from r1cli.commands.grpo_preflight import keep_fitting, longest_completion
+from r1cli.commands.grpo_resume import resumed
 from r1cli.commands.held_out_accuracy import ACCURACY, BEFORE, PROBLEMS, HeldOutAccuracy
 from r1cli.commands.lora_flags import following
 from r1cli.commands.preference import model_specs, open_models, rule_rewards
-from r1cli.commands.resuming import digest, say_done
+from r1cli.commands.resuming import digest, going_past, say_done
 from r1cli.commands.sampling import Sampler, open_sampler
+from r1cli.commands.save_time import first_save
 from r1cli.commands.staged_scoring import StagedScorer
 from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, seconds_of
 from r1cli.commands.training import Training, optimiser_config, spent
@@ -55,7 +56,7 @@ def train(
     facts = {"prompts": sum(len(rows) for _, rows in prompts.stages)}
     if training.done:
         return _finish(training, readers, facts, {}, started)
-    config = grpo_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
+    config = grpo_config(settings, training.pad_id, training.own_policy)
     limit = dataclasses.replace(settings, max_completion_length=config.max_completion_length[0][1], num_processes=1)  # each its own engine
     with (
         open_models(settings, context, device=training.accelerator.device) as models,
@@ -68,7 +69,7 @@ def train(
             gather=partial(of_all, training.accelerator),
         ) as scorer,
         console.progress(settings.steps, "steps", "grpo") as bar,
-        Stopper(seconds_of(settings.time_limit), started) as stopper,
+        Stopper(seconds_of(settings.time_limit), started, first_save(training)) as stopper,
     ):
         sampler.engine.stopping = stopper.wanted
         prompts, problems = _fitting(prompts, problems, sampler, settings, console.warn)
@@ -247,7 +248,8 @@ class Wiring:
         self.bar.set(", ".join([*parts, f"{record['completion_length']:.0f} tokens"]))
         self.bar.advance(step - self._done)
         self._done, self._settled = step, self.scorer.memory()
-        return raised_alarm(look(record, memory, settings.alarm_steps, stop_on=settings.stop_on), settings.stop_on, step, console.warn)
+        alarms = look(record, memory, settings.alarm_steps, stop_on=settings.stop_on)
+        return going_past(raised_alarm(alarms, settings.stop_on, step, console.warn))
 
     def save(self, progress: Progress) -> None:
         """A rollout that is given up half drawn is drawn and scored again: what its rows taught a running normalisation is not kept."""
@@ -267,23 +269,15 @@ def readable(row: Row, step: int) -> str:
     return f"step {step}, `{row['id']}`\n  prompt: {prompt}\n  completion ({row['finish_reason']}): {row['completion']}\n  {total}"
 
 
-def resumed(training: Training, config: GrpoConfig) -> Progress:
-    """Where the run is: at its beginning, or where its checkpoint says."""
-    if training.checkpoint is None:
-        return Progress()
-    accelerator, folder = training.accelerator, Path(training.checkpoint)
-    progress = Progress.load(folder, accelerator.process_index, accelerator.num_processes)
-    return progress or Progress(training.start_step, {0: training.start_step * config.prompts_per_step // config.epochs_per_rollout})
-
-
-def grpo_config(settings: GrpoSettings, pad_id: int, pack_length: int) -> GrpoConfig:
+def grpo_config(settings: GrpoSettings, pad_id: int, policy: Any) -> GrpoConfig:
     """The algorithm's part of the settings."""
-    own = {"pad_id", "pack_length", "optimiser", "clip_high", "max_completion_length", "preferences"}
+    own = {"pad_id", "pack_length", "alone_beyond", "optimiser", "clip_high", "max_completion_length", "preferences"}
     names = [name for name in GrpoConfig.__dataclass_fields__ if name not in own]
     return GrpoConfig(
         **{name: getattr(settings, name) for name in names},
         pad_id=pad_id,
-        pack_length=pack_length,
+        pack_length=policy.row_length(PACK_LENGTH),
+        alone_beyond=policy.alone_beyond,
         preferences=tuple(spec.name for spec in model_specs(settings)),
         optimiser=optimiser_config(settings),
         clip_high=settings.clip_low if settings.clip_high is None else settings.clip_high,

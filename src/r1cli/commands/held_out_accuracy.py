@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from r1cli.commands.preference import rule_rewards
+from r1cli.commands.grpo_prompts import held_out_rule
 from r1cli.commands.sampling import Sampler
 from r1cli.grpo_settings import GrpoSettings
 from r1cli.rewards.reward import RewardSpec
 from r1cli.rewards.scorer import Scorer
 from r1cli.row import Row, seed_of
 from r1cli.shared_settings import Changing
-from r1cli.steps.keep import RULES
 from r1cli.train.agreement import of_all
 from r1cli.train.grpo_config import value_at
 from r1cli.train.reference import due
@@ -38,7 +37,7 @@ class HeldOutAccuracy:
     ) -> None:
         self._settings, self._sampler, self._stopping, self._accelerator = settings, sampler, stopping, accelerator
         self._rows = list(rows)[accelerator.process_index :: accelerator.num_processes]
-        self._rule: RewardSpec | None = next((spec for spec in rule_rewards(settings) if spec.name in RULES), None) if rows else None
+        self._rule: RewardSpec | None = held_out_rule(settings) if rows else None
 
     def due(self, before: int, after: int) -> bool:
         """Whether a measurement falls between two counts of steps done; one always follows the last step."""
@@ -58,7 +57,7 @@ class HeldOutAccuracy:
         limit = value_at(Changing(settings.max_completion_length).switches(), step)
         self._sampler.params = dataclasses.replace(self._sampler.params, max_tokens=limit)
         rows = [drawn.row for drawn in self._sampler.draw(self._rows, samples=1, seed=seed_of(settings.seed, "held out", 0))]
-        rule = dataclasses.replace(self._rule, start=0, sets=())
+        rule = self._rule
         with Scorer([rule], settings.reward_workers, settings.reward_timeout) as scorer:
             scores = [row["rewards"][rule.name] for row in scorer.score(rows)]
         known = [score for score in scores if score is not None]

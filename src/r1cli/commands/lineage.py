@@ -69,7 +69,8 @@ def _line(node: Node) -> str:
     else:
         counts = node.made.get("counts") or {}
         size = f", {counts['in']} in, {counts['out']} out" if isinstance(counts, dict) and {"in", "out"} <= counts.keys() else ""
-        facts.append(f"made by r1 {node.made['command']}, {str(node.made.get('date', 'not finished'))[:10]}{size}")
+        date = str(node.made["date"])[:10] if "date" in node.made else "not finished"
+        facts.append(f"made by r1 {node.made['command']}, {date}{size}")
     return f"{node.name}  {', '.join(facts)}"
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from r1cli.commands import finish
+from r1cli.commands.useless_flags import refuse_useless
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.stream import RowReader, RowWriter, check_output, read_rows
@@ -35,6 +36,7 @@ def run(settings: MixSettings, context: Context) -> None:
     console = context.console
     parts = [part_of(text) for text in settings.inputs or ["-"]]
     held = _check(settings, parts)
+    refuse_useless(settings, context.sources)
     readers = [read_rows([part.name], field_map=settings.map, skip_bad=settings.skip_bad, say=console.info) for part in parts]
     against = read_rows(settings.decontaminate, say=console.info) if settings.decontaminate else None
     benchmark = None if against is None else _benchmark(against, settings.ngram)

@@ -17,6 +17,7 @@ from typing import Any
 from r1cli.commands import finish
 from r1cli.commands.judging import check_judge, open_judge
 from r1cli.commands.preference import all_rewards, check_unstaged, open_models, rule_rewards
+from r1cli.commands.useless_flags import refuse_useless
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.stream import RowReader, RowWriter, read_rows
@@ -31,6 +32,8 @@ from r1cli.steps.moves import Moves
 from r1cli.steps.pairs import Pairing
 from r1cli.steps.pick import pick_rows
 from r1cli.steps.sft_rows import to_sft
+
+STDOUT = ("-", "/dev/stdout", "/dev/fd/1")
 
 
 def run(settings: RejectSettings, context: Context) -> None:
@@ -86,11 +89,14 @@ def run(settings: RejectSettings, context: Context) -> None:
 
 def _check(settings: RejectSettings, context: Context) -> None:
     """Refuse flags that contradict each other. Raises `R1Error` (exit 2)."""
-    files = [("--out", settings.out), ("--rejected", settings.rejected), ("--moved", settings.moved)]
-    named = [(flag, str(Path(file).resolve())) for flag, file in files if file not in (None, "-")]
-    for place, (flag, file) in enumerate(named):
-        other = next((first for first, same in named[:place] if same == file), None)
-        if other is not None:
+    named: dict[str, str] = {}
+    for flag, file in (("--out", settings.out), ("--rejected", settings.rejected), ("--moved", settings.moved)):
+        if file is None:
+            continue
+        other = named.setdefault("-" if file in STDOUT else str(Path(file).resolve()), flag)
+        if other != flag and file in STDOUT:  # a reader of the pipe could not tell the rows of one from those of the other
+            raise R1Error(f"{other} and {flag} are both stdout", hint=f"give {flag} the name of a file", code=Exit.USAGE)
+        if other != flag:
             raise R1Error(f"{other} and {flag} name the same file", hint="give them two names", code=Exit.USAGE)
     if settings.moved is not None and settings.compare is None:
         raise R1Error("--moved does nothing without --compare", hint="--compare OLD", code=Exit.USAGE)
@@ -108,6 +114,7 @@ def _check(settings: RejectSettings, context: Context) -> None:
             if wrong:
                 raise R1Error(f"{flag} does not go with --pairs", hint="leave one of them out", code=Exit.USAGE)
     check_judge(settings, context.sources)
+    refuse_useless(settings, context.sources)
 
 
 def _writers(settings: RejectSettings, stack: ExitStack) -> tuple[RowWriter, RowWriter | None, RowWriter | None]:

@@ -58,7 +58,7 @@ def run(settings: RmSettings, context: Context) -> None:
 
     if settings.dry_run:
         check_dry_run(settings, context, folder, scores=True)
-        plan(settings, context, folder, judgements)
+        plan(settings, context, folder, judgements, held_out)
         return
     train(settings, context, folder, judgements, reader, started, held_out=held_out)
 

@@ -18,7 +18,11 @@ from r1cli.train.reward_model import scored_ids
 
 RAW = "{% for message in messages %}{{ message['content'] }}{% endfor %}{{ eos_token }}"
 UNBALANCED = "to balance the lengths of chosen and rejected"
+SHORTEN = "shorten them, or take a model with a longer context"
 EQUAL, NO_SUMMARY = "both sides are equal", "a reply has no summary: its reasoning does not end, or nothing follows it"
+
+FIXES = {EQUAL: "a pair needs two different replies", NO_SUMMARY: "--view full", UNBALANCED: "leave out --balance-lengths"}
+"""What is to be done when a reason leaves nothing; any other reason is a row's length."""
 
 
 @dataclass(slots=True)
@@ -72,10 +76,12 @@ def scoring_tokenizer(tokenizer: Any, template: str, folder: str) -> Any:
     return tokenizer
 
 
-def prepared(rows: Sequence[Judged], settings: RmSettings, tokenizer: Any, folder: str, *, balance: bool = False) -> Prepared:
+def prepared(
+    rows: Sequence[Judged], settings: RmSettings, tokenizer: Any, folder: str, *, balance: bool = False, held_out: bool = False
+) -> Prepared:
     """Rows as examples. A row is used whole or not at all: nothing is cut. Raises `R1Error` (exit 2) when nothing is left.
 
-    balance: leave out pairs until the mean lengths of chosen and rejected are even (`steps.pairs.uneven`).
+    balance: leave out pairs until the mean lengths of chosen and rejected are even (`steps.pairs.uneven`). held_out: they are measured by.
     """
     renderer = ReplyRenderer(tokenizer, name=f"`{folder}`")
     limit, name = _limit(settings, folder)
@@ -99,9 +105,9 @@ def prepared(rows: Sequence[Judged], settings: RmSettings, tokenizer: Any, folde
         found.balance()
     if not found.examples:
         reasons = "; ".join(f"{count} left out: {reason}" for reason, count in found.left_out.items())
-        raise R1Error(
-            f"no rows to use: {len(rows)} read, {reasons}", hint="raise --max-length, or mend the rows (r1 check)", code=Exit.USAGE
-        )
+        hint = "; ".join(FIXES.get(reason, "raise --max-length" if limit == settings.max_length else SHORTEN) for reason in found.left_out)
+        what, other = ("held-out rows", "; or another --held-out") if held_out else ("rows", "")
+        raise R1Error(f"no {what} to use: {len(rows)} read, {reasons}", hint=hint + other, code=Exit.USAGE)
     return found
 
 
@@ -141,7 +147,7 @@ def check_scoring(rows: Sequence[Judged], folder: str, template: str, trust_remo
     if over:
         what = f"--max-length {most}" if limit < (context or most + 1) else f"the model's context of {context}"
         long = f"{text}; {over} rows are longer than {what} and would be left out"
-        fix = "raise --max-length" if limit < (context or most + 1) else "shorten them, or take a model with a longer context"
+        fix = "raise --max-length" if limit < (context or most + 1) else SHORTEN
         return [*found, Finding("length", WARN, long, fix)]
     return [*found, Finding("length", OK, text)]
 

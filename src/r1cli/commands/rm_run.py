@@ -8,6 +8,7 @@ from r1cli.commands import finish
 from r1cli.commands.before_run import long_warmup
 from r1cli.commands.resuming import digest, say_done
 from r1cli.commands.rm_rows import Prepared, prepared, say_left_out, scoring_tokenizer
+from r1cli.commands.save_time import first_save
 from r1cli.commands.stopping import Stopper, say_unfinished, seconds_of
 from r1cli.commands.training import Training, optimiser_config, spent
 from r1cli.guard import Context
@@ -39,10 +40,7 @@ def train(
 ) -> None:
     """Tokenise, train, measure and save."""
     tokenizer = scoring_tokenizer(load_tokenizer(folder, trust_remote_code=settings.trust_remote_code), settings.template, folder)
-    learnt = prepared(rows, settings, tokenizer, folder, balance=settings.balance_lengths)
-    say_left_out(learnt, context)
-    measured = prepared(held_out, settings, tokenizer, folder) if held_out else Prepared()
-    say_left_out(measured, context, "held-out ")
+    learnt, measured = _both(settings, context, tokenizer, folder, rows, held_out)
     load = partial(load_reward_model, pad_id=tokenizer.pad_token_id, seed=seed_of(settings.seed, "head", 0))
     total = rm_config(settings, tokenizer.pad_token_id).steps(len(learnt.examples))
     data = digest(value for example in learnt.examples for value in (*example.sides, example.target))
@@ -59,7 +57,7 @@ def train(
     if training.done:
         say_done(training, facts)
         return
-    config = rm_config(settings, tokenizer.pad_token_id, shared=training.row_length(PACK_LENGTH) > 0)
+    config = rm_config(settings, tokenizer.pad_token_id, training.own_policy)
     last: dict[str, Any] = {}
     scores: list[Scores] = []
     found: dict[str, Any] = {}
@@ -71,7 +69,7 @@ def train(
         with stopper.saving():
             training.save(step, total)
 
-    with Stopper(seconds_of(settings.time_limit), started) as stopper:
+    with Stopper(seconds_of(settings.time_limit), started, first_save(training)) as stopper:
         done = _steps(training, config, learnt.examples, measured.examples, stopper, last, scores, save)
     if done < total:
         say_unfinished(stopper, context, done, total, spent(started), before=training.start_step)
@@ -88,6 +86,17 @@ def train(
             _following(settings),
         ]
     )
+
+
+def _both(
+    settings: RmSettings, context: Context, tokenizer: Any, folder: str, rows: Sequence[Judged], held_out: Sequence[Judged]
+) -> tuple[Prepared, Prepared]:
+    """The rows to learn and the held-out ones; what is left out of them is said."""
+    learnt = prepared(rows, settings, tokenizer, folder, balance=settings.balance_lengths)
+    say_left_out(learnt, context)
+    measured = prepared(held_out, settings, tokenizer, folder, held_out=True) if held_out else Prepared()
+    say_left_out(measured, context, "held-out ")
+    return learnt, measured
 
 
 def _following(settings: RmSettings) -> str:
@@ -146,10 +155,13 @@ def _quality(training: Training, scores: Scores, learnt: Prepared, measured: Pre
     return found
 
 
-def rm_config(settings: RmSettings, pad_id: int, shared: bool = True) -> RmConfig:
+def rm_config(settings: RmSettings, pad_id: int, policy: Any = None) -> RmConfig:
     """The algorithm's part of the settings."""
     names = ("epochs", "batch_rows", "microbatch_tokens", "seed", "center", "save_every", "held_out_every")
-    return RmConfig(**{name: getattr(settings, name) for name in names}, pad_id=pad_id, shared=shared, optimiser=optimiser_config(settings))
+    own = {name: getattr(settings, name) for name in names}
+    alone_beyond = None if policy is None else policy.alone_beyond
+    shared = policy is None or (policy.row_length(PACK_LENGTH) > 0 and alone_beyond is None)  # a row of two is longer than either
+    return RmConfig(**own, pad_id=pad_id, shared=shared, alone_beyond=alone_beyond, optimiser=optimiser_config(settings))
 
 
 def _rows(measured: Prepared, scores: Scores) -> list[Measured]:
@@ -164,11 +176,10 @@ def _kind(rows: Sequence[Judged]) -> str:
     return "pairs" if rows[0].is_pair else "labelled completions"
 
 
-def plan(settings: RmSettings, context: Context, folder: str, rows: Sequence[Judged]) -> None:
+def plan(settings: RmSettings, context: Context, folder: str, rows: Sequence[Judged], held_out: Sequence[Judged] = ()) -> None:
     """What a run would do, without loading weights."""
     tokenizer = scoring_tokenizer(load_tokenizer(folder, trust_remote_code=settings.trust_remote_code), settings.template, folder)
-    learnt = prepared(rows, settings, tokenizer, folder, balance=settings.balance_lengths)
-    say_left_out(learnt, context)
+    learnt, _ = _both(settings, context, tokenizer, folder, rows, held_out)
     count = len(learnt.examples)
     for said in long_warmup(settings, rm_config(settings, 0).steps(count)):
         context.console.warn(said)

@@ -6,8 +6,6 @@ r1 sample --model M -k 4 --until correct=4 --max 64 problems.jsonl   # more only
 r1 sample --model NAME --url https://... --template rewrite drawn.jsonl -o readable.jsonl
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -17,9 +15,11 @@ from typing import Any
 
 from r1cli.commands import finish
 from r1cli.commands.adaptive import Adaptive, Goal, goal_of
+from r1cli.commands.prompt_rows import Prompts, examiner, in_shard, shard_of
 from r1cli.commands.sample_file import SampleFile, described
 from r1cli.commands.sampler import Pair, Task, Totals, missing
 from r1cli.commands.sampling import check_sampling, draw_tasks, resolve_model
+from r1cli.commands.useless_flags import refuse_useless
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.stream import RowReader, RowWriter, read_rows
@@ -32,56 +32,20 @@ from r1cli.settings import SampleSettings
 COUNTED_BYTES = 2**28  # inputs up to this size are read once more, to know how much there is to do
 
 
-@dataclass
-class Prompts:
-    """The prompt rows of this command: of its shard, each id once. repeated: rows left out because their id was there before."""
-
-    settings: SampleSettings
-    reader: RowReader
-    shard: tuple[int, int] | None
-    repeated: int = 0
-    taken: int = 0
-    _seen: dict[Any, bytes] = field(default_factory=dict)
-
-    def __iter__(self) -> Iterator[Row]:
-        for row in self.reader:
-            if not in_shard(row["id"], self.shard):
-                continue
-            if self._is_new(row):
-                self.taken += 1
-                yield row
-            else:
-                self.repeated += 1
-
-    def _is_new(self, row: Row) -> bool:
-        """Whether the id is new. Two prompts under one id would share their seeds and their places in the output: an `R1Error`."""
-        rewrites = self.settings.template == "rewrite"
-        key = (row["id"], row.get("sample", 0)) if rewrites else row["id"]
-        shown = row.get("completion") if rewrites else row.get("prompt")
-        digest = hashlib.blake2b(json.dumps(shown, sort_keys=True).encode(), digest_size=8).digest()
-        if key not in self._seen:
-            self._seen[key] = digest
-            return True
-        if self._seen[key] != digest:
-            raise R1Error(
-                f"{row.where}: row `{row['id']}` has the id of an earlier row and another prompt",
-                code=Exit.USAGE,
-                hint="give each prompt its own `id`, or read none (--map id=COLUMN) so that it is made of the prompt",
-            )
-        return False
-
-
 def run(settings: SampleSettings, context: Context) -> None:
     """Run the command. Settings, output and model folder are checked before any row is read."""
     started = time.time()
     check_sampling(settings, context.sources)
+    refuse_useless(settings, context.sources)
     specs = _specs(settings)
     goal = None if settings.until is None else goal_of(settings.until, specs, step=settings.samples, most=settings.max)
     _check_alone(settings)
     resolve_model(settings.model, settings, context.console.detail)
     output = RowWriter(settings.out, force=settings.force, append=True, resume=settings.resume)
     reader = _reader(settings, context)
-    job = Job(settings, context, specs, goal, Prompts(settings, reader, shard_of(settings.shard)))
+    check = examiner(specs) if specs else None
+    prompts = Prompts(reader, shard_of(settings.shard), check, rewrites=settings.template == "rewrite")
+    job = Job(settings, context, specs, goal, prompts)
     with SampleFile(settings) as file:
         job.take_over(file)
         if file.continues:
@@ -130,7 +94,7 @@ class Job:
                 self.context,
                 totals=self.totals,
                 on_ready=progress.restart,
-                on_bad=self.prompts.reader.leave_out if settings.skip_bad else None,
+                on_bad=self.prompts.leave_out if settings.skip_bad else None,
                 on_none=self.plan.none if self.plan is not None else _nobody,
             )
             scorer = stack.enter_context(Scorer(self.specs, settings.reward_workers, settings.reward_timeout)) if self.specs else None
@@ -144,10 +108,8 @@ class Job:
                     self.plan.scored(row)
                 progress.set(f"{self.totals.rate():,.0f} tok/s")
                 progress.advance()
-        for line in scorer.warnings() if scorer is not None else []:
+        for line in [*(scorer.warnings() if scorer is not None else []), *self.prompts.said()]:
             console.warn(line)
-        if self.prompts.repeated:
-            console.warn(f"{self.prompts.repeated} rows left out: their prompt and id were there before")
 
     def _tasks(self) -> Iterator[Task]:
         done = frozenset(self.done)
@@ -159,23 +121,43 @@ class Job:
                 yield row, missing(row, self.settings.samples, done)
 
     def _to_do(self) -> int | None:
-        """Completions to draw; None when nobody knows, or the input is a pipe, a data set or too big to be read twice."""
-        settings, sources = self.settings, self.prompts.reader.sources
-        size = sum(file.stat().st_size for source in sources for file in source.files)
-        if self.goal is not None or not all(source.files for source in sources) or size > COUNTED_BYTES:
+        """Completions to draw; None when nobody knows, or the input is a pipe, a data set or too big to be read twice.
+
+        Raises the `R1Error` of a row that rewards could not score: of a file it is known before the first completion is drawn.
+        """
+        settings, prompts = self.settings, self.prompts
+        size = sum(file.stat().st_size for source in prompts.reader.sources for file in source.files)
+        if not all(source.files for source in prompts.reader.sources) or size > COUNTED_BYTES:
             return None
-        again = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=True)
-        ids = {row["id"] for row in again if in_shard(row["id"], self.prompts.shard)} if settings.template != "rewrite" else None
-        if ids is None:
+        counts = self.goal is None and not prompts.rewrites
+        if not counts and prompts.check is None:
             return None
-        return sum((row_id, sample) not in self.done for row_id in ids for sample in range(settings.samples))
+        ids = set()
+        for row in read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=True):
+            if in_shard(row["id"], prompts.shard) and self._drawable(row):
+                ids.add(row["id"])
+        return sum((row_id, sample) not in self.done for row_id in ids for sample in range(settings.samples)) if counts else None
+
+    def _drawable(self, row: Row) -> bool:
+        try:
+            if self.prompts.check is not None:
+                self.prompts.check(row)
+        except R1Error:
+            if not self.settings.skip_bad:
+                raise
+            return False
+        return True
+
+    def drawn_from(self) -> int:
+        """Prompts that a completion was drawn of, or was there of: not those that were left out on the way."""
+        return self.prompts.taken - self.prompts.unusable - self.totals.too_long
 
     def counts(self) -> dict[str, int]:
         """For the manifest."""
         totals, prompts = self.totals, self.prompts
         found = {
             "in": sum(source.rows for source in prompts.reader.sources),
-            "prompts": prompts.taken,
+            "prompts": self.drawn_from(),
             "repeated": prompts.repeated,
             "out": totals.rows,
             "before": len(self.done),
@@ -190,7 +172,7 @@ class Job:
     def summary(self) -> list[str]:
         """The lines at the end."""
         settings, totals = self.settings, self.totals
-        line = f"sample: {self.prompts.taken} prompts, {totals.rows} completions"
+        line = f"sample: {self.drawn_from()} prompts, {totals.rows} completions"
         if self.done:
             line += f" ({len(self.done)} were there)"
         if totals.rows:
@@ -224,26 +206,6 @@ def _check_alone(settings: SampleSettings) -> None:
         )
     if settings.template == "rewrite" and (settings.samples > 1 or settings.until is not None):
         raise R1Error("--template rewrite makes one row of each completion", hint="leave out --samples and --until", code=Exit.USAGE)
-
-
-def shard_of(text: str | None) -> tuple[int, int] | None:
-    """`3/64` as (3, 64), counted from 1. Raises `R1Error` (exit 2)."""
-    if text is None:
-        return None
-    part, slash, parts = text.partition("/")
-    if not slash or not part.isdecimal() or not parts.isdecimal() or not 1 <= int(part) <= int(parts):
-        raise R1Error(
-            f"`--shard {text}` is not a part of a whole", hint="parts are counted from 1: --shard 1/64 to --shard 64/64", code=Exit.USAGE
-        )
-    return int(part), int(parts)
-
-
-def in_shard(row_id: Any, shard: tuple[int, int] | None) -> bool:
-    """Whether a prompt belongs to a shard: by its id alone, so that neither the order nor the length of the input matters."""
-    if shard is None:
-        return True
-    digest = hashlib.blake2b(f"shard/{row_id}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % shard[1] == shard[0] - 1
 
 
 def _reader(settings: SampleSettings, context: Context) -> RowReader:

@@ -112,10 +112,11 @@ class Sampler:
     ) -> Generator[Drawn, None, None]:
         """The same for chosen samples of each row. `on_none(row, sample)` is told of each that will not come."""
         waiting: dict[tuple[int, int], tuple[Row, Request]] = {}
+        gone: set[Any] = set()  # rows left out: one that comes again, in the next round of --until, is counted and named once
 
         def requests() -> Iterator[Request]:
             for number, (row, samples) in enumerate(tasks):
-                rendered = self._rendered(row, on_bad) if samples else None
+                rendered = self._rendered(row, on_bad, gone) if samples else None
                 for sample in samples:
                     if rendered is None:
                         on_none(row, sample)
@@ -139,8 +140,9 @@ class Sampler:
                 drawn = self._completed(row, sample, request.seed, completion)
                 yield Drawn(drawn, number, request.prompt_ids, completion.token_ids, completion.logprobs)
 
-    def _rendered(self, row: Row, on_bad: Callable[[R1Error], None] | None) -> tuple[list[int], Any] | None:
-        """(token ids, text or messages for a server without them); None when the row is left out."""
+    def _rendered(self, row: Row, on_bad: Callable[[R1Error], None] | None, gone: set[Any]) -> tuple[list[int], Any] | None:
+        """(token ids, text or messages for a server without them); None when the row is left out, and then it is in `gone`."""
+        which = (row["id"], row.where)
         try:
             prompt: Prompt = rewrite_prompt(row) if self._rewrites else require(row, "prompt", str, list)
             if isinstance(self.renderer, WordRenderer):
@@ -152,10 +154,13 @@ class Sampler:
             named = error if f"`{row['id']}`" in error.message else _of_row(row, error)
             if on_bad is None:
                 raise named from None
-            on_bad(named)
+            if which not in gone:
+                on_bad(named)
+            gone.add(which)
             return None
         if len(ids) + self.params.max_tokens > self.engine.max_model_len:
-            self.too_long += 1
+            self.too_long += which not in gone
+            gone.add(which)
             return None
         return ids, None
 

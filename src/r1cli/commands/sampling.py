@@ -219,7 +219,7 @@ def draw_tasks(
     totals = totals if totals is not None else Totals()
     wanted: Iterator[Task] = (task for task in tasks if task[1])
     if getattr(settings, "shuffle_choices", False):
-        wanted = _shuffled_choices(wanted, settings.seed, on_bad)
+        wanted = _shuffled_choices(wanted, settings.seed, on_bad, on_none)
     first = next(wanted, None)
     if first is None:
         return
@@ -240,7 +240,10 @@ def draw_tasks(
                 context.console.warn(warning)
 
 
-def _shuffled_choices(tasks: Iterable[Task], seed: int, on_bad: Callable[[R1Error], None] | None) -> Iterator[Task]:
+def _shuffled_choices(
+    tasks: Iterable[Task], seed: int, on_bad: Callable[[R1Error], None] | None, on_none: Callable[[Row, int], None]
+) -> Iterator[Task]:
+    said: set[Any] = set()  # a row comes again in the next round of --until
     for row, samples in tasks:
         if not row.get("choices") or row.get("answer") is None:
             yield row, samples
@@ -250,6 +253,10 @@ def _shuffled_choices(tasks: Iterable[Task], seed: int, on_bad: Callable[[R1Erro
         except R1Error as error:
             if on_bad is None:
                 raise
-            on_bad(error)
+            if (row["id"], row.where) not in said:
+                on_bad(error)
+            said.add((row["id"], row.where))
+            for sample in samples:  # --until waits for each
+                on_none(row, sample)
             continue
         yield changed, samples

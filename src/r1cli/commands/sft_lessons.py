@@ -1,7 +1,7 @@
 """SFT rows as token sequences, and what the preflight has to say about them before weights are loaded."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from r1cli.commands.preflight import (
@@ -28,6 +28,27 @@ from r1cli.train.model import check_vocabulary, load_config, load_tokenizer
 from r1cli.train.stored_rows import StoredRows
 
 
+@dataclass(frozen=True)
+class Learner:
+    """What rows are learnt with. beyond: tokens that the model has no embedding for (`train.model.check_vocabulary`)."""
+
+    tokenizer: Any
+    renderer: PromptRenderer
+    end_id: int
+    config: Any
+    beyond: frozenset[int]
+
+
+def learner_of(settings: Any, folder: str) -> Learner:
+    """The learner of a model folder. Raises `R1Error` (exit 2) for a model that could not learn any row: without an end of turn or the
+    chat template that is asked for, or with tokens that are not the model's."""
+    tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
+    end_id = end_of_turn(folder, tokenizer)
+    renderer = PromptRenderer(tokenizer, template=settings.template)
+    config = load_config(folder, trust_remote_code=settings.trust_remote_code)
+    return Learner(tokenizer, renderer, end_id, config, check_vocabulary(folder, tokenizer, config))
+
+
 def checked(
     rows: Sequence[Row], settings: Any, context: Context, folder: str, reader: RowReader | None = None, *, held_out: bool = False
 ) -> StoredRows:
@@ -38,11 +59,8 @@ def checked(
     and for what the preflight finds to be wrong.
     """
     kind = "held-out rows" if held_out else "rows"
-    tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
-    end_id = end_of_turn(folder, tokenizer)
-    renderer = PromptRenderer(tokenizer, template=settings.template)
-    config = load_config(folder, trust_remote_code=settings.trust_remote_code)
-    beyond = check_vocabulary(folder, tokenizer, config)
+    learner = learner_of(settings, folder)
+    tokenizer, renderer, end_id, beyond = learner.tokenizer, learner.renderer, learner.end_id, learner.beyond
     refused = RowReader([], FieldMap(()), None, settings.skip_bad)  # of its own: distill reads its rows from a file it made
     lessons, kept, too_long = tokenised(rows, settings, renderer, tokenizer, end_id, refused, beyond=beyond, kind=kind)
     if refused.bad:
@@ -54,7 +72,7 @@ def checked(
         names = ", ".join(f"`{row['id']}`" for row in too_long[:3]) + (" ..." if len(too_long) > 3 else "")
         context.console.warn(f"{len(too_long)} {kind} left out: longer than --max-length {settings.max_length} tokens ({names})")
     said = [(row, text) for row in kept for _, text in answers(row, last_only=_last_only(settings))]
-    findings = lesson_findings(lessons.turns, said, renderer, end_id, context_of(config))
+    findings = lesson_findings(lessons.turns, said, renderer, end_id, context_of(learner.config))
     if held_out:
         findings = [replace(finding, name=f"held-out rows: {finding.name}") for finding in findings]
     else:

@@ -8,7 +8,8 @@ from typing import Any
 from r1cli.commands import finish
 from r1cli.commands.before_run import long_warmup
 from r1cli.commands.lora_flags import following
-from r1cli.commands.resuming import digest, say_done
+from r1cli.commands.resuming import digest, going_past, say_done, warn_of_stops
+from r1cli.commands.save_time import first_save
 from r1cli.commands.sft_lessons import checked
 from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, seconds_of
 from r1cli.commands.training import Training, optimiser_config, spent
@@ -56,10 +57,10 @@ def train(
 
     if training.done:
         return say_done(training, facts)
-    config = sft_config(settings, training.pad_id, training.row_length(PACK_LENGTH))
+    config = sft_config(settings, training.pad_id, training.own_policy)
     with (
         console.progress(total, "steps", context.command) as bar,
-        Stopper(seconds_of(getattr(settings, "time_limit", None)), started) as stopper,
+        Stopper(seconds_of(getattr(settings, "time_limit", None)), started, first_save(training)) as stopper,
         training.naming_the_checkpoint(),
     ):
         bar.advance(training.start_step)
@@ -104,6 +105,7 @@ class Wiring:
         self.training, self.stopper, self.bar, self.total = training, stopper, bar, total
         self.last: dict[str, Any] = {}
         self.memory: Memory = _remembered(training.checkpoint)
+        warn_of_stops(self.memory, getattr(training.settings, "stop_on", None), training.context)
 
     def hooks(self) -> SftHooks:
         training, stopper = self.training, self.stopper
@@ -117,7 +119,7 @@ class Wiring:
         self.bar.set(f"loss {record['loss']:.4f}{held}, {record['tokens_per_second']:,.0f} tok/s")
         self.bar.advance()
         alarms = look(record, self.memory, getattr(settings, "alarm_steps", ALARM_STEPS), SFT_SIGNS, getattr(settings, "stop_on", None))
-        return raised_alarm(alarms, getattr(settings, "stop_on", None), record["step"], warn)
+        return going_past(raised_alarm(alarms, getattr(settings, "stop_on", None), record["step"], warn))
 
     def save(self, step: int) -> None:
         with self.stopper.saving():
@@ -140,7 +142,8 @@ def _remembered(checkpoint: Path | None) -> Memory:
     return read_json(path) if path is not None and path.is_file() else {}
 
 
-def sft_config(settings: Any, pad_id: int, pack_length: int = PACK_LENGTH) -> SftConfig:
+def sft_config(settings: Any, pad_id: int, policy: Any = None) -> SftConfig:
+    """The algorithm's part of the settings; `policy` says what may share a row and a micro-batch."""
     return SftConfig(
         epochs=settings.epochs,
         batch_rows=settings.batch_rows,
@@ -149,7 +152,8 @@ def sft_config(settings: Any, pad_id: int, pack_length: int = PACK_LENGTH) -> Sf
         pad_id=pad_id,
         optimiser=optimiser_config(settings),
         save_every=settings.save_every,
-        pack_length=pack_length,
+        pack_length=PACK_LENGTH if policy is None else policy.row_length(PACK_LENGTH),
+        alone_beyond=None if policy is None else policy.alone_beyond,
         held_out_every=getattr(settings, "held_out_every", 0),
     )
 

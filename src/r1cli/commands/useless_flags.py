@@ -1,4 +1,4 @@
-"""Flags that a training command refuses because they would do nothing, and what a dry run refuses as the run would.
+"""Flags that a command refuses because they would do nothing, and what a dry run refuses as the run would.
 
 One table for all commands: a rule is looked at only when its flag was given on the command line, so a command without that flag never
 meets it. A value from a variable, a file or a preset is never refused: a recipe may set what one of its runs does not need.
@@ -13,6 +13,8 @@ from r1cli.commands.before_run import check_adapter
 from r1cli.commands.sampling import uses_server
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
+from r1cli.settings import EvalSettings, RejectSettings, SampleSettings
+from r1cli.steps.mix import part_of
 
 
 class Rule(NamedTuple):
@@ -21,11 +23,13 @@ class Rule(NamedTuple):
     names: tuple[str, ...]
     useless: Callable[[Any], bool]
     why: str
+    hint: str = "leave one of them out"
 
 
 def _draws_elsewhere(settings: Any) -> bool:
-    """Whether completions come from a server. A teacher may be named by its address."""
-    return uses_server(settings) or _is_address(getattr(settings, "teacher", None) or "")
+    """Whether completions come from a server. A teacher and a judge may be named by their address."""
+    named = (getattr(settings, "teacher", None), getattr(settings, "judge", None))
+    return uses_server(settings) or any(_is_address(model or "") for model in named)
 
 
 def _asks_servers(settings: Any) -> bool:
@@ -42,13 +46,55 @@ def _unweighted(settings: Any) -> bool:
     return not (settings.importance_cap or settings.importance_floor)
 
 
+def _scores_only(settings: Any) -> bool:
+    """Whether the completions of `r1 eval` are there already."""
+    return isinstance(settings, EvalSettings) and settings.model is None
+
+
+def _loads_nothing(settings: Any) -> bool:
+    """Whether a command that scores what is there has no model to do it with, but for reward models."""
+    return (_scores_only(settings) or isinstance(settings, RejectSettings)) and settings.judge is None
+
+
+def _no_rules(settings: Any) -> bool:
+    """Whether nothing runs in reward processes. (r1 grpo measures its held-out rows by a rule in any case.)"""
+    scores = isinstance(settings, SampleSettings | RejectSettings | EvalSettings)
+    return scores and not settings.rewards.strip() and getattr(settings, "until", None) is None
+
+
+def _gives_all(settings: Any) -> bool:
+    """Whether `r1 mix` draws no part of anything."""
+    return settings.validation is None and all(part_of(text).whole for text in settings.inputs)
+
+
+def _picks_all(settings: Any) -> bool:
+    """Whether every row of a prompt stays. (Of pairs the pick says which are made: a completion is in one only.)"""
+    return not settings.per_prompt and not settings.pairs
+
+
+DRAWING = "samples template system think_prefix temperature top_p top_k max_completion_length stop shuffle_choices"
+LOADING = "engine max_model_len gpu_memory kv_cache_gib url api_key_env dtype"
+DRAW = "--model MODEL draws completions for prompt rows"
+SCORED = "completion rows are scored as they are, nothing is drawn"
+UNLOADED = "no model is sampled here, there is no --judge"
+
 RULES = (
+    Rule(tuple(DRAWING.split()), _scores_only, SCORED, DRAW),
+    Rule(tuple(LOADING.split()), lambda s: _scores_only(s) and _loads_nothing(s), SCORED, DRAW),
+    Rule(("batch_size",), lambda s: _loads_nothing(s) and not _asks_servers(s), "no model and no server is asked for anything"),
+    Rule(("trust_remote_code",), lambda s: _loads_nothing(s) and not s.reward_model, "no model is loaded"),
+    Rule(tuple(LOADING.split()), _loads_nothing, UNLOADED, "--judge MODEL"),
+    Rule(("reward_workers", "reward_timeout", "sandbox_level", "unsafe"), _no_rules, "--rewards names none", "--rewards accuracy"),
+    Rule(("pick",), _picks_all, "every row of a prompt stays", "--per-prompt 1"),
+    Rule(("similarity",), lambda s: s.dedupe != "minhash", "it belongs to --dedupe minhash", "--dedupe minhash"),
+    Rule(("ngram",), lambda s: not s.decontaminate, "it belongs to --decontaminate", "--decontaminate FILE"),
+    Rule(("stratify",), _gives_all, "all rows are given, no part of them is drawn", "FILE:N, FILE:25%, FILE=W or --validation 2%"),
     Rule(("clip_low",), lambda s: s.loss == "cispo", "--loss cispo has no lower clip"),
     Rule(("clip_cap",), lambda s: s.loss == "cispo", "--loss cispo caps its weight already"),
     Rule(("kl", "kl_correction", "reference_every", "reference_mix"), lambda s: not s.beta, "--beta is 0: there is no KL"),
     Rule(("reference_mix",), lambda s: not s.reference_every, "--reference-every is 0: the reference never follows the policy"),
     Rule(("importance", "importance_rule"), _unweighted, "--importance-cap 0 turns it off"),
-    Rule(("gpu_memory",), lambda s: s.engine == "transformers", "it is vLLM's, and --engine transformers draws"),
+    Rule(("gpu_memory", "kv_cache_gib"), lambda s: s.engine == "transformers", "it is vLLM's, and --engine transformers draws"),
     Rule(("max_refills",), lambda s: s.dynamic_sampling is None, "it belongs to --dynamic-sampling"),
     Rule(("reward_model_from",), lambda s: not s.reward_model, "it belongs to --reward-model"),
     Rule(("engine_sleep",), uses_server, "--url samples elsewhere"),
@@ -64,7 +110,7 @@ def refuse_useless(settings: Any, sources: Mapping[str, str]) -> None:
     for rule in RULES:
         for name in rule.names:
             if sources.get(name) == "flag" and rule.useless(settings):
-                raise R1Error(f"--{name.replace('_', '-')} does nothing: {rule.why}", hint="leave one of them out", code=Exit.USAGE)
+                raise R1Error(f"--{name.replace('_', '-')} does nothing: {rule.why}", hint=rule.hint, code=Exit.USAGE)
 
 
 def check_dry_run(settings: Any, context: Context | None = None, folder: str | None = None, *, scores: bool = False) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from r1cli.engines.asked import check_engine
-from r1cli.engines.model_files import refuse_classifier
+from r1cli.engines.model_files import check_whole, refuse_classifier
 from r1cli.engines.precision import resolve_dtype
 from r1cli.engines.protocol import SEQUENCES, Engine
 from r1cli.errors import Exit, R1Error
@@ -79,7 +79,7 @@ def load_engine(
             trust_remote_code=trust_remote_code,
             say=say,
         )
-    folder = refuse_classifier(_local(model))
+    folder = check_whole(refuse_classifier(_local(model)))
     options: dict[str, Any] = {
         "dtype": resolve_dtype(dtype),
         "max_model_len": max_model_len,

@@ -1,6 +1,6 @@
 """What an engine must know of a model folder beside its weights: which tokens end a completion, and which tensors the weights consist of.
 
-Both engines read it here, so that they stop at the same tokens and refuse the same incomplete weights.
+Both engines read it here, so that they stop at the same tokens and refuse the same incomplete weights and torn files.
 """
 
 import json
@@ -12,6 +12,44 @@ from r1cli.errors import Exit, R1Error
 
 if TYPE_CHECKING:
     import torch
+
+FETCH_AGAIN = "copy or fetch the folder again"
+JSON_FILES = ("config.json", "generation_config.json", "*token*.json", "vocab.json", "model.safetensors.index.json")
+
+
+def check_whole(folder: str) -> str:
+    """The folder itself, unless (`R1Error`, exit 2) a file of it is torn, as by a broken copy. Of weights the headers are read.
+
+    It is asked before an engine starts: each engine, and each library below it, has errors of its own for such a file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(found for name in JSON_FILES for found in Path(folder).glob(name)):
+        _read(folder, file.name)
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except SafetensorError as error:
+            if "annot allocate memory" not in str(error):  # that is no fault of the file: whoever loads it says so
+                raise R1Error(f"`{file}` cannot be loaded: {_first_line(error)}", hint=FETCH_AGAIN, code=Exit.USAGE) from error
+    return folder
+
+
+def load_tokenizer(folder: str, *, trust_remote_code: bool) -> Any:
+    """The tokenizer of a model folder. Raises `R1Error` (exit 2) for one that cannot be read."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        if not isinstance(error, (OSError, ValueError, KeyError)) and type(error) is not Exception:  # the last: of `tokenizers`
+            raise
+        raise R1Error(f"the tokenizer of `{folder}` cannot be loaded: {_first_line(error)}", hint=FETCH_AGAIN, code=Exit.USAGE) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 def end_ids(folder: str, tokenizer: Any) -> frozenset[int]:
@@ -163,7 +201,7 @@ def _read(folder: str, name: str) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise R1Error(f"`{file}` cannot be read: {error}", hint="copy or fetch the folder again", code=Exit.USAGE) from error
+        raise R1Error(f"`{file}` cannot be read: {error}", hint=FETCH_AGAIN, code=Exit.USAGE) from error
     if not isinstance(value, dict):
-        raise R1Error(f"`{file}` is not a JSON object", hint="copy or fetch the folder again", code=Exit.USAGE)
+        raise R1Error(f"`{file}` is not a JSON object", hint=FETCH_AGAIN, code=Exit.USAGE)
     return value

@@ -21,10 +21,10 @@ from time import monotonic
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from r1cli.engines.feed import Feed
 from r1cli.engines.load import load_engine
+from r1cli.engines.model_files import check_whole, load_tokenizer
 from r1cli.engines.protocol import Completion, Request, SamplingParams, never
 from r1cli.engines.watchdog import LOAD_DEADLINE
 from r1cli.errors import Exit, R1Error
@@ -40,7 +40,7 @@ class ParallelEngine:
         self.stopping: Callable[[], bool] = never
         self.model = folder
         self._batch_size = options["batch_size"]
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=options["trust_remote_code"])
+        self.tokenizer = load_tokenizer(check_whole(folder), trust_remote_code=options["trust_remote_code"])
         self._running: list[dict[int, Request]] = [{} for _ in range(count)]
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []

@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from r1cli.engines.model_files import check_whole, load_tokenizer
 from r1cli.engines.precision import leave_out_cudnn_attention, resolve_dtype
 from r1cli.errors import Exit, R1Error
 from r1cli.text.reply import Conversation, ReplyRenderer
@@ -85,7 +86,7 @@ def load_reward_model(
     """
     leave_out_cudnn_attention()
     where = torch.device(device) if device is not None else _device()
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(check_whole(folder), trust_remote_code=trust_remote_code)
     renderer = ReplyRenderer(tokenizer, template=template, name=f"reward model `{name}`")
     key = (str(Path(folder).resolve()) if Path(folder).is_dir() else folder, resolve_dtype(dtype), str(where))
     if key not in _loaded:

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import httpx
 
 from r1cli.engines.addresses import check_url, root_of
-from r1cli.engines.fleet import Fleet, Refusal
+from r1cli.engines.fleet import Fleet
 from r1cli.engines.openai_api import Malformed, is_too_long
 from r1cli.engines.patience import Patience
+from r1cli.engines.refusal import Refusal
 from r1cli.errors import Exit, R1Error, nearest
 from r1cli.text.reply import Conversation, turns
 

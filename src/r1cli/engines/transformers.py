@@ -17,13 +17,13 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from r1cli.engines.batch import Batch, GrowingBatch, Slot
 from r1cli.engines.choice import choose, sampling_logprobs
 from r1cli.engines.detokenize import completes_stop, completion_text
 from r1cli.engines.feed import Feed
-from r1cli.engines.model_files import end_ids, is_tied, whole_weights
+from r1cli.engines.model_files import end_ids, is_tied, load_tokenizer, whole_weights
 from r1cli.engines.precision import leave_out_cudnn_attention
 from r1cli.engines.protocol import Completion, Request, SamplingParams, never
 from r1cli.engines.recorded import RecordedBatch, Rooms, agrees
@@ -47,9 +47,9 @@ class TransformersEngine:
         self._batch_size = batch_size
         self._device = usual_device()
         leave_out_cudnn_attention()
-        self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+        self.tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
         # a second one: callers render prompts on another thread, and a fast tokenizer that is used twice at a time raises
-        self._decoder = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+        self._decoder = load_tokenizer(model, trust_remote_code=trust_remote_code)
         try:
             loaded = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
         except (ValueError, OSError, RuntimeError) as error:

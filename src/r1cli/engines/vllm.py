@@ -23,11 +23,10 @@ from time import monotonic
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from r1cli.engines.detokenize import completion_text
 from r1cli.engines.feed import Feed
-from r1cli.engines.model_files import as_in_files, end_ids, is_tied, tensor_names
+from r1cli.engines.model_files import as_in_files, end_ids, is_tied, load_tokenizer, tensor_names
 from r1cli.engines.protocol import Completion, Request, SamplingParams, never
 from r1cli.engines.vllm_norms import kernel_priorities
 from r1cli.engines.watchdog import LOAD_DEADLINE, Watchdog
@@ -113,7 +112,7 @@ class VllmEngine:
             )
         self._core = self._llm.llm_engine
         # not vLLM's own: callers render prompts on another thread, and a fast tokenizer that is used twice at a time raises
-        self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+        self.tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
         self._decoder = self._llm.get_tokenizer()
         self.max_model_len = int(self._core.model_config.max_model_len)
         self._end_ids = sorted(end_ids(model, self.tokenizer))

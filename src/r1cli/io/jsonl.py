@@ -71,9 +71,9 @@ def parse_line(line: bytes, where: str, *, first: bool) -> Item | None:
     line = line.removesuffix(b"\n").removesuffix(b"\r")
     if not line.strip():
         return None
-    if first and line.strip() == b"[":
+    if first and _begins_array(line):  # raised with --skip-bad too, which would leave out all of it
         raise R1Error(
-            f"{where}: this is one JSON array over several lines, not JSON lines",
+            f"{where}: this is one JSON array, not JSON lines",
             hint="one object a line: jq -c '.[]' IN > OUT.jsonl",
             code=Exit.USAGE,
         )
@@ -91,6 +91,12 @@ def parse_line(line: bytes, where: str, *, first: bool) -> Item | None:
         return R1Error(
             f"{where}: the last line is cut off", hint="its writer was stopped: pass --skip-bad to leave the line out", code=Exit.USAGE
         )
+
+
+def _begins_array(line: bytes) -> bool:
+    """Whether a first line begins an array of objects, on that line or over several."""
+    rest = line.strip()
+    return rest.startswith(b"[") and rest[1:].lstrip()[:1] in (b"", b"{")
 
 
 def repair_tail(path: str | Path) -> int:

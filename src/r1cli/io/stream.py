@@ -162,16 +162,27 @@ def _read_device(path: Path, name: str) -> Iterator[Item]:
 def _file(path: Path) -> Callable[[], Iterator[Item]]:
     kind = compress.kind_of(path.name)
     if kind is None:
-        raise R1Error(
-            f"`{path}`: the suffix does not say what is in it",
-            hint=f"rename it to one of {compress.SUFFIXES}, or pipe JSON lines in: < {path}",
-            code=Exit.USAGE,
-        )
+        raise _unknown_kind(path)
     if kind[0] == compress.PARQUET:
         from r1cli.io import parquet
 
         return lambda: parquet.read_file(path)
     return lambda: jsonl.read_file(path, kind[1])
+
+
+def _unknown_kind(path: Path) -> R1Error:
+    """The error for a file whose suffix is none of ours. The hint is what makes rows of it, as far as the suffix tells what it is."""
+    hint = f"rename it to one of {compress.SUFFIXES}, or pipe JSON lines in: < {path}"
+    what = "the suffix does not say what is in it"
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        what, sep = f"{suffix} cannot be read", ", sep='\\t'" if suffix == ".tsv" else ""
+        made = f"from datasets import Dataset; Dataset.from_csv('{path}'{sep}).to_json('{path.with_suffix('.jsonl').name}')"
+        hint = f'turn it into JSON lines: python -c "{made}"'
+    elif suffix in (".gz", ".zst"):
+        what = f"{suffix} alone does not say what is in it"
+        hint = f"JSON lines are named .jsonl{suffix}: mv {path} {path.with_suffix('')}.jsonl{suffix}, or pipe them in: < {path}"
+    return R1Error(f"`{path}`: {what}", hint=hint, code=Exit.USAGE)
 
 
 def _folder(name: str, path: Path) -> Source:

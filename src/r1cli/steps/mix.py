@@ -9,10 +9,12 @@ Which rows these are, and in which order, is decided in `steps.draw`.
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from r1cli.errors import Exit, R1Error
+
+STDIN = "/dev/stdin"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,12 @@ class Part:
 
 def part_of(text: str) -> Part:
     """`FILE`, `FILE:N`, `FILE:P%`, `FILE:Kx` or `FILE=W`. `hf:./folder:train:100` and `data.jsonl=0.3` read as one expects: only a
-    number at the end counts."""
+    number at the end counts. `/dev/stdin` is `-`, however it came there."""
+    part = _part_of(text)
+    return replace(part, name="-") if part.name == STDIN else part
+
+
+def _part_of(text: str) -> Part:
     exact = re.fullmatch(r"(.+):(\d+)", text)
     if exact:
         return Part(exact[1], count=int(exact[2]))
@@ -54,9 +61,19 @@ def part_of(text: str) -> Part:
 
 def check_parts(parts: Sequence[Part], total: int | None) -> None:
     """Refuse (`R1Error`, exit 2) weights without sense, and a total with nothing to scale."""
-    weights = [part.weight for part in parts if part.weight is not None]
+    weighted = [part for part in parts if part.weight is not None]
+    weights = [part.weight for part in weighted]
     if weights and not any(weights):
         raise R1Error("all weights are 0", hint="give at least one source a weight above 0", code=Exit.USAGE)
+    if len(weights) == 1 and total is None:
+        name, weight = weighted[0].name, f"{weighted[0].weight:g}"
+        others = " ".join(f"{part.name}=1" for part in parts if part.whole)
+        way = f"weigh the others too: {name}={weight} {others}; or" if others else "without it all rows are given;"
+        raise R1Error(
+            f"`{name}={weight}` is the only weight, so it does nothing: weights are shares among the weighted sources",
+            hint=f"{way} {name}:{weight}x repeats its rows, {name}:N gives exactly N",
+            code=Exit.USAGE,
+        )
     if total is not None and not weights:
         raise R1Error(
             "`--total` needs weights, and no source has one", hint="write FILE=WEIGHT, or FILE:N for exact counts", code=Exit.USAGE

@@ -21,6 +21,10 @@ Turn = tuple[list[int], list[int]]
 TOOL_CALLS = ("tool_calls", "function_call")  # of a message; the second is the older form
 REASONING = ("reasoning_content", "reasoning")  # DeepSeek, vLLM
 _NOTHING: tuple[Any, ...] = (None, "", "null", "[]", [], {})  # what data sets write into a column that a row does not use
+_MESSAGES_FIX = (
+    "TRL's conversations are rows with `messages` here: jq -c '.messages = .prompt + .completion | del(.prompt, .completion)'; "
+    "--loss-on completion learns the last answer alone"
+)
 _TOOLS_FIX = "render the calls into `content` and take the fields out, or leave such rows out with --skip-bad"
 
 
@@ -98,6 +102,9 @@ def answers(row: Row, *, last_only: bool = False) -> list[tuple[Any, str]]:
     if "messages" in row:
         return _assistant_turns(row, last_only)
     if "completion" in row:
+        if isinstance(row["completion"], list):
+            fix = _MESSAGES_FIX if isinstance(row.get("prompt"), list) else "take its text: jq -c '.completion = .completion[0].content'"
+            raise bad_row(row, "`completion` is a list of messages, and here it is a text", fix)
         prompt, completion = require(row, "prompt", str, list), require(row, "completion", str)
         if isinstance(prompt, str):
             _check_text(row, "`prompt`", prompt)

@@ -174,11 +174,27 @@ def chosen_examples(examples: Sequence[Example], prompt: Prompt, shots: int) -> 
     return [example for example in examples if messages_of(example[0])[-1:] != own][:shots]
 
 
+def _check_message(place: int, message: Any) -> None:
+    """Refuse (`R1Error`, exit 2) what is no message of a prompt; `place` counts from 1."""
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        what, hint = "lacks `role`", 'write {"role": "user", "content": "..."}'
+    elif message.get("content") is not None:
+        return
+    elif any(message.get(name) for name in ("tool_calls", "function_call")):
+        what, hint = (
+            "calls a tool and has no `content`: tool calls are not supported",
+            "write the calls into `content`, or leave the row out",
+        )
+    else:
+        what, hint = "lacks `content`", 'write {"role": "user", "content": "..."}'
+    raise R1Error(f"message {place} of the prompt {what}", hint=hint, code=Exit.USAGE)
+
+
 def conversation(prompt: Prompt, template: str, system: str | None, examples: Sequence[Example]) -> tuple[list[Message], list[str]]:
     """(messages, what the assistant of each example says). In the messages a mark stands for what it says: see the top of the file."""
     messages = messages_of(prompt)
-    if not all(isinstance(m, dict) and isinstance(m.get("role"), str) and m.get("content") is not None for m in messages):
-        raise R1Error("a message of the prompt lacks `role` or `content`", hint='write {"role": "user", "content": "..."}', code=Exit.USAGE)
+    for place, message in enumerate(messages, 1):
+        _check_message(place, message)
     if not messages or messages[-1].get("role") == "assistant":
         raise R1Error("a prompt must end with a message the model answers", hint="remove the last assistant message", code=Exit.USAGE)
     own_system = [message for message in messages[:1] if message.get("role") == "system"]
