@@ -107,6 +107,7 @@ def test_a_floor_decides_the_exit_code_after_the_scores_are_out(rows: Path, floo
         (("--min", "pass@1"), "is not a score and a number"),
         (("--min", "pas@1=0.5"), "did you mean `pass@1`?"),
         (("--min", "pass@64=0.5"), "a problem has 4 completions only, so there is no `pass@64`"),
+        (("--rows", "-"), "--rows and the scores are both stdout"),
         (("-k", "2"), "--samples does nothing: completion rows are scored as they are"),
         (("--rewards", "acuracy"), "did you mean `accuracy`?"),
         (("--benchmark", "math50"), "did you mean `math500`?"),

@@ -22,7 +22,7 @@ from r1cli.commands.useless_flags import refuse_useless
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io import manifest
-from r1cli.io.stream import RowReader, RowWriter, claim_stdout, read_rows
+from r1cli.io.stream import STDOUT, RowReader, RowWriter, claim_stdout, read_rows
 from r1cli.io.whole import check_new
 from r1cli.metrics.scores import passes_of
 from r1cli.report.tables import figure, percent, span, text_table
@@ -49,6 +49,8 @@ def run(settings: EvalSettings, context: Context) -> None:
     refuse_useless(settings, context.sources)
     floors = [floor_of(text, specs, settings.samples if settings.model is not None else None, decides=bool(rules)) for text in settings.min]
     out = None if settings.out is None else check_new(settings.out, force=settings.force)
+    if settings.rows in STDOUT:
+        raise R1Error("--rows and the scores are both stdout", hint="give --rows the name of a file", code=Exit.USAGE)
     rows = RowWriter(settings.rows or os.devnull, force=settings.force, append=True)
     if settings.rows:
         context.on_interrupt(f"r1 eval --rewards {settings.rewards} {settings.rows}")

@@ -20,7 +20,7 @@ from r1cli.commands.preference import all_rewards, check_unstaged, open_models, 
 from r1cli.commands.useless_flags import refuse_useless
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
-from r1cli.io.stream import RowReader, RowWriter, read_rows
+from r1cli.io.stream import STDOUT, RowReader, RowWriter, read_rows
 from r1cli.report.console import Progress
 from r1cli.rewards.scorer import Scorer
 from r1cli.row import Row, require
@@ -32,8 +32,6 @@ from r1cli.steps.moves import Moves
 from r1cli.steps.pairs import Pairing
 from r1cli.steps.pick import pick_rows
 from r1cli.steps.sft_rows import to_sft
-
-STDOUT = ("-", "/dev/stdout", "/dev/fd/1")
 
 
 def run(settings: RejectSettings, context: Context) -> None:

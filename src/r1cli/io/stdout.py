@@ -17,6 +17,7 @@ import time
 from types import FrameType
 from typing import TextIO
 
+STDOUT = ("-", "/dev/stdout", "/dev/fd/1")  # what an output may be called that is stdout
 _GRACE = 0.3  # seconds in which a write may find the closed pipe by itself
 _claimed: TextIO | None = None
 _left = False

@@ -17,11 +17,11 @@ from r1cli.errors import Exit, R1Error
 from r1cli.io import compress, jsonl
 from r1cli.io.fields import FieldMap
 from r1cli.io.jsonl import Item
-from r1cli.io.stdout import claim_stdout
+from r1cli.io.stdout import STDOUT, claim_stdout
 from r1cli.io.writer import RowWriter, check_output
 from r1cli.row import Row, with_id
 
-__all__ = ["RowReader", "RowWriter", "Source", "check_output", "claim_stdout", "read_rows"]
+__all__ = ["STDOUT", "RowReader", "RowWriter", "Source", "check_output", "claim_stdout", "read_rows"]
 
 
 @dataclass
