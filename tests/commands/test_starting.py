@@ -10,7 +10,8 @@ import pytest
 
 # `deaf` waits as torch's rendezvous does: outside of Python, and a signal does not end the wait.
 PROGRAM = """
-import ctypes, os, sys, time
+import ctypes, os, signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the tests ignore it, and what they start
 from r1cli.commands.processes import _take_part
 from r1cli.commands.stopping import Stopper
 from r1cli.guard import exit_code
