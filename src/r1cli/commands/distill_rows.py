@@ -5,11 +5,9 @@ from pathlib import Path
 
 from r1cli.commands.artefacts import Artefacts, hashes
 from r1cli.commands.distill_preflight import check_prompts
-from r1cli.commands.grpo_prompts import with_prompts
-from r1cli.errors import R1Error
 from r1cli.guard import Context
 from r1cli.io.stream import RowReader, read_rows
-from r1cli.row import Row, require
+from r1cli.row import Row
 from r1cli.settings import DistillSettings
 
 
@@ -48,7 +46,7 @@ def listed(rows: Iterable[Row]) -> tuple[int, list[Row]]:
 
 
 def usable(reader: RowReader, context: Context) -> Iterator[Row]:
-    yield from with_prompts(reader)
+    yield from reader.having("prompt", str, list)
     if reader.bad:
         context.console.warn(f"{reader.bad} bad rows left out, the first: {reader.first_bad}")
 
@@ -56,18 +54,8 @@ def usable(reader: RowReader, context: Context) -> Iterator[Row]:
 def traced(reader: RowReader) -> tuple[int, list[Row]]:
     """(traces that can be scored, the rows that they are of, one for each id and gold), without their text: there may be many."""
     count, prompts = 0, dict[tuple[str, str], Row]()
-    for row in _completed(reader):
+    for row in reader.having("completion", str):
         count += 1
         rest = Row({name: value for name, value in row.items() if name != "completion"}, where=row.where)
         prompts.setdefault((str(row.get("id")), str(row.get("answer"))), rest)
     return count, list(prompts.values())
-
-
-def _completed(reader: RowReader) -> Iterator[Row]:
-    for row in reader:
-        try:
-            require(row, "completion", str)
-        except R1Error as error:
-            reader.leave_out(error)
-            continue
-        yield row

@@ -16,7 +16,7 @@ from r1cli.grpo_settings import GrpoSettings
 from r1cli.guard import Context
 from r1cli.io.stream import RowReader, read_rows
 from r1cli.rewards.reward import RewardSpec
-from r1cli.row import Row, messages_of, require
+from r1cli.row import Row, messages_of
 from r1cli.steps.keep import RULES
 from r1cli.steps.mix import part_of
 
@@ -103,11 +103,5 @@ def _file_at(text: str) -> tuple[int, str]:
 
 
 def with_prompts(reader: RowReader) -> Iterator[Row]:
-    """The rows that have a prompt; others are left out and counted with --skip-bad, and an error (exit 2) without."""
-    for row in reader:
-        try:
-            require(row, "prompt", str, list)
-        except R1Error as error:
-            reader.leave_out(error)
-            continue
-        yield row
+    """The rows that have a prompt (`RowReader.having`)."""
+    return reader.having("prompt", str, list)

@@ -23,7 +23,7 @@ from r1cli.guard import Context
 from r1cli.io.stream import STDOUT, RowReader, RowWriter, read_rows
 from r1cli.report.console import Progress
 from r1cli.rewards.scorer import Scorer
-from r1cli.row import Row, require
+from r1cli.row import Row
 from r1cli.settings import RejectSettings
 from r1cli.steps import condition, moves, pass_rate, readability
 from r1cli.steps.judge import Judge
@@ -56,7 +56,7 @@ def run(settings: RejectSettings, context: Context) -> None:
         judge = stack.enter_context(open_judge(settings, context))
         progress = stack.enter_context(context.console.progress(None, "rows", "reject"))
         dropped = Dropped(None if others is None else others.write)
-        source = _with_completions(reader)
+        source = reader.having("completion", str)
         source = source if compared is None else compared.before(source)
         rows = scorer.score(source, on_bad=reader.leave_out if settings.skip_bad else None)
         rows = rows if judge is None or settings.pairs else judge.grade(rows)
@@ -150,16 +150,6 @@ def _compared(rows: Iterable[Row], compared: Moves, movers: RowWriter | None) ->
         note = compared.after(row)
         if note is not None and movers is not None:
             movers.write(row.with_fields(moved=note))
-        yield row
-
-
-def _with_completions(reader: RowReader) -> Iterator[Row]:
-    for row in reader:
-        try:
-            require(row, "completion", str)
-        except R1Error as error:
-            reader.leave_out(error)
-            continue
         yield row
 
 

@@ -19,7 +19,7 @@ from r1cli.io.fields import FieldMap
 from r1cli.io.jsonl import Item
 from r1cli.io.stdout import STDOUT, claim_stdout
 from r1cli.io.writer import RowWriter, check_output
-from r1cli.row import Row, with_id
+from r1cli.row import Row, require, with_id
 
 __all__ = ["STDOUT", "RowReader", "RowWriter", "Source", "check_output", "claim_stdout", "read_rows"]
 
@@ -67,6 +67,16 @@ class RowReader:
                 left -= 1
                 if left == 0:  # before the next row is waited for
                     return
+
+    def having(self, field: str, *kinds: type) -> Iterator[Row]:
+        """The rows that have a field of one of these kinds; others are an `R1Error` (exit 2), or left out and counted with `skip_bad`."""
+        for row in self:
+            try:
+                require(row, field, *kinds)
+            except R1Error as error:
+                self.leave_out(error)
+                continue
+            yield row
 
     def _accept(self, item: Item, source: Source) -> Row | None:
         try:
