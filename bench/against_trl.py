@@ -89,6 +89,7 @@ def gpu_peak() -> Iterator[list[float]]:
 
 def measured(command: list[str], log: Path) -> tuple[str, float]:
     """(stdout, peak resident memory in GiB by the operating system) of a process; its stderr goes to `log`."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {' '.join(command[1:4])}\n")  # which side runs, should somebody's patience end it
     with log.open("w", encoding="utf-8") as errors, tempfile.TemporaryFile("w+") as output:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" or "r1cli" in command}
         environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB, the least vLLM takes this way: TRL has no flag for it, r1 has
