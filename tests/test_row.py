@@ -138,3 +138,13 @@ def test_groups_and_messages() -> None:
 def test_a_row_travels_between_processes_with_its_place() -> None:
     row = pickle.loads(pickle.dumps(parse(LINE, "f:1")))
     assert (row.where, row.raw, dict(row)) == ("f:1", LINE, json.loads(LINE))
+
+
+def test_a_field_that_is_lent_for_a_question_is_not_named_as_one_of_the_row() -> None:
+    row = Row({"id": "a", "completion": "x"})
+    asked = row.lending(completion="", num_tokens=0)
+    assert (asked["completion"], asked["num_tokens"], dict(row)) == ("", 0, {"id": "a", "completion": "x"})
+    with pytest.raises(R1Error, match=r"it has id, completion$"):
+        require(asked, "answer", str)
+    with pytest.raises(R1Error, match=r"it has num_tokens$"):
+        require(Row({"num_tokens": 0}).lending(num_tokens=0), "answer", str)

@@ -31,14 +31,16 @@ class Row(dict[str, Any]):
 
     where: `file:line` for messages ("problems.jsonl:7"), or "" for a row made in memory.
     raw:   the line it was read from, without the newline; None once any field differs from that line.
+    lent:  fields that only stand in for what is not there yet (`lending`); errors do not name them as the row's.
     """
 
-    __slots__ = ("raw", "where")
+    __slots__ = ("lent", "raw", "where")
 
     def __init__(self, fields: Any = (), *, where: str = "", raw: str | None = None) -> None:
         super().__init__(fields)
         self.where = where
         self.raw = raw
+        self.lent: frozenset[str] = frozenset()
 
     def __reduce__(self) -> tuple:  # keeps `where` when a row travels to a reward worker
         return _rebuild, (dict(self), self.where, self.raw)
@@ -51,6 +53,12 @@ class Row(dict[str, Any]):
         if all(name in self and _same(self[name], value) for name, value in fields.items()):
             return self
         return Row({**self, **fields}, where=self.where)
+
+    def lending(self, **fields: Any) -> "Row":
+        """A copy with these fields set, for a question that needs them."""
+        lending = self.with_fields(**fields)
+        lending.lent = frozenset(name for name in fields if name not in self)
+        return lending
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.raw = None
@@ -170,7 +178,9 @@ def require(row: Row, field: str, *kinds: type) -> Any:
     expected = " or ".join("null" if k is type(None) else {"str": "string", "dict": "object"}.get(k.__name__, k.__name__) for k in kinds)
     if field not in row:
         wanted = f" ({expected})" if expected else ""
-        what = f"{name}{label} has no field `{field}`{wanted}; it has {', '.join(row) or 'no fields'}"
+        what = (
+            f"{name}{label} has no field `{field}`{wanted}; it has {', '.join(name for name in row if name not in row.lent) or 'no fields'}"
+        )
         found = likely_column(row, field)
         hint = f"if it is `{found}`: --map {field}={found}" if found else f"rename a column with --map {field}=COLUMN"
         raise R1Error(what, hint=hint, code=Exit.USAGE)

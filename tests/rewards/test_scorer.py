@@ -112,3 +112,11 @@ def test_unreadable_golds_count_nothing_and_are_reported() -> None:
     with Scorer(parse_specs("accuracy"), workers=1, timeout=60.0) as scorer:
         assert [row["rewards"]["accuracy"] for row in scorer.score(rows)] == [None, 1.0]
         assert "`bad`" in scorer.warnings()[0]
+
+
+@pytest.mark.parametrize("specs", ["length:max=64:by=math", "brevity:max=64:by=math", "math,length:max=64:by=math"])
+def test_what_the_reward_behind_a_length_complains_of_is_said_once(specs: str) -> None:
+    rows = [Row({"id": "a", "answer": "\\frac{1", "completion": "\\boxed{1}", "num_tokens": 3, "finish_reason": "stop"})]
+    with Scorer(parse_specs(specs)) as scorer:
+        assert all(score is None for score in next(scorer.score(rows))["rewards"].values())
+        assert [line.partition(" (")[0] for line in scorer.warnings()] == ["1 rows have an `answer` that cannot be read and count nothing"]

@@ -32,3 +32,4 @@ def test_a_run_leaves_out_what_its_engine_has_no_room_for_and_says_so(accelerato
     assert line["held_out/problems"] == 1.0
     drawn = [json.loads(line)["id"] for line in (tmp_path / "run/samples.jsonl").read_text().splitlines()]
     assert set(drawn) == {"short"}
+    assert json.loads((tmp_path / "run/manifest.json").read_text())["counts"]["prompts"] == 1

@@ -25,7 +25,8 @@ def check_room(training: "Training", total: int) -> None:
     final = _size(weights if training.merged else _trained(weights))
     checkpoint = checkpoint_size(training)
     every = settings.save_every
-    due = max(0, total - training.start_step - 1) // every if every else 0
+    left = max(0, total - training.start_step - 1)
+    due = max(left // every if every else 0, 1 if left and getattr(settings, "time_limit", None) else 0)
     free = shutil.disk_usage(out).free
     if free < (checkpoint if due else final):
         what = f"a checkpoint takes {_in_words(checkpoint)}" if due else f"the model takes {_in_words(final)}"

@@ -32,7 +32,7 @@ def check_keeping(specs: Sequence[RewardSpec]) -> None:
     try:
         judge_of("passing", specs)
     except R1Error as error:  # its own way out is a flag of `r1 reject`
-        raise R1Error(error.message.replace("`--keep passing`", "keeping what passes"), hint=KEEPING, code=error.code) from None
+        raise R1Error(error.message, hint=KEEPING, code=error.code) from None
 
 
 def check_student(settings: DistillSettings, context: Context, folder: str) -> None:

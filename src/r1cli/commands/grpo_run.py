@@ -53,9 +53,8 @@ def train(
     training = Training(
         settings, context, folder=folder, total=settings.steps, temperature=settings.temperature, reference=settings.beta > 0, data=data
     )
-    facts = {"prompts": sum(len(rows) for _, rows in prompts.stages)}
     if training.done:
-        return _finish(training, readers, facts, {}, started)
+        return _finish(training, readers, _counted(prompts), {}, started)
     config = grpo_config(settings, training.pad_id, training.own_policy)
     limit = dataclasses.replace(settings, max_completion_length=config.max_completion_length[0][1], num_processes=1)  # each its own engine
     with (
@@ -97,7 +96,7 @@ def train(
         timeouts = sum(of_all(training.accelerator, [scorer.timeouts]))
     if progress.step < config.steps or progress.batch is not None:
         return say_unfinished(stopper, context, progress.step, config.steps, spent(started), before=wiring.before(progress))
-    _finish(training, readers, {**facts, "reward_timeouts": timeouts}, wiring.last, started)
+    _finish(training, readers, {**_counted(prompts), "reward_timeouts": timeouts}, wiring.last, started)
 
 
 def _fitting(
@@ -113,6 +112,10 @@ def _fitting(
     if problems:
         [(_, problems)], _ = keep_fitting([(0, problems)], sampler.renderer, room, because, warn)
     return Prompts(stages, prompts.shares), problems
+
+
+def _counted(prompts: Prompts) -> dict[str, int]:
+    return {"prompts": sum(len(rows) for _, rows in prompts.stages)}
 
 
 def _finish(training: Training, readers: Sequence[RowReader], facts: dict[str, int], last: dict[str, Any], started: float) -> None:

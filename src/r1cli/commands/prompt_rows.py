@@ -19,8 +19,6 @@ from r1cli.row import Row
 Check = Callable[[Row], None]
 """Raises the `R1Error` of a row that nothing should be drawn for."""
 
-LENT = ("completion", "num_tokens", "finish_reason")  # what `Reward.examine` adds to a prompt row
-
 
 def examiner(specs: Sequence[RewardSpec]) -> Check:
     """Raises (exit 2) for a row of which no completion could be scored. A user's own rewards are not asked: only running them would tell.
@@ -30,13 +28,9 @@ def examiner(specs: Sequence[RewardSpec]) -> Check:
     rewards = [(spec, registry.make(spec)) for spec in specs if ":" not in spec.source]
 
     def examine(row: Row) -> None:
-        lent = "".join(f", {name}" for name in LENT if name not in row)  # to ask, and no column of the user's: not to be named as one
-        try:
-            for spec, reward in rewards:
-                if applies(spec.sets, row):
-                    reward.examine(row)
-        except R1Error as error:
-            raise R1Error(error.message.removesuffix(lent), hint=error.hint, code=error.code) from None
+        for spec, reward in rewards:
+            if applies(spec.sets, row):
+                reward.examine(row)
 
     return examine
 

@@ -69,6 +69,12 @@ class _OfRightAnswers(Reward):
     def time_for(self, row: Row) -> float:
         return self.by.time_for(row)
 
+    def settled(self, row: Row, score: Score) -> None:
+        self.by.settled(row, score)
+
+    def complaints(self) -> list[str]:
+        return self.by.complaints()
+
     def shape(self, row: Row, right: bool) -> float:
         """The reward, once it is known whether the answer is right."""
         raise NotImplementedError

@@ -62,7 +62,7 @@ class Reward:
 
         Cheap: nothing is run. What a reward asks of its row it asks of an empty completion too, in `quick`.
         """
-        self.quick(row.with_fields(completion="", num_tokens=0, finish_reason="stop"))
+        self.quick(row.lending(completion="", num_tokens=0, finish_reason="stop"))
 
     def prepare(self) -> None:
         """Called once in a worker before its first request: slow imports belong here, outside any row's deadline."""

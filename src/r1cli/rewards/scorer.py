@@ -95,7 +95,8 @@ class Scorer:
             said.append(f"{self.timeouts} scores are 0 because a reward took longer than {self.timeout:g} s")
         if self.crashes:
             said.append(f"{self.crashes} scores are 0 because a reward's worker crashed or ran out of memory")
-        return said + [line for reward in self._rewards for line in reward.complaints()]
+        # once, though `accuracy` and the `length` that asks it say the same of the same rows
+        return list(dict.fromkeys([*said, *(line for reward in self._rewards for line in reward.complaints())]))
 
     def score(self, rows: Iterable[Row], read_ahead: bool = True, on_bad: Callable[[R1Error], None] | None = None) -> Iterator[Row]:
         """Each row with `rewards` {name: number or null} and `reward`, their weighted sum (null counts 0), in input order.

@@ -69,7 +69,7 @@ def _passing(specs: list[Spec]) -> Judge:
     negative = next((spec.name for spec in specs if spec.weight < 0 and spec.maximum is not None), None)
     if negative is not None:
         raise R1Error(
-            f"`--keep passing` cannot judge `{negative}`: its weight is negative",
+            f"keeping what passes cannot judge `{negative}`: its weight is negative",
             hint=f"write a condition: --keep '{negative} < 0.5'",
             code=Exit.USAGE,
         )
@@ -77,7 +77,7 @@ def _passing(specs: list[Spec]) -> Judge:
     rules = [name for name in goals if name in RULES]
     if not goals:
         raise R1Error(
-            "`--keep passing` needs a reward with a maximum, and --rewards names none",
+            "keeping what passes needs a reward with a maximum, and --rewards names none",
             hint="write a condition, or --keep all",
             code=Exit.USAGE,
         )
