@@ -12,10 +12,10 @@ from r1cli.errors import R1Error
 from r1cli.guard import Context
 from r1cli.io.fields import FieldMap
 from r1cli.io.stream import RowReader
+from r1cli.model_folder import load_tokenizer
 from r1cli.report.console import Console
 from r1cli.row import Row
 from r1cli.settings import SftSettings
-from r1cli.train.model import load_tokenizer
 
 GOOD = Row({"id": "good", "prompt": "1 + 1?", "completion": "2"}, where="rows.jsonl:1")
 CHAT = [{"role": role, "content": "a"} for role in ("user", "assistant", "user", "assistant")]

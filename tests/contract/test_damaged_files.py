@@ -16,9 +16,10 @@ from transformers import AutoModelForCausalLM
 from r1cli.commands.resuming import Standing, check_resumable
 from r1cli.engines.model_files import end_ids
 from r1cli.errors import R1Error
+from r1cli.model_folder import load_tokenizer, loading
 from r1cli.settings import GrpoSettings
 from r1cli.train.lora import ADAPTER, WEIGHTS
-from r1cli.train.model import check_vocabulary, check_weights, load_config, load_reference, load_tokenizer, loading
+from r1cli.train.model import check_vocabulary, check_weights, load_config, load_reference
 from tests.contract.conftest import Run, assert_error
 from tests.contract.test_launch import rewind
 from tests.contract.test_training import LESSONS

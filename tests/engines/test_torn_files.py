@@ -7,10 +7,10 @@ import pytest
 
 from r1cli.engines import load
 from r1cli.engines.load import Remote, load_engine
-from r1cli.engines.model_files import load_tokenizer
 from r1cli.engines.parallel import ParallelEngine
 from r1cli.engines.reward_model import load_reward_model
 from r1cli.errors import R1Error
+from r1cli.model_folder import load_tokenizer
 
 
 def torn(tiny: Path, folder: Path, name: str) -> str:

@@ -17,9 +17,10 @@ from r1cli.engines import reload
 from r1cli.engines.model_files import as_in_files, check_handing_over, is_tied, tensor_names
 from r1cli.engines.server import ServerEngine
 from r1cli.errors import R1Error
+from r1cli.model_folder import load_tokenizer
 from r1cli.train.checkpoint_names import Weights, outline_of
 from r1cli.train.checkpoints import named_weights, save_model
-from r1cli.train.model import load_policy, load_tokenizer
+from r1cli.train.model import load_policy
 from tests.train.test_architectures import COMPOSITE, LLAMA, made
 
 EXPERTS: dict[str, Any] = {**LLAMA, "head_dim": 16, "moe_intermediate_size": 16, "num_experts_per_tok": 2}

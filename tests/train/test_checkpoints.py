@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from r1cli.model_folder import load_tokenizer
 from r1cli.train.checkpoints import load_state, save_model, save_state
-from r1cli.train.model import load_policy, load_tokenizer
+from r1cli.train.model import load_policy
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from tests.tiny import tiny_model
 

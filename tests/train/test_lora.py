@@ -11,10 +11,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
 
 from r1cli.errors import R1Error
+from r1cli.model_folder import load_tokenizer
 from r1cli.train.batches import collate, group_rows, micro_batches
 from r1cli.train.checkpoints import named_weights, save_model
 from r1cli.train.lora import ADAPTER, CLASSIFICATION, LoraConfig, LoraReference, add_lora, without_adapter
-from r1cli.train.model import load_policy, load_tokenizer
+from r1cli.train.model import load_policy
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.reference import renew_reference
 from r1cli.train.update import forward, measure

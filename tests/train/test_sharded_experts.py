@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from r1cli.commands.launch import environment
+from r1cli.model_folder import load_tokenizer
 from r1cli.train.checkpoints import named_weights, save_model
-from r1cli.train.model import accelerator_for, load_tokenizer
+from r1cli.train.model import accelerator_for
 from r1cli.train.optimiser import OptimiserConfig
 from tests.train.runs import grpo_run
 from tests.train.test_checkpoint_names import MOE, folder_of

@@ -98,9 +98,10 @@ def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Ro
     from r1cli.commands.sft_lessons import lesson_findings
     from r1cli.commands.training import end_of_turn
     from r1cli.engines.model_files import end_ids
+    from r1cli.model_folder import load_tokenizer
     from r1cli.text.conversation import answers, prompt_ids, turns
     from r1cli.text.prompts import PromptRenderer
-    from r1cli.train.model import check_vocabulary, load_config, load_tokenizer
+    from r1cli.train.model import check_vocabulary, load_config
 
     folder = model_folder(settings.model or "", settings.trust_remote_code, say=context.console.info)
     tokenizer = load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)

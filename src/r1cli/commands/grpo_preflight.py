@@ -13,11 +13,12 @@ from r1cli.errors import Exit, R1Error
 from r1cli.grpo_settings import GrpoSettings
 from r1cli.guard import Context
 from r1cli.io.stream import RowReader
+from r1cli.model_folder import load_tokenizer
 from r1cli.row import Row, require
 from r1cli.shared_settings import Changing
 from r1cli.text.conversation import check_known, prompt_ids
 from r1cli.text.prompts import PromptRenderer
-from r1cli.train.model import check_vocabulary, load_config, load_tokenizer
+from r1cli.train.model import check_vocabulary, load_config
 
 
 def usable_prompts(

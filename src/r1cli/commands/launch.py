@@ -15,7 +15,6 @@ after 30 s whatever is saving, and starts only one process on a CPU. Here
 `accelerate launch -m r1cli grpo ...` works as well, and is the way to several machines; rows must be files then.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -23,15 +22,15 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from r1cli.commands.launch_folder import own_folder
 from r1cli.commands.starting import BEGUN
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import LAUNCH, REPEAT_SECONDS, Context, Deserted, Terminated
@@ -39,7 +38,6 @@ from r1cli.guard import LAUNCH, REPEAT_SECONDS, Context, Deserted, Terminated
 LAUNCHER = "R1CLI_LAUNCHER"  # this process, for those it starts: they end with it (`processes.py`)
 GRACE_SECONDS = 15.0  # for the other processes, once one has failed
 END_SECONDS = 600.0  # for the other processes, once one has ended well, or as all were asked to
-YOUNG_SECONDS = 60.0  # a folder of a launch may not be locked yet
 POLL_SECONDS = 0.05
 CLOSE = 1.0  # seconds between a death and errors of others that may follow from it
 LAST_LINES = 20  # of the stderr of a process that left no note
@@ -72,24 +70,6 @@ def start(settings: Any, context: Context) -> None:
         with processes.relaying():
             processes.wait()
         processes.end_as_they_did()
-
-
-@contextmanager
-def own_folder() -> Iterator[Path]:
-    """A folder that goes at the end. A launch that is killed cannot remove its own: the next one does, when its lock is free."""
-    prefix = f"r1-launch-{socket.gethostname()}-"  # other machines may share the disk, and not their locks
-    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        with suppress(OSError):
-            found = left.lstat()
-            if found.st_uid == os.getuid() and time.time() - found.st_mtime > YOUNG_SECONDS:
-                with _locked(left):
-                    shutil.rmtree(left)
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
-    with ExitStack() as held:
-        held.callback(shutil.rmtree, folder, ignore_errors=True)
-        with suppress(OSError):
-            held.enter_context(_locked(folder))
-        yield folder
 
 
 class Processes:
@@ -190,7 +170,13 @@ class Processes:
         if asked & set(codes) or (asked and self._in_vain(codes)):
             raise KeyboardInterrupt if self.asked == signal.SIGINT else Terminated
         for code, signalled in ((Exit.INTERRUPTED, KeyboardInterrupt), (Exit.TERMINATED, Terminated)):
-            if code in codes:  # a process was signalled by somebody else, and all have agreed to end
+            if code in codes:  # a process was signalled by somebody else, and all have agreed to end, or could not yet
+                if self._in_vain(codes):
+                    raise R1Error(
+                        f"process {codes.index(code) + 1} of {self.count} was asked to end before the first step, and not by this command",
+                        hint="look for what ends processes here (a guard of the memory, a scheduler); the same command starts the run anew",
+                        code=code,
+                    )
                 raise signalled
         if error is not None:
             raise error
@@ -237,17 +223,6 @@ class Processes:
         if rank not in self.heard:
             with (self.folder / f"stderr_{rank}").open(encoding="utf-8", errors="replace") as said:
                 sys.stderr.writelines(f"process {rank + 1}: {line.rstrip()}\n" for line in deque(said, LAST_LINES))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder, at most until this process ends. Raises `OSError` when another one does, and where a disk knows no locks."""
-    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(held)
 
 
 def environment(count: int, config: str | None) -> dict[str, str]:

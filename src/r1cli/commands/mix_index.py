@@ -123,9 +123,9 @@ class Examiner:
         self.fields = FieldMap(job.field_map)
         self._judges: list[Judge] = limits_of(job.chars, job.languages)
 
-    def row_of(self, line: bytes, where: str, first: bool = False, whole: bool = True) -> Row | None:
-        """The row of a line; None for a blank one. A bad one is its `R1Error`. first, whole: of its file; it ended with a newline."""
-        item = parse_line(line + b"\n" if whole else line, where, first=first)
+    def row_of(self, line: bytes, where: str, first: bool = False) -> Row | None:
+        """The row of a line; None for a blank one. A bad one is its `R1Error`. first: as in `parse_line`."""
+        item = parse_line(line + b"\n", where, first=first)
         return None if item is None else settled(item, self.fields)
 
     def good_row(self, line: bytes, where: str = "") -> Row:
@@ -152,7 +152,7 @@ class Examiner:
         for offset, line in read_piece(path, start, end):
             piece.lines += 1
             try:
-                row = self.row_of(line, "", first=not offset)
+                row = self.row_of(line, "", first=not start and not entries and not piece.bad)
             except R1Error:
                 piece.bad.append((offset, len(line), piece.lines))
                 continue

@@ -18,8 +18,9 @@ from r1cli.commands.mix_index import Index, Job, Piece, Workers
 from r1cli.errors import R1Error
 from r1cli.io.arrow import Columns
 from r1cli.io.compress import PARQUET, kind_of
+from r1cli.io.jsonl import parse_line
 from r1cli.io.lines import LineReader, Spool, plain_lines
-from r1cli.io.stream import RowReader, RowWriter
+from r1cli.io.stream import RowReader, RowWriter, settled
 from r1cli.report.console import Console
 from r1cli.settings import MixSettings
 from r1cli.steps import dedupe, draw, near
@@ -120,14 +121,15 @@ class Mixing:
     def _accept(self, piece: Piece, number: int, file: int, line: int, rows: int) -> None:
         """Give a piece its place among the others; a bad line of it stops the command, or is counted."""
         index, reader = self._index, self._readers[number]
+        first = None if line else min([*piece.entries["offset"][:1].tolist(), *(offset for offset, *_ in piece.bad[:1])], default=None)
         for offset, length, relative in piece.bad:
             with open(index.files[file].path, "rb") as raw:  # noqa: PTH123
                 raw.seek(offset)
                 text = raw.read(length + 1)
+            item = parse_line(text, f"{index.files[file].name}:{line + relative}", first=offset == first)
             try:
-                self._examiner.row_of(
-                    text.removesuffix(b"\n"), f"{index.files[file].name}:{line + relative}", first=not offset, whole=text.endswith(b"\n")
-                )
+                assert item is not None
+                settled(item, self._examiner.fields)
             except R1Error as error:
                 reader.leave_out(error)
                 reader.sources[0].bad += 1

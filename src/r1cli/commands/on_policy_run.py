@@ -17,6 +17,7 @@ from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
 from r1cli.io.stream import RowReader
+from r1cli.model_folder import load_tokenizer
 from r1cli.report.console import Progress
 from r1cli.row import Row, seed_of
 from r1cli.settings import DistillSettings
@@ -24,7 +25,7 @@ from r1cli.text.conversation import prompt_ids
 from r1cli.text.prompts import PromptRenderer
 from r1cli.train.batches import PACK_LENGTH, Sample
 from r1cli.train.checkpoints import named_weights
-from r1cli.train.model import check_vocabulary, load_config, load_reference, load_tokenizer
+from r1cli.train.model import check_vocabulary, load_config, load_reference
 from r1cli.train.on_policy import OnPolicyConfig, OnPolicyHooks, train_on_policy
 
 

@@ -8,11 +8,11 @@ from typing import Any
 from r1cli.commands.preflight import OK, WARN, Finding
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
+from r1cli.model_folder import load_tokenizer
 from r1cli.rm_settings import RmSettings
 from r1cli.steps.pairs import uneven
 from r1cli.text.preferences import Judged, Reply
 from r1cli.text.reply import ReplyRenderer
-from r1cli.train.model import load_tokenizer
 from r1cli.train.preference import Example
 from r1cli.train.reward_model import scored_ids
 

@@ -15,12 +15,12 @@ from r1cli.guard import Context
 from r1cli.io.manifest import write_json
 from r1cli.io.stream import RowReader
 from r1cli.metrics.reward_quality import Measured, learn_rule, quality
+from r1cli.model_folder import load_tokenizer
 from r1cli.report.tables import quality_table
 from r1cli.rm_settings import RmSettings
 from r1cli.row import seed_of
 from r1cli.text.preferences import Judged
 from r1cli.train.batches import PACK_LENGTH
-from r1cli.train.model import load_tokenizer
 from r1cli.train.preference import Example
 from r1cli.train.reward_model import load_reward_model
 from r1cli.train.rm import RmConfig, Scores, score, train_rm

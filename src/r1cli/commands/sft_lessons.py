@@ -21,10 +21,11 @@ from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.fields import FieldMap
 from r1cli.io.stream import RowReader
+from r1cli.model_folder import load_tokenizer
 from r1cli.row import Row
 from r1cli.text.conversation import Turn, answers, turns
 from r1cli.text.prompts import PromptRenderer
-from r1cli.train.model import check_vocabulary, load_config, load_tokenizer
+from r1cli.train.model import check_vocabulary, load_config
 from r1cli.train.stored_rows import StoredRows
 
 

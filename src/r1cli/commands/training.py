@@ -23,23 +23,14 @@ from r1cli.guard import Context
 from r1cli.io.checkpoint_folders import checkpoint_folder, checkpoints
 from r1cli.io.run_dir import DATA, RunDir
 from r1cli.io.whole_folder import naming
+from r1cli.model_folder import FETCH_AGAIN, load_tokenizer, loading
 from r1cli.row import seed_of
 from r1cli.train.agreement import failing_together
 from r1cli.train.checkpoints import load_state, named_weights, save_model, save_state
 from r1cli.train.logprobs import Policy
 from r1cli.train.lora import LoraConfig, LoraReference
 from r1cli.train.memory import peak_memory
-from r1cli.train.model import (
-    FETCH_AGAIN,
-    accelerator_for,
-    check_vocabulary,
-    check_weights,
-    load_config,
-    load_policy,
-    load_reference,
-    load_tokenizer,
-    loading,
-)
+from r1cli.train.model import accelerator_for, check_vocabulary, check_weights, load_config, load_policy, load_reference
 from r1cli.train.offload import OPTIMIZER, REFERENCE, OffloadedReference, OffloadedStates
 from r1cli.train.optimiser import OptimiserConfig, build_optimiser
 from r1cli.train.random_states import load_random, save_random

@@ -3,18 +3,20 @@
 Both engines read it here, so that they stop at the same tokens and refuse the same incomplete weights and torn files.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from r1cli.errors import Exit, R1Error
+from r1cli.model_folder import loading, no_memory, read_json
 
 if TYPE_CHECKING:
     import torch
 
-FETCH_AGAIN = "copy or fetch the folder again"
-JSON_FILES = ("config.json", "generation_config.json", "*token*.json", "vocab.json", "model.safetensors.index.json")
+JSON_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "model.safetensors.index.json",
+)  # fmt: skip
 
 
 def check_whole(folder: str) -> str:
@@ -24,32 +26,17 @@ def check_whole(folder: str) -> str:
     """
     from safetensors import SafetensorError, safe_open
 
-    for file in sorted(found for name in JSON_FILES for found in Path(folder).glob(name)):
-        _read(folder, file.name)
+    for name in JSON_FILES:
+        _read(folder, name)
     for file in sorted(Path(folder).glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except SafetensorError as error:
-            if "annot allocate memory" not in str(error):  # that is no fault of the file: whoever loads it says so
-                raise R1Error(f"`{file}` cannot be loaded: {_first_line(error)}", hint=FETCH_AGAIN, code=Exit.USAGE) from error
+        with loading(file):
+            try:
+                with safe_open(file, framework="pt"):
+                    pass
+            except SafetensorError as error:
+                if not no_memory(error):  # whoever loads it says so
+                    raise
     return folder
-
-
-def load_tokenizer(folder: str, *, trust_remote_code: bool) -> Any:
-    """The tokenizer of a model folder. Raises `R1Error` (exit 2) for one that cannot be read."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except Exception as error:
-        if not isinstance(error, (OSError, ValueError, KeyError)) and type(error) is not Exception:  # the last: of `tokenizers`
-            raise
-        raise R1Error(f"the tokenizer of `{folder}` cannot be loaded: {_first_line(error)}", hint=FETCH_AGAIN, code=Exit.USAGE) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 def end_ids(folder: str, tokenizer: Any) -> frozenset[int]:
@@ -196,12 +183,4 @@ def whole_weights(
 def _read(folder: str, name: str) -> dict[str, Any]:
     """A JSON file of a model folder; {} where there is none. Raises `R1Error` (exit 2) for one that is damaged."""
     file = Path(folder) / name
-    if not file.is_file():
-        return {}
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise R1Error(f"`{file}` cannot be read: {error}", hint=FETCH_AGAIN, code=Exit.USAGE) from error
-    if not isinstance(value, dict):
-        raise R1Error(f"`{file}` is not a JSON object", hint=FETCH_AGAIN, code=Exit.USAGE)
-    return value
+    return read_json(file) if file.is_file() else {}

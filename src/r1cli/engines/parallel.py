@@ -24,10 +24,11 @@ import torch
 
 from r1cli.engines.feed import Feed
 from r1cli.engines.load import load_engine
-from r1cli.engines.model_files import check_whole, load_tokenizer
+from r1cli.engines.model_files import check_whole
 from r1cli.engines.protocol import Completion, Request, SamplingParams, never
 from r1cli.engines.watchdog import LOAD_DEADLINE
 from r1cli.errors import Exit, R1Error
+from r1cli.model_folder import load_tokenizer
 
 STALL_SECONDS = 1800.0  # without a completion of any process
 END_SECONDS = 10.0

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from r1cli.engines.model_files import check_whole, load_tokenizer
+from r1cli.engines.model_files import check_whole
 from r1cli.engines.precision import leave_out_cudnn_attention, resolve_dtype
 from r1cli.errors import Exit, R1Error
+from r1cli.model_folder import load_tokenizer
 from r1cli.text.reply import Conversation, ReplyRenderer
 
 CPU_TOKENS, GPU_TOKENS = 4096, 65536

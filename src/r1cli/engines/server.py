@@ -24,13 +24,14 @@ from r1cli.engines.addresses import check_url, is_local
 from r1cli.engines.detokenize import completion_text
 from r1cli.engines.feed import Feed
 from r1cli.engines.fleet import Fleet, Server
-from r1cli.engines.model_files import as_in_files, end_ids, is_tied, load_tokenizer, owning, tensor_names
+from r1cli.engines.model_files import as_in_files, end_ids, is_tied, owning, tensor_names
 from r1cli.engines.nccl import NcclTransfer
 from r1cli.engines.openai_api import REFUSED, Dialect, completion_of, is_too_long, request_body
 from r1cli.engines.patience import Patience
 from r1cli.engines.protocol import Completion, Request, SamplingParams, never
 from r1cli.engines.refusal import Refusal
 from r1cli.errors import Exit, R1Error, nearest
+from r1cli.model_folder import load_tokenizer
 
 if TYPE_CHECKING:
     import torch

@@ -23,12 +23,13 @@ from r1cli.engines.batch import Batch, GrowingBatch, Slot
 from r1cli.engines.choice import choose, sampling_logprobs
 from r1cli.engines.detokenize import completes_stop, completion_text
 from r1cli.engines.feed import Feed
-from r1cli.engines.model_files import end_ids, is_tied, load_tokenizer, whole_weights
+from r1cli.engines.model_files import end_ids, is_tied, whole_weights
 from r1cli.engines.precision import leave_out_cudnn_attention
 from r1cli.engines.protocol import Completion, Request, SamplingParams, never
 from r1cli.engines.recorded import RecordedBatch, Rooms, agrees
 from r1cli.errors import Exit, R1Error
 from r1cli.layers.adopt import adopt
+from r1cli.model_folder import load_tokenizer
 
 # Legend: B sequences, T positions of the cache, V vocabulary.
 

@@ -26,11 +26,12 @@ import torch
 
 from r1cli.engines.detokenize import completion_text
 from r1cli.engines.feed import Feed
-from r1cli.engines.model_files import as_in_files, end_ids, is_tied, load_tokenizer, tensor_names
+from r1cli.engines.model_files import as_in_files, end_ids, is_tied, tensor_names
 from r1cli.engines.protocol import Completion, Request, SamplingParams, never
 from r1cli.engines.vllm_norms import kernel_priorities
 from r1cli.engines.watchdog import LOAD_DEADLINE, Watchdog
 from r1cli.errors import Exit, R1Error
+from r1cli.model_folder import load_tokenizer
 
 STALL_SECONDS = 120.0
 CPU_BLOCK = 32  # tokens; whole blocks are what prompts share, and with vLLM's own 128 a group computes a usual prompt for each completion

@@ -5,7 +5,6 @@ name `org/name`, which goes to transformers or vLLM as it is.
 """
 
 import difflib
-import json
 import logging
 import os
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from r1cli.errors import Exit, R1Error
 from r1cli.io.run_dir import final_or_latest, is_run_dir
 from r1cli.io.whole_folder import is_whole
+from r1cli.model_folder import read_json
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -68,7 +68,7 @@ def check_model_folder(path: Path, trust_remote_code: bool = False) -> None:
         )
     if "config.json" not in files:
         raise R1Error(f"`{path}` is not a model folder: no `config.json`", hint=_what_is_there(files), code=Exit.USAGE)
-    config = _read_config(path / "config.json")
+    config = read_json(path / "config.json")
     _check_weights(path, files, trust_remote_code)
     if not any(name in files for name in _TOKENIZERS):
         raise R1Error(
@@ -88,7 +88,7 @@ def _check_weights(path: Path, files: set[str], trust_remote_code: bool) -> None
     if "model.safetensors" in files:
         return
     if "model.safetensors.index.json" in files:
-        shards = set(_read_config(path / "model.safetensors.index.json").get("weight_map", {}).values())
+        shards = set(read_json(path / "model.safetensors.index.json").get("weight_map", {}).values())
         lacking = sorted(shards - files)
         if lacking:
             raise R1Error(
@@ -135,16 +135,6 @@ def _no_folder(name: str, path: Path) -> R1Error:
     if close:
         hint = f"did you mean `{path.with_name(close[0])}`?"
     return R1Error(f"no such model folder: `{name}`", hint=hint, code=Exit.USAGE)
-
-
-def _read_config(path: Path) -> dict:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise R1Error(f"`{path}` cannot be read: {error}", hint="copy or fetch the folder again", code=Exit.USAGE) from None
-    if not isinstance(value, dict):
-        raise R1Error(f"`{path}` is not a JSON object", hint="copy or fetch the folder again", code=Exit.USAGE)
-    return value
 
 
 def _what_is_there(files: set[str]) -> str:

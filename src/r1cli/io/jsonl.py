@@ -42,7 +42,7 @@ def plain_stream(raw: IO[bytes], name: str) -> IO[bytes]:
 
 def read_stream(stream: IO[bytes], name: str) -> Iterator[Item]:
     """The rows of a stream of bytes; `name` stands before the line number in messages."""
-    number = 0
+    number, first = 0, True
     lines = iter(stream)
     while True:
         number += 1
@@ -56,13 +56,17 @@ def read_stream(stream: IO[bytes], name: str) -> Iterator[Item]:
                 hint="the file is damaged or cut off: fetch or write it again",
                 code=Exit.USAGE,
             ) from None
-        item = parse_line(line, f"{name}:{number}", first=number == 1)
+        item = parse_line(line, f"{name}:{number}", first=first)
         if item is not None:
+            first = False
             yield item
 
 
 def parse_line(line: bytes, where: str, *, first: bool) -> Item | None:
-    """The row of one line; None for a blank one, and the error that describes it for a bad one. first: it is the first of its file."""
+    """The row of one line; None for a blank one, and the error that describes it for a bad one.
+
+    first: nothing but blank lines is before it in its file. What makes a whole file unreadable is raised.
+    """
     if first and line.startswith(_UTF16):
         raise R1Error(f"{where}: the file is UTF-16", hint="turn it into UTF-8: iconv -f UTF-16 -t UTF-8 IN > OUT", code=Exit.USAGE)
     if first:
@@ -71,7 +75,7 @@ def parse_line(line: bytes, where: str, *, first: bool) -> Item | None:
     line = line.removesuffix(b"\n").removesuffix(b"\r")
     if not line.strip():
         return None
-    if first and _begins_array(line):  # raised with --skip-bad too, which would leave out all of it
+    if first and _begins_array(line):  # --skip-bad would leave out all of it
         raise R1Error(
             f"{where}: this is one JSON array, not JSON lines",
             hint="one object a line: jq -c '.[]' IN > OUT.jsonl",

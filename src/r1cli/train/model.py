@@ -1,27 +1,24 @@
 """Models for training: loaded in float32 from a Hugging Face folder, wrapped as a `Policy`."""
 
 import ctypes
-import errno
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import PartialState
-from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from r1cli.errors import Exit, R1Error
 from r1cli.layers.adopt import adopt
+from r1cli.model_folder import FETCH_AGAIN, loading
 from r1cli.train.logprobs import Policy
 from r1cli.train.lora import LoraConfig, add_lora
 from r1cli.train.probe import settle
 from r1cli.train.strategy import WHOLE, start
 
-FETCH_AGAIN = "copy or fetch the folder again"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -55,33 +52,6 @@ def give_back_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
-
-
-@contextmanager
-def loading(folder: str | Path, hint: str = FETCH_AGAIN) -> Iterator[None]:
-    """Around reading a model folder: files that are torn, missing or of another model are an `R1Error` (exit 2) that names the folder."""
-    try:
-        yield
-    except Exception as error:
-        torn = isinstance(error, (SafetensorError, OSError, ValueError, KeyError)) or type(error) is Exception  # the last: tokenizers'
-        if not torn and "ignore_mismatched_sizes" not in str(error):
-            raise
-        why = str(error).strip().partition("\n")[0]
-        if not torn:
-            why = "its weights have other shapes than its config.json says"
-        if "annot allocate memory" in why or getattr(error, "errno", None) == errno.ENOMEM:  # mapping a file that is whole
-            raise R1Error(
-                f"`{folder}` cannot be loaded: the machine has no memory for it ({why.rstrip('.')})",
-                hint="end what else runs on it, or take a machine with more memory",
-                code=Exit.ENVIRONMENT,
-            ) from error
-        raise R1Error(f"`{folder}` cannot be loaded: {why.rstrip('.')}", hint=hint, code=Exit.USAGE) from error
-
-
-def load_tokenizer(folder: str, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a model folder. Raises `R1Error` (exit 2) for one that cannot be read."""
-    with loading(folder):
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
 def load_config(folder: str, *, trust_remote_code: bool = False) -> Any:
