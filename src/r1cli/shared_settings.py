@@ -198,7 +198,7 @@ class LoraSettings:
     """Low-rank adapters, for every command that trains (extra `lora`)."""
 
     lora: Annotated[int | None, Flag("train low-rank adapters of this rank instead of all weights", TRAINING, min=1, metavar="RANK")] = None
-    lora_alpha: Annotated[float, Flag("the adapters weigh this / rank", TRAINING, min=0.0)] = 32.0
+    lora_alpha: Annotated[float, Flag("the adapters weigh this / rank", TRAINING, min=0.001)] = 32.0
     lora_dropout: Annotated[float, Flag("share of the adapters' inputs that is left out", TRAINING, min=0.0, max=0.99)] = 0.0
     lora_targets: Annotated[
         str, Flag("layers with an adapter: all-linear, or names such as q_proj,v_proj", TRAINING, metavar="NAME,...")

@@ -20,7 +20,12 @@ def training(folder: Path, **changed: Any) -> Any:
     """Of a million weights, and a frozen one: 4 MiB, 8 for two moments, 4 for a reference."""
     weights = [torch.nn.Parameter(torch.zeros(MIB)), torch.nn.Parameter(torch.zeros(1), requires_grad=False)]
     policy = SimpleNamespace(parameters=lambda: iter(weights))
-    fields = {"run": SimpleNamespace(path=folder), "policy": policy, "reference": SimpleNamespace(model=policy)}
+    fields: dict[str, Any] = {
+        "accelerator": SimpleNamespace(num_processes=1),
+        "run": SimpleNamespace(path=folder),
+        "policy": policy,
+        "reference": SimpleNamespace(model=policy),
+    }
     return SimpleNamespace(**{**fields, "settings": SimpleNamespace(time_limit="1h"), **changed})
 
 
@@ -50,6 +55,14 @@ def test_the_first_save_is_guessed_by_a_part_of_it(tmp_path: Path, now: list[flo
 def test_a_disk_that_takes_a_part_at_once_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(save_time, "speed", lambda folder, size: 1e12)
     assert first_save(training(tmp_path)) == pytest.approx(1.0 + 2 * 16 / 256, rel=1e-3)
+
+
+def test_every_process_leaves_the_same_time(tmp_path: Path, now: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each leaves its sampler by its own clock; only one of them writes."""
+    guesses: list[float] = []
+    monkeypatch.setattr(save_time, "of_all", lambda accelerator, things: guesses + things)
+    guesses.append(first_save(training(tmp_path)))
+    assert guesses[0] > 1.0 and first_save(training(tmp_path, run=None)) == guesses[0]
 
 
 def test_nothing_is_measured_without_need(tmp_path: Path, now: list[float]) -> None:

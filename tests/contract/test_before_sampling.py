@@ -47,6 +47,17 @@ def test_eval_draws_a_repeated_prompt_once_and_leaves_out_what_cannot_be_scored_
     assert "warning: 1 bad lines left out, the first: stdin:5: row `z` has no field `answer`" in done.stderr
 
 
+@pytest.mark.parametrize("other", [{"answer": "7"}, {"choices": ["2", "3"], "answer": "A"}])
+def test_eval_takes_a_prompt_with_another_answer_for_another_problem(r1: Run, other: dict[str, Any]) -> None:
+    """Without ids of their own both have that of their prompt: neither may be left out as if it were the other."""
+    rows = lines(*({name: value for name, value in {**PROMPTS[0], **more}.items() if name != "id"} for more in ({}, other)))
+    done, asked = drawn(r1, "eval", rows)
+    assert_error(done, 2, "has the id of an earlier row and another prompt, answer, choices or tests", "give each its own `id`")
+    assert asked == 0 and "--map id=COLUMN" in done.stderr
+    done, asked = drawn(r1, "eval", rows, "--skip-bad", "--json")
+    assert (done.returncode, json.loads(done.stdout)["problems"], asked) == (0, 1, 1) and "1 bad lines left out" in done.stderr
+
+
 def test_eval_of_completions_leaves_out_what_cannot_be_scored_when_asked(r1: Run) -> None:
     rows = lines(PROMPTS[0] | {"completion": "1"}, {"id": "z", "completion": "1"})
     done = r1("eval", "--skip-bad", "--json", stdin=rows)

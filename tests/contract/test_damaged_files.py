@@ -130,10 +130,10 @@ def test_a_damaged_checkpoint_is_to_be_removed(model: Path, tmp_path: Path, name
         torch.save({}, folder / state)
     accelerator: Any = SimpleNamespace(distributed_type="NO", num_processes=1)
     settings = GrpoSettings(inputs=[], model=str(model), out=str(tmp_path / "run"), lora=lora)
-    check_resumable(accelerator, settings, Standing(None, 4))
+    check_resumable(accelerator, settings, Standing(None, 4), str(tmp_path))
     damage(folder / name)
     with pytest.raises(R1Error) as caught:
-        check_resumable(accelerator, settings, Standing(None, 4))
+        check_resumable(accelerator, settings, Standing(None, 4), str(tmp_path))
     assert str(folder) in caught.value.message and caught.value.code == 2
     assert caught.value.hint == f"remove `{folder}`: --resume then takes the checkpoint before it"
 

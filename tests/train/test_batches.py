@@ -4,6 +4,8 @@ import random
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from r1cli.train.batches import PADDING, PREFIX, Sample, collate, group_rows, micro_batches, packed_rows, segment_mask
 from tests.train.toy import PAD, group_samples, tokens
@@ -75,3 +77,17 @@ def test_a_token_that_nothing_predicts_cannot_count() -> None:
         collate(packed_rows([Sample(0, [], [21, 22]), Sample(1, [11], [31])], 0), PAD)
     batch = collate(packed_rows([Sample(0, [], [21, 22], trained=[False, True]), Sample(1, [11], [31])], 16), PAD)
     assert batch.source_N.tolist() == [0, 2] and batch.target_N.tolist() == [22, 31]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 70), st.integers(0, 5))
+def test_rows_are_filled_first_fit_decreasing(lengths: list[int], pack_length: int, shared: int) -> None:
+    """As by the textbook: each sequence goes to the first row that has room for it."""
+    samples = [Sample(number, [9] * shared + [number], [1] * length) for number, length in enumerate(lengths)]
+    prefix = shared if len(samples) > 1 else shared + 1
+    rows: list[list[int]] = []
+    for sample in sorted(samples, key=lambda s: (-len(s.completion_ids), s.index)):
+        needed = shared + 1 - prefix + len(sample.completion_ids)
+        used = [prefix + sum(shared + 1 - prefix + lengths[i] for i in row) for row in rows]
+        home = next((row for row, full in zip(rows, used, strict=True) if full + needed <= pack_length), None)
+        rows.append([sample.index]) if home is None else home.append(sample.index)
+    assert [[sample.index for sample in row.samples] for row in packed_rows(samples, pack_length)] == rows

@@ -232,6 +232,8 @@ def test_the_same_seed_is_the_same_adapter(tiny: Path, monkeypatch: pytest.Monke
     ("targets", "message", "hint"),
     [
         ("query", "cannot be adapted", "q_proj"),
+        ("q_proj,v_porj", "no layer is called `v_porj`", "v_proj"),
+        ("layers.0.q_proj", "no layer is called", "q_proj"),
         ("embed_tokens", "share their weights", "all-linear"),
         ("lm_head,q_proj", "share", "all-linear"),
     ],

@@ -112,6 +112,13 @@ def test_another_number_of_processes_drops_the_rest_of_a_rollout_and_says_so(acc
     assert len(said) == 1 and "another number of processes: what was not trained on yet after step 3 is dropped" in said[0]
 
 
+def test_what_was_drawn_ahead_by_another_number_of_processes_is_drawn_again_and_that_is_said(tmp_path: Path) -> None:
+    Progress(4, {0: 8}, ahead=Ahead(step=5, prompts=4, group_size=2, limit=8, taken={0: 4}, sources=[])).save(tmp_path, 0, 2)
+    found = Progress.load(tmp_path, 0, 1)
+    assert (found.step, found.taken, found.ahead) == (4, {0: 4}, None)
+    assert found.dropped.startswith("what was drawn ahead behind step 4 was shared out among another number of processes")
+
+
 def test_a_rollout_drawn_ahead_is_in_the_checkpoint(accelerator: Any, tiny: Path, tmp_path: Path) -> None:
     lagging: dict[str, Any] = {"steps": 5, "rollout_lag": 1, "save_every": 1, "optimiser": RATE}
     straight, records = grpo_run(accelerator, str(tiny), checkpoint=tmp_path, checkpoint_at=2, **lagging)

@@ -30,6 +30,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from r1cli import clock
 from r1cli.commands.launch_folder import own_folder
 from r1cli.commands.starting import BEGUN
 from r1cli.errors import Exit, R1Error
@@ -228,6 +229,7 @@ class Processes:
 def environment(count: int, config: str | None) -> dict[str, str]:
     """What every process gets: where they meet, and what accelerate reads. count: 1 leaves the number to the configuration."""
     threads = os.environ.get("OMP_NUM_THREADS")
+    clock.began()  # the same for all of them
     found: dict[str, str] = {}
     if config is not None:
         found, count = _of_accelerate(config, count)

@@ -11,6 +11,7 @@ import signal
 import sys
 from typing import Any
 
+from r1cli import clock
 from r1cli.commands import launch, starting
 from r1cli.engines import watchdog
 from r1cli.errors import Exit, R1Error
@@ -59,6 +60,9 @@ def of_process(context: Context) -> Context:
 
 
 def check_unused(settings: Any, command: str) -> None:
-    """Refuse a used run directory early. Only the first process looks: by the time another one does, it may be this very run's."""
+    """Refuse a used run directory early; one that goes on has the time at which it began. Only the first process looks whether it is used:
+    by the time another one does, it may be this very run's."""
+    if settings.resume and not settings.force:
+        clock.go_back(run_dir.began(settings.out) or clock.began())
     if is_first():
         run_dir.check_unused(settings.out, command=command, settings=settings, resume=settings.resume, force=settings.force)

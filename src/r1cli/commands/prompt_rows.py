@@ -16,6 +16,7 @@ from r1cli.rewards.reward import RewardSpec
 from r1cli.rewards.sets import applies
 from r1cli.row import Row
 
+PROBLEM = ("prompt", "choices", "answer", "tests")  # what a row asks, and what its answer is measured by
 Check = Callable[[Row], None]
 """Raises the `R1Error` of a row that nothing should be drawn for."""
 
@@ -56,10 +57,10 @@ class Prompts:
         for row in self.reader:
             if not in_shard(row["id"], self.shard):
                 continue
-            if not self._is_new(row):
-                self.repeated += 1
-                continue
             try:
+                if not self._is_new(row):
+                    self.repeated += 1
+                    continue
                 if self.check is not None:
                     self.check(row)
             except R1Error as error:
@@ -78,18 +79,19 @@ class Prompts:
         return [f"{self.repeated} rows left out: their prompt and id were there before"] if self.repeated else []
 
     def _is_new(self, row: Row) -> bool:
-        """Whether the id is new. Two prompts under one id would share their seeds and their places in the output: an `R1Error`."""
+        """Whether the id is new. Two problems under one id would share their seeds and their places in the output: an `R1Error`."""
         key = (row["id"], row.get("sample", 0)) if self.rewrites else row["id"]
-        shown = row.get("completion") if self.rewrites else row.get("prompt")
+        shown = row.get("completion") if self.rewrites else [row.get(name) for name in PROBLEM]
         digest = hashlib.blake2b(json.dumps(shown, sort_keys=True).encode(), digest_size=8).digest()
         if key not in self._seen:
             self._seen[key] = digest
             return True
         if self._seen[key] != digest:
+            what = "completion" if self.rewrites else "prompt, answer, choices or tests"
             raise R1Error(
-                f"{row.where}: row `{row['id']}` has the id of an earlier row and another prompt",
+                f"{row.where}: row `{row['id']}` has the id of an earlier row and another {what}",
                 code=Exit.USAGE,
-                hint="give each prompt its own `id`, or read none (--map id=COLUMN) so that it is made of the prompt",
+                hint="give each its own `id`, or name the column of one (--map id=COLUMN): without, it is made of the prompt alone",
             )
         return False
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
-from r1cli.io import run_dir
+from r1cli.io import manifest, run_dir
 from r1cli.io.checkpoint_folders import latest_step, whole_checkpoint
 from r1cli.io.hub import check_model_folder
 from r1cli.io.run_config import read_config
 from r1cli.io.whole_folder import is_whole
+from r1cli.model_folder import fingerprint
 from r1cli.settings import GrpoSettings
 from r1cli.train import progress, random_states
 from r1cli.train.agreement import of_all
@@ -95,8 +96,8 @@ def check_data(accelerator: Any, out: str, found: Standing, data: str | None) ->
         )
 
 
-def check_resumable(accelerator: Any, settings: Any, found: Standing) -> None:
-    """Refuse (`R1Error`, exit 2) what cannot go on from the checkpoint there is, before anything is written."""
+def check_resumable(accelerator: Any, settings: Any, found: Standing, model: str) -> None:
+    """Refuse (`R1Error`, exit 2) what cannot go on from the checkpoint there is, before anything is written. model: a folder."""
     if found.checkpoint is None:
         return
     if uses_deepspeed(accelerator):
@@ -118,6 +119,13 @@ def check_resumable(accelerator: Any, settings: Any, found: Standing) -> None:
             check_model_folder(folder, trust_remote_code=True)
     except R1Error as error:
         raise R1Error(error.message, hint=way_out(folder), code=error.code) from error
+    base = (manifest.read(folder) or {}).get(run_dir.BASE)
+    if base is not None and base != fingerprint(model):
+        raise R1Error(
+            f"the adapter in `{folder}` belongs to other weights than those of `{model}`",
+            hint="name the model that the run was started with, as it was then: a run as --model is its newest checkpoint until it is done",
+            code=Exit.USAGE,
+        )
 
 
 def _check_adapter(out: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

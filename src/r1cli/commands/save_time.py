@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r1cli.commands.disk_room import MIB, checkpoint_size
+from r1cli.train.agreement import of_all
 
 if TYPE_CHECKING:
     from r1cli.commands.training import Training
@@ -24,11 +25,14 @@ LEAST = 1.0  # seconds: a checkpoint is a dozen files, each of them kept by the 
 
 
 def first_save(training: "Training") -> float:
-    """Seconds. 0.0 without a time limit, and in a process that does not write: the others end with the one that does."""
-    if training.run is None or getattr(training.settings, "time_limit", None) is None:
+    """Seconds, the same in every process, and each must call it: it leaves its sampler by its own clock. 0.0 without a time limit."""
+    if getattr(training.settings, "time_limit", None) is None:
         return 0.0
-    size = checkpoint_size(training)
-    return LEAST + MARGIN * size / min(FASTEST, speed(training.run.path, min(size, PART)))
+    guess = 0.0
+    if training.run is not None:  # the process that writes
+        size = checkpoint_size(training)
+        guess = LEAST + MARGIN * size / min(FASTEST, speed(training.run.path, min(size, PART)))
+    return max(of_all(training.accelerator, [guess]))
 
 
 def speed(folder: Path, size: int) -> float:

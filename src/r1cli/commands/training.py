@@ -21,9 +21,9 @@ from r1cli.engines.precision import resolve_dtype
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.checkpoint_folders import checkpoint_folder, checkpoints
-from r1cli.io.run_dir import DATA, RunDir
+from r1cli.io.run_dir import BASE, DATA, RunDir
 from r1cli.io.whole_folder import naming
-from r1cli.model_folder import FETCH_AGAIN, load_tokenizer, loading
+from r1cli.model_folder import FETCH_AGAIN, fingerprint, load_tokenizer, loading
 from r1cli.row import seed_of
 from r1cli.train.agreement import failing_together
 from r1cli.train.checkpoints import load_state, named_weights, save_model, save_state
@@ -80,10 +80,11 @@ class Training:
         self.tokenizer = tokenizer or load_tokenizer(folder, trust_remote_code=settings.trust_remote_code)
         self.end_id = end_of_turn(folder, self.tokenizer)
         with self._failing_together():  # before anything is written
-            check_resumable(self.accelerator, settings, self.found)
+            check_resumable(self.accelerator, settings, self.found, folder)
             check_weights(folder)
             check_vocabulary(folder, self.tokenizer, load_config(folder, trust_remote_code=settings.trust_remote_code))
             check_adapter(settings, folder, context, scores=load is not None)
+        self.base = fingerprint(folder) if self.lora else None
         self.run = directory if directory is not None else self._open_run()
         if hasattr(settings, "track"):
             tracking.begin(self.accelerator, settings, context.command, self.run)
@@ -221,7 +222,8 @@ class Training:
     @property
     def _facts(self) -> dict[str, str]:
         """What the manifest of a model says beside its step."""
-        return {} if self.data is None else {DATA: self.data}
+        facts = {DATA: self.data, BASE: self.base}
+        return {name: value for name, value in facts.items() if value is not None}
 
     @property
     def merged(self) -> bool:

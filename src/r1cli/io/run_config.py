@@ -12,6 +12,7 @@ from r1cli.io import manifest
 CONFIG = "config.json"  # what makes a folder a run directory: there first, and never removed
 _MODELS = ("model", "student")  # settings that make a run another one
 _NOT_OF_THE_RUN = ("resume", "force", "out")
+_ORDER = ("batch_rows", "seed")  # of rows: which ones a step takes follows from these and its number (`train.order.step_rows`)
 
 
 def is_run_dir(path: str | Path) -> bool:
@@ -67,6 +68,22 @@ def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) ->
         raise R1Error(
             f"`{path}` is a run with --{name} `{old}`, not `{new}`",
             hint=f"name `{old}` again, or give -o another name; --force throws the run away",
+            code=Exit.USAGE,
+        )
+
+
+def check_order(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse (`R1Error`, exit 2) to go on with rows in another order than that of the steps there are: some would be left out, some taken
+    twice. Of commands whose rows are in epochs."""
+    old, new = before["settings"], now["settings"]
+    if "batch_rows" not in old or "batch_rows" not in new or new.get("on_policy"):
+        return
+    changed = [name for name in _ORDER if name in old and old[name] != new[name]]
+    if changed:
+        then, today = (" ".join(f"--{name.replace('_', '-')} {side[name]}" for name in changed) for side in (old, new))
+        raise R1Error(
+            f"`{path}` took its rows by {then}, and {today} would leave some out and take others twice",
+            hint=f"give {then}, or train its model on: --model {path} -o OTHER; --force throws the run away",
             code=Exit.USAGE,
         )
 

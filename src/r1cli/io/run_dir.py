@@ -21,18 +21,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from r1cli import clock
 from r1cli.errors import Exit, R1Error, of_disk
 from r1cli.io import manifest
 from r1cli.io.checkpoint_folders import checkpoint_folder, checkpoints, clear, latest_step, replacing
 from r1cli.io.environment import code_diff, environment
 from r1cli.io.lock import LOCK, WAIT_SECONDS, Lock, check_free
-from r1cli.io.run_config import CONFIG, asked_for, check_same, differences, is_run_dir, read_config
+from r1cli.io.run_config import CONFIG, asked_for, check_order, check_same, differences, is_run_dir, read_config
 from r1cli.io.step_lines import StepLines
 from r1cli.io.whole_folder import declare_whole, filling, is_whole, remove, remove_if_possible
 
 _FILES = ("env.json", "code.diff", "metrics.jsonl", "samples.jsonl", "held_out.json")
 _CONTENTS = (manifest.NAME, "final", "checkpoints", *_FILES, "logs", "trackers")  # in the order in which --force removes them
 DATA = "data"  # in the manifest of a checkpoint and of `final/`: the digest of what it was trained on
+BASE = "base"  # in the manifest of an adapter's checkpoint: the fingerprint of the weights that it belongs to
 _HALF_CONFIG = re.compile(rf"\.{re.escape(CONFIG)}\.\d+\.tmp")  # of a first start that was killed
 
 
@@ -74,7 +76,7 @@ class RunDir:
         _check_wish(path, resume=resume, force=force)
         path = Path(path)
         asked = asked_for(command, settings)
-        config = {**asked, "command_line": sys.argv, "sources": dict(sources), "versions": manifest.versions()}
+        config = {**asked, "began": clock.began(), "command_line": sys.argv, "sources": dict(sources), "versions": manifest.versions()}
         _check_use(path, asked, resume=resume, force=force)  # before a lock is put into somebody else's folder
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -199,6 +201,11 @@ def trained_on(path: str | Path) -> dict[Path, str]:
     return {folder: digest for folder, digest in found.items() if digest is not None}
 
 
+def began(path: str | Path) -> float | None:
+    """When the first start of a run was (seconds since the epoch); None where there is no run, or one that does not say."""
+    return read_config(path).get("began") if is_run_dir(path) else None
+
+
 def attempts(path: str | Path) -> int:
     """How many times a run was started."""
     return max((int(folder.name.removeprefix("attempt_")) for folder in (Path(path) / "logs").glob("attempt_*")), default=0)
@@ -257,7 +264,10 @@ def _check_use(path: Path, asked: Mapping[str, Any] | None, *, resume: bool, for
             code=Exit.USAGE,
         )
     if used and not force and asked is not None:
-        check_same(path, read_config(path), asked)
+        before = read_config(path)
+        check_same(path, before, asked)
+        if latest_step(path) is not None or is_whole(path / "final"):
+            check_order(path, before, asked)
     return used
 
 

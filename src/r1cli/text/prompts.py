@@ -11,6 +11,7 @@ away what the example is there for.
 from collections.abc import Sequence
 from typing import Any
 
+from r1cli import clock
 from r1cli.errors import Exit, R1Error
 from r1cli.row import Message, Prompt, messages_of
 from r1cli.text.templates import BOXED, CHAT_TEMPLATES, OPEN, REQUESTS, SLOT, check_template, closed, opened
@@ -46,6 +47,7 @@ class PromptRenderer:
         self.template = template
         self._system = system
         self._is_chat = template in CHAT_TEMPLATES
+        self._time = clock.for_template(getattr(tokenizer, "chat_template", None))
         self._frame = check_template(template, system)
         self._examples, self._shots = list(examples), len(examples) if shots is None else shots
         if self._is_chat and not getattr(tokenizer, "chat_template", None):
@@ -98,7 +100,7 @@ class PromptRenderer:
         from jinja2.exceptions import TemplateError
 
         try:
-            return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
+            return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation, **self._time)
         except (TemplateError, KeyError, TypeError) as error:
             raise R1Error(
                 f"the chat template refuses the prompt: {error}",

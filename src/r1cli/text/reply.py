@@ -9,6 +9,7 @@ reply is therefore looked for in what the template made: when it is not there in
 
 from typing import Any
 
+from r1cli import clock
 from r1cli.errors import Exit, R1Error
 from r1cli.row import Message, Prompt, messages_of
 
@@ -58,7 +59,8 @@ class ReplyRenderer:
         from jinja2.exceptions import TemplateError
 
         try:
-            return self._tokenizer.apply_chat_template(turns((prompt, reply)), tokenize=False, add_generation_prompt=False)
+            messages, now = turns((prompt, reply)), clock.for_template(self._tokenizer.chat_template)
+            return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False, **now)
         except (TemplateError, KeyError, TypeError) as error:
             raise R1Error(
                 f"the chat template of {self._name} refuses the conversation: {error}",

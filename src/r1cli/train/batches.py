@@ -124,13 +124,44 @@ def _common_prefix(prompts: Sequence[list[int]]) -> list[int]:
 def _filled(prefix: list[int], samples: Iterable[Sample], pack_length: int) -> list[RowLayout]:
     """First-fit decreasing into rows of `pack_length` positions; a longer sequence gets a row of its own."""
     rows: list[RowLayout] = []
-    for sample in sorted(samples, key=lambda s: (-len(s.prompt_ids) - len(s.completion_ids), s.index)):
-        home = next((row for row in rows if row.length + row.own_length(sample) <= pack_length), None)
+    ordered = sorted(samples, key=lambda s: (-len(s.prompt_ids) - len(s.completion_ids), s.index))
+    room = _Room(len(ordered))
+    for sample in ordered:
+        needed = len(sample.prompt_ids) - len(prefix) + len(sample.completion_ids)
+        home = room.first(needed)
         if home is None:
-            home = RowLayout(prefix, [])
-            rows.append(home)
-        home.samples.append(sample)
+            home = len(rows)
+            rows.append(RowLayout(prefix, []))
+            room.set(home, pack_length - len(prefix))
+        rows[home].samples.append(sample)
+        room.set(home, room.of(home) - needed)
     return rows
+
+
+class _Room:
+    """Positions that are free in each row, and the first row with enough of them: a tree of maxima, as thousands of rows may be open."""
+
+    def __init__(self, rows: int) -> None:
+        self._leaves = 1 << max(0, rows - 1).bit_length()
+        self._most = [-1] * (2 * self._leaves)  # node i is over 2i and 2i + 1; a row that is not begun has no room
+
+    def of(self, row: int) -> int:
+        return self._most[self._leaves + row]
+
+    def set(self, row: int, free: int) -> None:
+        node = self._leaves + row
+        self._most[node] = free
+        while node > 1:
+            node //= 2
+            self._most[node] = max(self._most[2 * node], self._most[2 * node + 1])
+
+    def first(self, needed: int) -> int | None:
+        if self._most[1] < needed:
+            return None
+        node = 1
+        while node < self._leaves:
+            node = 2 * node if self._most[2 * node] >= needed else 2 * node + 1
+        return node - self._leaves
 
 
 def micro_batches(rows: Sequence[RowLayout], tokens: int, pad_id: int, alone_beyond: int | None = None) -> list[MicroBatch]:

@@ -128,6 +128,10 @@ def add_lora(model: Any, config: LoraConfig, *, task: str = LANGUAGE) -> Lora:
         task_type=task, r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=targets, bias="none"
     )
     plain = outline_of(model)
+    known = [f".{name}" for name, _ in (*model.named_modules(), *model.named_parameters())]
+    for target in targets if isinstance(targets, list) else []:  # peft leaves a name out that no layer has, when it finds another
+        if not any(name.endswith(f".{target}") for name in known):
+            raise _no_targets(config.targets, model, f"no layer is called `{target}`")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)  # the model is on the CPU; the generators of GPUs are left alone
         try:

@@ -117,6 +117,10 @@ class Progress:
                     f"the rollout that began behind step {found.followed} was shared out among another number of processes: what was not "
                     f"trained on yet after step {found.step} is dropped, and its prompts count as taken"
                 )
+            elif ahead is not None:
+                found.dropped = (
+                    f"what was drawn ahead behind step {found.step} was shared out among another number of processes: it is drawn again"
+                )
             return found
         if batch is not None:
             samples = [Sample(**{**sample, "key": tuple(sample["key"])}) for sample in batch["samples"]]
