@@ -123,7 +123,7 @@ def _steps(
         progress.restart()
 
         def log(record: dict[str, Any]) -> None:
-            training.log(record)
+            record = training.log(record)
             last.update(record)
             held = f" (held out {last['held_out_accuracy']:.1%})" if "held_out_accuracy" in last else ""
             progress.set(f"loss {record['loss']:.4f}, right {record['accuracy']:.0%}{held}, {record['tokens_per_second']:,.0f} tok/s")

@@ -1,7 +1,6 @@
 """The part of `r1 sft` that needs torch, and that `r1 distill` shares: rows and a model -> a checkpoint in a run directory."""
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,12 +113,7 @@ class Wiring:
 
     def log(self, record: dict[str, Any]) -> R1Error | None:
         settings, warn = self.training.settings, self.training.context.console.warn
-        wrong = {name: value for name, value in record.items() if name.startswith("held_out") and not math.isfinite(value)}
-        if wrong:  # what is measured is no reason to lose what was learnt
-            said = ", ".join(f"{name} {value}" for name, value in wrong.items())
-            warn(f"step {record['step']}: {said}, left out of the metrics: a row of --held-out is too much for the model, or it diverges")
-            record = {name: value for name, value in record.items() if name not in wrong}
-        self.training.log(record)
+        record = self.training.log(record)
         self.last.update(record)
         held = f" (held out {self.last['held_out_loss']:.4f})" if "held_out_loss" in self.last else ""
         self.bar.set(f"loss {record['loss']:.4f}{held}, {record['tokens_per_second']:,.0f} tok/s")

@@ -5,7 +5,8 @@ makes again; wandb and trackio keep their own places, and a resumed attempt is a
 """
 
 import importlib.util
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,22 @@ def _of_attempt(name: str, run: RunDir | None) -> dict[str, dict[str, Any]]:
         return {"wandb": own, "trackio": own}
     again = {**own, "name": f"{name} (attempt {run.attempt})"}
     return {"tensorboard": {"purge_step": (run.resumed_step or 0) + 1}, "wandb": own, "trackio": again}
+
+
+def finite(record: Mapping[str, Any], warn: Callable[[str], None]) -> dict[str, Any]:
+    """A record without figures of held-out rows that are not finite, which are said: what is measured must not cost what was learnt.
+
+    Any other figure that is not finite stays, and ends the run.
+    """
+    broken = {
+        name: value
+        for name, value in record.items()
+        if name.startswith("held_out") and isinstance(value, float) and not math.isfinite(value)
+    }
+    if broken:
+        said = ", ".join(f"{name} {value}" for name, value in broken.items())
+        warn(f"step {record['step']}: {said}, left out of the metrics: a held-out row breaks the model, or it diverges")
+    return {name: value for name, value in record.items() if name not in broken}
 
 
 def log(accelerator: Any, record: Mapping[str, Any]) -> None:

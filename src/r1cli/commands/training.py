@@ -240,11 +240,13 @@ class Training:
             last = f"the last checkpoint is `{found[-1]}`" if found else "there is no checkpoint yet"
             raise NotFinite(f"{error.message}; {last}", hint=error.hint, code=error.code) from error
 
-    def log(self, record: Mapping[str, Any]) -> None:
-        """A line of metrics.jsonl and of the trackers, from the main process."""
+    def log(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """A line of metrics.jsonl and of the trackers, from the main process; what is in it (`tracking.finite`)."""
+        written = tracking.finite(record, self.context.console.warn)
         if self.run is not None:
-            self.run.metrics(record)
-        tracking.log(self.accelerator, record)
+            self.run.metrics(written)
+        tracking.log(self.accelerator, written)
+        return written
 
     def finish(self, **facts: Any) -> None:
         """Declare the run done. `facts`, and the most memory it held, go into its manifest."""
