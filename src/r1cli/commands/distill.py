@@ -27,6 +27,7 @@ from pathlib import Path
 from r1cli.commands import tracking
 from r1cli.commands.artefacts import Artefacts, hashes
 from r1cli.commands.before_run import check_adapter, check_limit, check_rewards
+from r1cli.commands.distill_asked import Asked
 from r1cli.commands.distill_eval import evaluate, held_out, question_hash
 from r1cli.commands.distill_preflight import check_keeping, check_problems, check_prompts, check_student, rewards_of
 from r1cli.commands.distill_rows import asked_for, asked_rows, listed, prompts_there, reader_of, traced, usable
@@ -187,6 +188,7 @@ def _made(
     """The file of what the student learns, and those it follows from.
 
     prompts: their file, where an earlier attempt made it; else they are `rows`. reader: the input, with the traces still to be read."""
+    asked_now = None
     if settings.traces:
         assert reader is not None
         source, facts = (
@@ -196,9 +198,10 @@ def _made(
     else:
         if prompts is None:
             prompts = made.rows("prompts.jsonl", asked_for(settings), lambda: rows, inputs=settings.inputs or ["stdin"])
-        traces = sample_traces(settings, context, made, prompts)
+        asked_now = Asked(prompts, settings)
+        traces = sample_traces(settings, context, made, asked_now)
         source, facts = read_rows([str(traces)]), {"traces": hashes([traces])}
-    kept = passing(settings, context, made, source, facts)
+    kept = passing(settings, context, made, source, facts, asked_now)
     return made.rows(
         "train.jsonl",
         {
