@@ -34,6 +34,7 @@ from r1cli.commands.distill_rows import asked_for, asked_rows, listed, prompts_t
 from r1cli.commands.distill_time import OutOfTime, ending_in_time, made_so_far, say_out_of_time
 from r1cli.commands.distill_traces import passing, plan_of_traces, sample_traces
 from r1cli.commands.lora_flags import check_lora
+from r1cli.commands.piped import refuse_rereading
 from r1cli.commands.processes import check_unused, is_first, of_process
 from r1cli.commands.sampling import at_address, resolve_model, uses_server
 from r1cli.commands.stopping import NoTimeForAStep, seconds_of
@@ -97,6 +98,8 @@ def _check(settings: DistillSettings, context: Context) -> None:
     seconds_of(settings.time_limit)
     refuse_useless(settings, context.sources)
     tracking.names(settings)
+    refuse_rereading("--general", [part_of(text).name for text in settings.general])
+    refuse_rereading("--eval", [settings.eval] if settings.eval else [])
     if settings.on_policy and settings.lora_dropout:
         raise R1Error(
             "--lora-dropout would train another student than the one that samples",
