@@ -1,4 +1,4 @@
-"""What `r1 distill` reads more than once is no pipe: its rows would be lost without a word."""
+"""What `r1 distill` reads of pipes and of empty files: rows that would be lost without a word are refused."""
 
 import os
 from pathlib import Path
@@ -35,3 +35,12 @@ def test_traces_may_come_from_a_pipe(r1: Run, tiny: Path, tmp_path: Path) -> Non
     done = r1(*words, "--epochs", "1", stdin=lines(*TRACES))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/train.jsonl").read_bytes().count(b"\n") == len(TRACES)
+
+
+@pytest.mark.parametrize("name", ["empty.jsonl", "-"])
+def test_no_traces_are_no_rows_in_a_run_and_in_a_dry_run(r1: Run, tiny: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty.jsonl").write_text("\n")
+    for more in (["--dry-run"], []):
+        done = r1("distill", "--student", str(tiny), "--traces", name, "--rewards", "accuracy", *more, "-o", "run", timeout=100)
+        assert_error(done, 2, "no rows: the input is empty", "give prompt rows")
+    assert (tmp_path / "run").exists() is (name == "-")  # a pipe cannot be looked into before

@@ -7,6 +7,7 @@ from typing import Any
 from r1cli.commands.artefacts import Artefacts, Facts, hashes
 from r1cli.commands.distill_asked import Asked
 from r1cli.commands.distill_eval import held_out, question_hash
+from r1cli.commands.distill_preflight import no_rows
 from r1cli.commands.sampling import at_address, draw
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
@@ -94,6 +95,8 @@ def passing(
         for row in _passing(settings, context, traces, dropped, asked_now):
             count += 1
             yield row
+        if not count and settings.traces and not any(source.rows for source in traces.sources):  # of a pipe it is known only now
+            raise no_rows()
         if not count:
             raise R1Error(
                 f"none of the traces passes {settings.rewards}",
