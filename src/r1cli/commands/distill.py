@@ -34,7 +34,7 @@ from r1cli.commands.distill_rows import asked_for, asked_rows, listed, prompts_t
 from r1cli.commands.distill_time import OutOfTime, ending_in_time, made_so_far, say_out_of_time
 from r1cli.commands.distill_traces import passing, plan_of_traces, sample_traces
 from r1cli.commands.lora_flags import check_lora
-from r1cli.commands.piped import refuse_rereading
+from r1cli.commands.piped import pipes_of, refuse_rereading, refuse_sharing
 from r1cli.commands.processes import check_unused, is_first, of_process
 from r1cli.commands.sampling import at_address, resolve_model, uses_server
 from r1cli.commands.stopping import NoTimeForAStep, seconds_of
@@ -135,7 +135,10 @@ def _check(settings: DistillSettings, context: Context) -> None:
             hint="leave one of them out" if settings.on_policy else "--on-policy, or leave it out",
             code=Exit.USAGE,
         )
-    if not settings.on_policy and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and settings.on_policy:
+        refuse_sharing(pipes_of(settings))
+    if several and not settings.on_policy:
         raise R1Error(
             "the rows of a distillation are made by one process",
             code=Exit.USAGE,

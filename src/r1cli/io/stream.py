@@ -17,6 +17,7 @@ from r1cli.errors import Exit, R1Error
 from r1cli.io import compress, jsonl
 from r1cli.io.fields import FieldMap
 from r1cli.io.jsonl import Item
+from r1cli.io.pipes import copy_of
 from r1cli.io.stdout import STDOUT, claim_stdout
 from r1cli.io.writer import RowWriter, check_output
 from r1cli.row import Row, require, with_id
@@ -136,12 +137,12 @@ def source_of(name: str, say: Callable[[str], None] | None = None) -> Source:
         from r1cli.io import dataset
 
         return Source(name, dataset.opener(name, say))
-    path = Path(name).expanduser()
+    path = copy_of(name) or Path(name).expanduser()
     if not path.exists():
         raise missing(name, path)
     if path.is_dir():
         return _folder(name, path)
-    if not path.is_file():  # /dev/stdin, /dev/fd/63 of <(...), a named pipe
+    if not path.is_file() or copy_of(name):  # /dev/stdin, /dev/fd/63 of <(...), a named pipe
         return Source(name, lambda: _read_device(path, name), stream=lambda: path.open("rb"))
     if path.name.startswith("data-") and path.suffix == ".arrow":
         raise R1Error(f"`{name}` is a part of a saved data set", hint=f"name its folder: {path.parent}", code=Exit.USAGE)
