@@ -12,7 +12,7 @@ from r1cli.errors import R1Error
 from r1cli.flags import bounds, convert, expected, notes, params_of
 from r1cli.help import ABOUT, command_help, grouped, spelling
 from r1cli.settings import COMMANDS
-from r1cli.shared_settings import Changing, Flag
+from r1cli.shared_settings import NAMES, Changing, Flag
 
 FLAGS = Path(__file__).parent / "data" / "flags.txt"
 
@@ -79,6 +79,24 @@ def test_values_outside_are_refused_with_what_was_expected(name: str, value: obj
         convert(TOY[name], value, "`x`")
     assert caught.value.message == message
     assert caught.value.code == 2
+
+
+TEXTS = (  # where "" means something, or is refused with words of its own
+    "shard template system until rewards keep filters pass_rate plain judge_when chars validation lora_targets offload track project "
+    "run_name time_limit stop_on dynamic_sampling title"
+)
+
+
+def test_an_empty_name_is_refused_in_every_command() -> None:
+    """An unset variable of the shell: as a file it would be this folder, as --eval measure nothing."""
+    texts = {param.name: param for kind in COMMANDS.values() for param in params_of(kind) if param.kind is str and not param.flag.choices}
+    for name in NAMES:
+        with pytest.raises(R1Error, match="`x` is empty") as caught:
+            convert(texts[name], "", "`x`")
+        assert caught.value.code == 2 and "the variable it came from" in (caught.value.hint or "")
+    for name in TEXTS.split():
+        assert convert(texts[name], "", "`x`") == ""
+    assert {*TEXTS.split(), *NAMES} == {*texts}, "a new flag: is it a name?"
 
 
 def test_a_near_miss_of_a_choice_is_named() -> None:

@@ -87,6 +87,15 @@ def test_a_bad_configuration_is_refused(tmp_path: Path, text: str, message: str,
     assert hint is None or error.hint == hint
 
 
+def test_an_empty_name_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
+    assert refused("grpo", {**GRPO, "held_out": ""}).message == "`--held-out` is empty"
+    assert refused("grpo", GRPO, {"R1_GRPO_HELD_OUT": ""}).message == "`R1_GRPO_HELD_OUT` is empty"
+    config = write(tmp_path / "a.toml", 'held_out = ""\n')
+    assert refused("grpo", {**GRPO, "config": config}).message == f"`held_out` in `{config}` is empty"
+    assert refused("grpo", {**GRPO, "config": ""}).message == "`--config` is empty"
+    assert refused("grpo", {**GRPO, "preset": ""}).message == "`--preset` is empty"
+
+
 def test_a_missing_configuration_and_missing_flags() -> None:
     assert refused("grpo", {**GRPO, "config": "no.toml"}).message == "cannot read the configuration `no.toml` (No such file or directory)"
     assert refused("grpo", {}).message == "`r1 grpo` needs `--out` and `--model`"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from r1cli.errors import Exit, R1Error, nearest
-from r1cli.flags import Param, convert, params_of, unknown
+from r1cli.flags import Param, convert, empty, params_of, unknown
 from r1cli.settings import COMMANDS
 from r1cli.shared_settings import RUN, Flag
 
@@ -64,6 +64,9 @@ def resolve(command: str, given: dict[str, Any], environ: dict[str, str] | None 
     """The settings of `r1 COMMAND` from the flags in `given` and the layers below them. A bad value is an `R1Error` (exit 2)."""
     given = dict(given)
     config, preset = given.pop("config", None), given.pop("preset", None)
+    for param, value in ((CONFIG, config), (PRESET, preset)):
+        if value == "":
+            raise empty(f"`{param.option}`")
     params = {param.name: param for param in params_of(COMMANDS[command])}
     layers = [
         ("flag", {name: convert(params[name], value, f"`{params[name].option}`") for name, value in given.items()}),

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import typer
 
 from r1cli.errors import Exit, R1Error
-from r1cli.shared_settings import INPUT, MODEL, OUTPUT, REWARDS, RUN, SAMPLING, TRAINING, Changing, Flag
+from r1cli.shared_settings import INPUT, MODEL, NAMES, OUTPUT, REWARDS, RUN, SAMPLING, TRAINING, Changing, Flag
 from r1cli.synonyms import instead
 
 GROUPS = (INPUT, OUTPUT, MODEL, SAMPLING, REWARDS, TRAINING, RUN)
@@ -84,9 +84,11 @@ def convert(param: Param, value: Any, origin: str) -> Any:
         parts = [value] if isinstance(value, str) else value
         if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
             raise _refused(param, value, origin)
-        if "" in parts:  # an unset variable of the shell: as --stop it would end every completion at once, as a file be this folder
-            raise R1Error(f"{origin} is empty", hint="leave it out, or look at the variable it came from", code=Exit.USAGE)
+        if "" in parts:  # as --stop it would end every completion at once, as a file be this folder
+            raise empty(origin)
         return list(parts)
+    if value == "" and param.name in NAMES:
+        raise empty(origin)
     try:
         result = _READ[param.kind](value)
     except OverflowError:
@@ -98,6 +100,11 @@ def convert(param: Param, value: Any, origin: str) -> Any:
     if outside or (param.flag.choices and result not in param.flag.choices):
         raise _refused(param, value, origin)
     return result
+
+
+def empty(origin: str) -> R1Error:
+    """The error for a name without a character: an unset variable of the shell. As a file it would be this folder."""
+    return R1Error(f"{origin} is empty", hint="leave it out, or look at the variable it came from", code=Exit.USAGE)
 
 
 def _read_bool(value: Any) -> bool:

@@ -32,6 +32,12 @@ SANDBOX_LEVELS = ("limits", "seccomp", "confined", "namespaces", "bubblewrap")
 SCHEDULES = ("constant", "cosine", "linear")
 
 
+_FILES = ("out", "rows", "rejected", "moved", "validation_out", "few_shot", "compare", "held_out", "eval", "traces", "accelerate_config")
+_MODELS = ("model", "judge", "student", "teacher")
+NAMES = frozenset({*_FILES, *_MODELS, "api_key_env", "benchmark", "margin", "stratify"})
+"""Settings that name a file, a model or another thing: a text without a character names none. (Elsewhere it may turn something off.)"""
+
+
 class Changing(str):
     """A whole number that changes at steps: `32768,65536@8200` is 32768, and 65536 from step 8200 on."""
 

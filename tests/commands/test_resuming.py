@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from r1cli.commands import resuming
-from r1cli.commands.resuming import Standing, is_done, say_done, standing
+from r1cli.commands.resuming import Standing, check_data, is_done, say_done, standing
 from r1cli.errors import R1Error
 from r1cli.io import manifest
 from r1cli.io.checkpoint_folders import checkpoint_folder
@@ -79,3 +79,14 @@ def test_the_manifest_that_a_kill_kept_from_being_written_is_written(tmp_path: P
         found = json.loads((folder / "manifest.json").read_text())
         assert (found["command"], found["inputs"], found["counts"]) == ("grpo", [{"name": "a.jsonl"}], {"steps": 4})
     assert found["step"] == 4
+
+
+def test_processes_that_have_read_other_rows_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would train on its own, and all on the mean of gradients that belong to no data set."""
+    seen = ["a", "a", "b"]
+    monkeypatch.setattr(resuming, "of_all", lambda accelerator, things: seen)
+    with pytest.raises(R1Error, match="process 3 of 3 has read other rows than process 1") as caught:
+        check_data(SimpleNamespace(num_processes=3), "run", Standing(), "a")
+    assert caught.value.code == 2 and "the same on all machines" in (caught.value.hint or "")
+    seen[2] = "a"
+    check_data(SimpleNamespace(num_processes=3), "run", Standing(), "a")

@@ -147,3 +147,10 @@ def test_an_output_that_exists_is_kept(call, tmp_path: Path, command: str) -> No
 def test_no_rows_give_no_bytes(r1: Run, command: str) -> None:
     done = r1(command, stdin="")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_an_unset_variable_of_the_shell_names_nothing(r1: Run, tmp_path: Path) -> None:
+    write(tmp_path / "config.json", {"model_type": "llama"})  # the folder that an empty name would be
+    write(tmp_path / "rows.jsonl", SFT)
+    assert_error(r1("sft", "-m", "", "-o", "run", "rows.jsonl"), 2, "`--model` is empty", "the variable it came from")
+    assert_error(r1("distill", "--student", "s", "--traces", "rows.jsonl", "--eval", "", "-o", "run"), 2, "`--eval` is empty")

@@ -79,9 +79,15 @@ def test_a_used_directory_is_refused_with_three_ways_out(tmp_path: Path) -> None
         open_run(tmp_path / "run", resume=True, force=True)
 
 
-@pytest.mark.parametrize("left", ["metrics.jsonl", "samples.jsonl", "checkpoints/step_000001/part", "final/part", "manifest.json"])
+STEPS = ["metrics.jsonl", "samples.jsonl", "checkpoints/step_000001/part", "final/part", "manifest.json"]
+ROWS = ["traces.jsonl", "kept.jsonl", "train.jsonl"]
+
+
+@pytest.mark.parametrize("left", [*STEPS, *ROWS])
 def test_a_start_that_failed_before_its_first_step_is_in_nobodys_way(tmp_path: Path, left: str) -> None:
     open_run(tmp_path / "run").close()
+    (tmp_path / "run/prompts.jsonl").write_text("a copy of the input")
+    (tmp_path / "run/traces.jsonl").touch()
     assert not run_dir.check_unused(tmp_path / "run")
     with open_run(tmp_path / "run", Settings(lr=2e-6)) as run:
         assert (run.attempt, run.resumed_step, run.changed) == (1, None, {})

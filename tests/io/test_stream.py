@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shlex
 import subprocess
 import sys
 import threading
@@ -138,15 +139,33 @@ def test_an_array_is_refused_whatever_skip_bad_says(tmp_path: Path) -> None:
         list(read_rows([str(write(tmp_path / "a.json", b'[{"id": 1}]'))], skip_bad=True))
 
 
-def test_what_a_csv_file_is_told_works(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", b'prompt,answer\n"2+2,\nor so?",4\nx,\n')
+@pytest.mark.parametrize("name", ["a", 'it\'s a "$1" of `rows`'])
+@pytest.mark.parametrize(("suffix", "mark"), [(".csv", ","), (".tsv", "\t")])
+def test_what_a_csv_file_is_told_works(tmp_path: Path, name: str, suffix: str, mark: str) -> None:
+    path = write(tmp_path / f"{name}{suffix}", f'prompt{mark}answer\n"2+2,\nor so?"{mark}4\nx{mark}\n'.encode())
     with pytest.raises(R1Error) as caught:
         read_rows([str(path)])
-    code = (caught.value.hint or "").partition('python -c "')[2].removesuffix('"')
+    words = shlex.split((caught.value.hint or "").partition("JSON lines: ")[2])
+    assert words[:2] == ["python", "-c"] and len(words) == 3
     environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache"), "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True)
-    rows = list(read_rows([str(tmp_path / "a.jsonl")]))
+    subprocess.run([sys.executable, "-c", words[2]], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    rows = list(read_rows([str(tmp_path / f"{name}.jsonl")]))
     assert [(row["prompt"], row["answer"]) for row in rows] == [("2+2,\nor so?", 4), ("x", None)]
+
+
+def test_hints_are_words_of_the_shell(tmp_path: Path) -> None:
+    path = write(tmp_path / "my rows.gz", b"")
+    with pytest.raises(R1Error) as caught:
+        read_rows([str(path)])
+    words = shlex.split((caught.value.hint or "").partition(": ")[2].replace(",", " ,"))
+    assert words[:3] == ["mv", str(path), str(tmp_path / "my rows.jsonl.gz")] and words[-1] == str(path)
+    with pytest.raises(R1Error) as caught:
+        read_rows([str(write(tmp_path / "it's.txt", b""))])
+    assert shlex.split((caught.value.hint or "").partition("< ")[2]) == [str(tmp_path / "it's.txt")]
+    (tmp_path / "a folder").mkdir()
+    with pytest.raises(R1Error) as caught:
+        read_rows([str(tmp_path / "a folder/none.jsonl")])
+    assert shlex.split((caught.value.hint or "").partition("look with: ")[2]) == ["ls", str(tmp_path / "a folder")]
 
 
 def test_missing_inputs_are_found_before_anything_is_read(tmp_path: Path) -> None:

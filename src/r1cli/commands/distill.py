@@ -27,12 +27,14 @@ from pathlib import Path
 from r1cli.commands import tracking
 from r1cli.commands.artefacts import Artefacts, hashes
 from r1cli.commands.before_run import check_adapter, check_limit, check_rewards
+from r1cli.commands.distill_asked import Asked
 from r1cli.commands.distill_eval import evaluate, held_out, question_hash
 from r1cli.commands.distill_preflight import check_keeping, check_problems, check_prompts, check_student, rewards_of
 from r1cli.commands.distill_rows import asked_for, asked_rows, listed, prompts_there, reader_of, traced, usable
 from r1cli.commands.distill_time import OutOfTime, ending_in_time, made_so_far, say_out_of_time
 from r1cli.commands.distill_traces import passing, plan_of_traces, sample_traces
 from r1cli.commands.lora_flags import check_lora
+from r1cli.commands.piped import pipes_of, refuse_rereading, refuse_sharing
 from r1cli.commands.processes import check_unused, is_first, of_process
 from r1cli.commands.sampling import at_address, resolve_model, uses_server
 from r1cli.commands.stopping import NoTimeForAStep, seconds_of
@@ -96,6 +98,8 @@ def _check(settings: DistillSettings, context: Context) -> None:
     seconds_of(settings.time_limit)
     refuse_useless(settings, context.sources)
     tracking.names(settings)
+    refuse_rereading("--general", [part_of(text).name for text in settings.general])
+    refuse_rereading("--eval", [settings.eval] if settings.eval else [])
     if settings.on_policy and settings.lora_dropout:
         raise R1Error(
             "--lora-dropout would train another student than the one that samples",
@@ -131,7 +135,10 @@ def _check(settings: DistillSettings, context: Context) -> None:
             hint="leave one of them out" if settings.on_policy else "--on-policy, or leave it out",
             code=Exit.USAGE,
         )
-    if not settings.on_policy and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and settings.on_policy:
+        refuse_sharing(pipes_of(settings))
+    if several and not settings.on_policy:
         raise R1Error(
             "the rows of a distillation are made by one process",
             code=Exit.USAGE,
@@ -187,6 +194,7 @@ def _made(
     """The file of what the student learns, and those it follows from.
 
     prompts: their file, where an earlier attempt made it; else they are `rows`. reader: the input, with the traces still to be read."""
+    asked_now = None
     if settings.traces:
         assert reader is not None
         source, facts = (
@@ -196,9 +204,10 @@ def _made(
     else:
         if prompts is None:
             prompts = made.rows("prompts.jsonl", asked_for(settings), lambda: rows, inputs=settings.inputs or ["stdin"])
-        traces = sample_traces(settings, context, made, prompts)
+        asked_now = Asked(prompts, settings)
+        traces = sample_traces(settings, context, made, asked_now)
         source, facts = read_rows([str(traces)]), {"traces": hashes([traces])}
-    kept = passing(settings, context, made, source, facts)
+    kept = passing(settings, context, made, source, facts, asked_now)
     return made.rows(
         "train.jsonl",
         {

@@ -60,6 +60,10 @@ def _closed(settings: DistillSettings, renderer: PromptRenderer) -> list[Finding
     return [Finding("reasoning twice", FAIL, text, CLOSED_FIX)]
 
 
+def no_rows() -> R1Error:
+    return R1Error("no rows: the input is empty", hint='give prompt rows: {"prompt": ..., "answer": ...}', code=Exit.USAGE)
+
+
 def check_prompts(settings: DistillSettings, context: Context, rows: Sequence[Row], *, drawn: bool = False) -> None:
     """Refuse (`R1Error`, exit 2) rows whose traces could not be judged, or none at all.
 
@@ -67,7 +71,7 @@ def check_prompts(settings: DistillSettings, context: Context, rows: Sequence[Ro
     --skip-bad leaves out when they are scored.
     """
     if not rows:
-        raise R1Error("no rows: the input is empty", hint='give prompt rows: {"prompt": ..., "answer": ...}', code=Exit.USAGE)
+        raise no_rows()
     specs = rewards_of(settings)
     check_sets(specs, rows)
     check_asked(specs, rows)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from r1cli.commands.artefacts import Artefacts, hashes
-from r1cli.commands.distill_preflight import check_prompts
+from r1cli.commands.distill_preflight import check_prompts, no_rows
 from r1cli.guard import Context
 from r1cli.io.stream import RowReader, read_rows
 from r1cli.row import Row
@@ -31,9 +31,13 @@ def prompts_there(settings: DistillSettings, made: Artefacts) -> Path | None:
 def asked_rows(settings: DistillSettings, context: Context, prompts: Path | None, reader: RowReader | None) -> list[Row]:
     """The prompts, looked at before the teacher draws; [] where traces are given: they are scored as they are read.
 
-    prompts: the file of an earlier attempt, None where the input is still to be read.
+    prompts: the file of an earlier attempt, None where the input is still to be read. Raises `R1Error` (exit 2) where there are none, of
+    traces too where they can be read twice.
     """
     if settings.traces:
+        again = reader_of(settings, context)
+        if all(source.files for source in again.sources) and next(iter(again), None) is None:
+            raise no_rows()
         return []
     rows = list(read_rows([str(prompts)]) if reader is None else usable(reader, context))
     check_prompts(settings, context, rows, drawn=reader is None)

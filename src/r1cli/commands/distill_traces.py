@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from r1cli.commands.artefacts import Artefacts, Facts, hashes
+from r1cli.commands.distill_asked import Asked
 from r1cli.commands.distill_eval import held_out, question_hash
+from r1cli.commands.distill_preflight import no_rows
 from r1cli.commands.sampling import at_address, draw
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
+from r1cli.io import manifest
 from r1cli.io.jsonl import finished_pairs, repair_tail
 from r1cli.io.stream import RowReader, RowWriter, read_rows
 from r1cli.rewards.registry import parse_specs
@@ -35,12 +38,13 @@ OF_TRACES = (
 OF_KEPT = ("rewards", "reward_timeout", "filters", "per_prompt", "seed")
 
 
-def sample_traces(settings: DistillSettings, context: Context, made: Artefacts, prompts: Path) -> Path:
+def sample_traces(settings: DistillSettings, context: Context, made: Artefacts, asked_now: Asked) -> Path:
     """The teacher's completions: whole rows of an earlier attempt stay, what is missing is drawn.
 
+    Rows of prompts that are not asked any more stay too, and stand for none that are; `asked_now` counts them.
     Raises `R1Error` (exit 2) when the file was drawn by another teacher or with other settings: it would not be one sample.
     """
-    path = made.path / "traces.jsonl"
+    path, prompts = made.path / "traces.jsonl", asked_now.prompts
     facts = {name: getattr(settings, name) for name in OF_TRACES}
     changed = made.changes(path.name, facts)
     if changed:
@@ -59,7 +63,7 @@ def sample_traces(settings: DistillSettings, context: Context, made: Artefacts, 
     done: frozenset = frozenset()
     if changed is not None:  # it was begun by this very command: what is whole in it stays
         repair_tail(path)
-        done = frozenset(finished_pairs(path))
+        done = frozenset(finished_pairs(path, asked_now.holds))
     with (
         RowWriter(path, append=True, resume=changed is not None, force=True) as writer,
         context.console.progress(None, "rows", "teacher") as progress,
@@ -71,21 +75,28 @@ def sample_traces(settings: DistillSettings, context: Context, made: Artefacts, 
             writer.write(row)
             progress.advance()
     if changed is None or writer.count:
-        counts = {"rows": len(done) + writer.count, "finished": True}
+        counts = {"rows": len(done) + asked_now.others + writer.count, "finished": True}
         made.note(path.name, facts, counts, [prompts], teacher=settings.teacher)
     return path
 
 
-def passing(settings: DistillSettings, context: Context, made: Artefacts, traces: RowReader, facts: Facts) -> Path:
-    """The traces that pass every reward and filter, at most `per_prompt` of a prompt, none of a held-out prompt."""
+def passing(
+    settings: DistillSettings, context: Context, made: Artefacts, traces: RowReader, facts: Facts, asked_now: Asked | None = None
+) -> Path:
+    """The traces that pass every reward and filter, at most `per_prompt` of a prompt, none of a held-out prompt.
+
+    asked_now: only traces of these prompts.
+    """
     dropped = Dropped(None)
     count = 0
 
     def kept() -> Iterator[Row]:
         nonlocal count
-        for row in _passing(settings, context, traces, dropped):
+        for row in _passing(settings, context, traces, dropped, asked_now):
             count += 1
             yield row
+        if not count and settings.traces and not any(source.rows for source in traces.sources):  # of a pipe it is known only now
+            raise no_rows()
         if not count:
             raise R1Error(
                 f"none of the traces passes {settings.rewards}",
@@ -96,6 +107,8 @@ def passing(settings: DistillSettings, context: Context, made: Artefacts, traces
             + "".join(f"; {number} {reason}" for reason, number in dropped.reasons.most_common(3))
         )
 
+    if asked_now is not None and asked_now.others:  # else it follows from the traces alone
+        facts = {**facts, "prompts": {asked_now.prompts.name: manifest.sha256(asked_now.prompts)}}
     facts = {**facts, **{name: getattr(settings, name) for name in OF_KEPT}, "eval": hashes([settings.eval] if settings.eval else [])}
     files = [file for source in traces.sources for file in source.files]
     return made.rows("kept.jsonl", facts, kept, inputs=files, counts=lambda: _counts(dropped, traces))
@@ -105,7 +118,7 @@ def _counts(dropped: Dropped, traces: RowReader) -> dict[str, Any]:
     return {"in": sum(source.rows for source in traces.sources), "dropped": dict(dropped.reasons), "bad": traces.bad}
 
 
-def _passing(settings: DistillSettings, context: Context, traces: RowReader, dropped: Dropped) -> Iterator[Row]:
+def _passing(settings: DistillSettings, context: Context, traces: RowReader, dropped: Dropped, asked_now: Asked | None) -> Iterator[Row]:
     specs = parse_specs(settings.rewards, level=settings.sandbox_level, unsafe=settings.unsafe)
     filters = readability.parse(settings.filters or "")
     passes = judge_of("passing", specs)
@@ -117,7 +130,8 @@ def _passing(settings: DistillSettings, context: Context, traces: RowReader, dro
         return passes(row) or readability.reason_of(filters, row)
 
     with Scorer(specs, workers=settings.reward_workers, timeout=settings.reward_timeout) as scorer:
-        scored = scorer.score(traces, on_bad=traces.leave_out if settings.skip_bad else None)
+        wanted = traces if asked_now is None else asked_now.among(traces, dropped)
+        scored = scorer.score(wanted, on_bad=traces.leave_out if settings.skip_bad else None)
         yield from pick_rows(keep_rows(scored, reason, dropped), settings.per_prompt, "random", settings.seed, dropped)
         for line in scorer.warnings():
             context.console.warn(line)

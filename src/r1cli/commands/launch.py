@@ -10,14 +10,13 @@ after 30 s whatever is saving, and starts only one process on a CPU. Here
     a process that is killed  ends the run with an error that names it: nothing waits for it
     a death without a word    is shown with the last lines of that process's stderr
     this process is killed    the others get SIGTERM (Linux), save and end
-    rows on stdin             are kept in a file until the end, and every process reads all of them
+    rows of stdin and pipes   are kept in files until the end, and every process reads all of them
 
 `accelerate launch -m r1cli grpo ...` works as well, and is the way to several machines; rows must be files then.
 """
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -32,6 +31,7 @@ from typing import Any
 
 from r1cli import clock
 from r1cli.commands.launch_folder import own_folder
+from r1cli.commands.piped import STDIN, pipes_of, spooled
 from r1cli.commands.starting import BEGUN
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import LAUNCH, REPEAT_SECONDS, Context, Deserted, Terminated
@@ -63,11 +63,8 @@ def start(settings: Any, context: Context) -> None:
     common = environment(settings.num_processes, settings.accelerate_config)
     count = int(common["WORLD_SIZE"])
     with own_folder() as folder:
-        piped = sys.stdin is not None and not sys.stdin.closed and not sys.stdin.isatty()
-        if piped and ("-" in settings.inputs or not settings.inputs):
-            with (folder / "stdin").open("wb") as spool:
-                shutil.copyfileobj(sys.stdin.buffer, spool)
-        processes = Processes(count, common, folder, hear_all=settings.debug or settings.verbose)
+        copies = spooled(pipes_of(settings), folder)
+        processes = Processes(count, {**common, **copies}, folder, hear_all=settings.debug or settings.verbose)
         with processes.relaying():
             processes.wait()
         processes.end_as_they_did()
@@ -85,7 +82,7 @@ class Processes:
         self.waited = 0.0  # seconds, before that
         self.died: dict[int, float] = {}  # when a process was seen to have ended by a signal
         self.running: list[subprocess.Popen[bytes]] = []
-        spool = folder / "stdin"
+        spool = folder / STDIN
         who = {LAUNCH: str(folder), LAUNCHER: str(os.getpid())}
         for rank in range(count):
             with (folder / f"stderr_{rank}").open("wb") as said, spool.open("rb") if spool.exists() else nullcontext() as rows:

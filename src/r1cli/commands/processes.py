@@ -13,8 +13,8 @@ from typing import Any
 
 from r1cli import clock
 from r1cli.commands import launch, starting
+from r1cli.commands.piped import pipes_of, refuse_sharing, refuse_twice
 from r1cli.engines import watchdog
-from r1cli.errors import Exit, R1Error
 from r1cli.guard import LAUNCHED, Context, Terminated, leave_note, of_a_launch
 from r1cli.io import run_dir
 from r1cli.report.console import Console
@@ -29,15 +29,17 @@ def is_first() -> bool:
 
 def starts_others(settings: Any, context: Context) -> bool:
     """Whether the command is done because this process had others do it."""
+    pipes = pipes_of(settings) if LAUNCHED is None else []  # who started this has read them
+    refuse_twice(pipes)
     if not launch.wanted(settings):
-        _take_part(settings.inputs)
+        _take_part(pipes)
         return False
     launch.start(settings, context)
     return True
 
 
 def _take_part(inputs: list[str]) -> None:
-    """Be one of several processes: end with the one that started this, and refuse a stdin that all would share."""
+    """Be one of several processes: end with the one that started this, and refuse pipes that all would share."""
     if of_a_launch():
         starting.listen()
     if LAUNCHED is not None:
@@ -46,12 +48,8 @@ def _take_part(inputs: list[str]) -> None:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.environ.pop(launch.LAUNCHER, str(os.getppid())) != str(os.getppid()):  # it died before that, and no signal will come
             raise Terminated
-    elif int(os.environ.get("WORLD_SIZE", "1")) > 1 and ("-" in inputs or not inputs):
-        raise R1Error(
-            "the processes of `accelerate launch` cannot share stdin",
-            hint="name a file of rows, or start them with --num-processes",
-            code=Exit.USAGE,
-        )
+    elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        refuse_sharing(inputs)
 
 
 def of_process(context: Context) -> Context:

@@ -79,10 +79,19 @@ def digest(values: Iterable[Any]) -> str:
 
 
 def check_data(accelerator: Any, out: str, found: Standing, data: str | None) -> None:
-    """Refuse (`R1Error`, exit 2) to go on with other rows than the run was trained on; every process must call it.
+    """Refuse (`R1Error`, exit 2) rows that are not the same in all processes, and other rows than the run that goes on was trained on.
 
-    data: the digest of the rows now. A checkpoint that does not say what it was trained on is older than this check.
+    Every process must call it. data: the digest of the rows now.
+    A checkpoint that does not say what it was trained on is older than this check.
     """
+    seen = of_all(accelerator, [data])
+    odd = next((number for number, other in enumerate(seen, 1) if other != seen[0]), None)
+    if odd is not None:
+        raise R1Error(
+            f"process {odd} of {len(seen)} has read other rows than process 1: they would not train on the same data",
+            hint="name files that are the same on all machines, and that nobody writes to while they are read",
+            code=Exit.USAGE,
+        )
     if data is None or found == Standing():
         return
     other = [folder for folder, trained_on in run_dir.trained_on(out).items() if trained_on != data]

@@ -7,7 +7,7 @@ handed on as the `R1Error` that describes it: the reader of the stream decides w
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -140,9 +140,10 @@ def _last_line_start(file: IO[bytes], size: int) -> int:
     return 0
 
 
-def finished_pairs(path: str | Path) -> set[tuple[str | int, int]]:
+def finished_pairs(path: str | Path, counts: Callable[[Row], bool] = lambda row: True) -> set[tuple[str | int, int]]:
     """The `(id, sample)` of every whole row in a plain JSONL file: what `r1 sample --resume` need not draw again.
 
+    counts: asked of each row; a pair of rows that do not count is not among them.
     Call `repair_tail` first. A row without the two fields is an `R1Error`: the file was not written by `r1 sample`.
     """
     path = Path(path)
@@ -159,5 +160,6 @@ def finished_pairs(path: str | Path) -> set[tuple[str | int, int]]:
                 hint="give --out another name, or start anew with --force",
                 code=Exit.USAGE,
             )
-        pairs.add((row_id, sample))
+        if counts(item):
+            pairs.add((row_id, sample))
     return pairs

@@ -35,6 +35,7 @@ _FILES = ("env.json", "code.diff", "metrics.jsonl", "samples.jsonl", "held_out.j
 _CONTENTS = (manifest.NAME, "final", "checkpoints", *_FILES, "logs", "trackers")  # in the order in which --force removes them
 DATA = "data"  # in the manifest of a checkpoint and of `final/`: the digest of what it was trained on
 BASE = "base"  # in the manifest of an adapter's checkpoint: the fingerprint of the weights that it belongs to
+PROMPTS = "prompts.jsonl"  # of `r1 distill`: a copy of its input, which took no work
 _HALF_CONFIG = re.compile(rf"\.{re.escape(CONFIG)}\.\d+\.tmp")  # of a first start that was killed
 
 
@@ -272,10 +273,13 @@ def _check_use(path: Path, asked: Mapping[str, Any] | None, *, resume: bool, for
 
 
 def _has_begun(path: Path) -> bool:
-    """Whether a run left anything that took work: a start that failed while its model was loaded did not."""
+    """Whether a run left anything that took work: a start that failed while its model was loaded did not.
+
+    Rows count as well as steps: what a teacher wrote is no less dear.
+    """
     made = [path / "final", path / manifest.NAME, *(path / "checkpoints").glob("*")]
-    lines = [path / "metrics.jsonl", path / "samples.jsonl"]
-    return any(one.exists() for one in made) or any(one.exists() and one.stat().st_size for one in lines)
+    rows = [file for file in path.glob("*.jsonl") if file.name != PROMPTS and file.is_file()]
+    return any(one.exists() for one in made) or any(one.stat().st_size for one in rows)
 
 
 def _prepare(path: Path, config: Mapping[str, Any], *, resume: bool, force: bool, alone: bool) -> tuple[int | None, dict[str, Any] | None]:

@@ -7,6 +7,8 @@ Inputs are checked when `read_rows` is called, before anything heavy is loaded; 
 """
 
 import difflib
+import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from r1cli.errors import Exit, R1Error
 from r1cli.io import compress, jsonl
 from r1cli.io.fields import FieldMap
 from r1cli.io.jsonl import Item
+from r1cli.io.pipes import copy_of
 from r1cli.io.stdout import STDOUT, claim_stdout
 from r1cli.io.writer import RowWriter, check_output
 from r1cli.row import Row, require, with_id
@@ -136,12 +139,12 @@ def source_of(name: str, say: Callable[[str], None] | None = None) -> Source:
         from r1cli.io import dataset
 
         return Source(name, dataset.opener(name, say))
-    path = Path(name).expanduser()
+    path = copy_of(name) or Path(name).expanduser()
     if not path.exists():
         raise missing(name, path)
     if path.is_dir():
         return _folder(name, path)
-    if not path.is_file():  # /dev/stdin, /dev/fd/63 of <(...), a named pipe
+    if not path.is_file() or copy_of(name):  # /dev/stdin, /dev/fd/63 of <(...), a named pipe
         return Source(name, lambda: _read_device(path, name), stream=lambda: path.open("rb"))
     if path.name.startswith("data-") and path.suffix == ".arrow":
         raise R1Error(f"`{name}` is a part of a saved data set", hint=f"name its folder: {path.parent}", code=Exit.USAGE)
@@ -182,16 +185,19 @@ def _file(path: Path) -> Callable[[], Iterator[Item]]:
 
 def _unknown_kind(path: Path) -> R1Error:
     """The error for a file whose suffix is none of ours. The hint is what makes rows of it, as far as the suffix tells what it is."""
-    hint = f"rename it to one of {compress.SUFFIXES}, or pipe JSON lines in: < {path}"
+    name = shlex.quote(str(path))
+    hint = f"rename it to one of {compress.SUFFIXES}, or pipe JSON lines in: < {name}"
     what = "the suffix does not say what is in it"
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv"):
-        what, sep = f"{suffix} cannot be read", ", sep='\\t'" if suffix == ".tsv" else ""
-        made = f"from datasets import Dataset; Dataset.from_csv('{path}'{sep}).to_json('{path.with_suffix('.jsonl').name}')"
-        hint = f'turn it into JSON lines: python -c "{made}"'
+        what, sep = f"{suffix} cannot be read", ', sep="\\t"' if suffix == ".tsv" else ""
+        old, new = (json.dumps(text, ensure_ascii=False) for text in (str(path), path.with_suffix(".jsonl").name))  # Python reads them, too
+        made = f"from datasets import Dataset; Dataset.from_csv({old}{sep}).to_json({new})"
+        hint = f"turn it into JSON lines: python -c {shlex.quote(made)}"
     elif suffix in (".gz", ".zst"):
         what = f"{suffix} alone does not say what is in it"
-        hint = f"JSON lines are named .jsonl{suffix}: mv {path} {path.with_suffix('')}.jsonl{suffix}, or pipe them in: < {path}"
+        other = shlex.quote(f"{path.with_suffix('')}.jsonl{suffix}")
+        hint = f"JSON lines are named .jsonl{suffix}: mv {name} {other}, or pipe them in: < {name}"
     return R1Error(f"`{path}`: {what}", hint=hint, code=Exit.USAGE)
 
 
@@ -207,7 +213,7 @@ def _folder(name: str, path: Path) -> Source:
     if len(splits) > 1:
         raise R1Error(
             f"`{name}` holds several splits: {', '.join(sorted(splits))}",
-            hint=f"name one: hf:{path.resolve()}:{min(splits)}",
+            hint=f"name one: {shlex.quote(f'hf:{path.resolve()}:{min(splits)}')}",
             code=Exit.USAGE,
         )
     if not files:
@@ -225,10 +231,11 @@ def missing(name: str, path: Path) -> R1Error:
     folder = path.parent
     while not folder.is_dir():
         folder = folder.parent
+    look = f"look with: ls {shlex.quote(str(folder))}"
     if folder != path.parent:
-        return R1Error(f"no such file: `{name}`", hint=f"there is no folder `{path.parent}`; look with: ls {folder}", code=Exit.USAGE)
+        return R1Error(f"no such file: `{name}`", hint=f"there is no folder `{path.parent}`; {look}", code=Exit.USAGE)
     names = sorted(entry.name for entry in folder.iterdir())
     close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.65)
     if close:
         return R1Error(f"no such file: `{name}`", hint=f"did you mean `{path.with_name(close[0])}`?", code=Exit.USAGE)
-    return R1Error(f"no such file: `{name}`", hint=f"look with: ls {folder}", code=Exit.USAGE)
+    return R1Error(f"no such file: `{name}`", hint=look, code=Exit.USAGE)
