@@ -273,10 +273,7 @@ def _check_use(path: Path, asked: Mapping[str, Any] | None, *, resume: bool, for
 
 
 def _has_begun(path: Path) -> bool:
-    """Whether a run left anything that took work: a start that failed while its model was loaded did not.
-
-    Rows count as well as steps: what a teacher wrote is no less dear.
-    """
+    """Whether a run left anything that took work, steps or a teacher's rows: a start that failed while its model was loaded did not."""
     made = [path / "final", path / manifest.NAME, *(path / "checkpoints").glob("*")]
     rows = [file for file in path.glob("*.jsonl") if file.name != PROMPTS and file.is_file()]
     return any(one.exists() for one in made) or any(one.stat().st_size for one in rows)
