@@ -146,7 +146,7 @@ def stable_id(prompt: Prompt) -> str:
 
 
 def with_id(row: Row) -> Row:
-    """The row with an `id`: its own, or a stable hash of its prompt (of the whole row when it has no prompt).
+    """The row with an `id`: its own, or a stable hash of its prompt (of the whole row when it has none, or null).
 
     The id goes in front; the rest of the row's line stays as it was written. An id is a string or a number; a null one counts as missing.
     Anything else is an `R1Error` (exit 2).
@@ -154,7 +154,7 @@ def with_id(row: Row) -> Row:
     if row.get("id") is not None:
         require(row, "id", str, int, float)
         return row
-    key = row["prompt"] if "prompt" in row else json.dumps(row, ensure_ascii=False, sort_keys=True)
+    key = row["prompt"] if row.get("prompt") is not None else json.dumps(row, ensure_ascii=False, sort_keys=True)
     new = stable_id(key)
     raw = None
     if row.raw is not None and "id" not in row:

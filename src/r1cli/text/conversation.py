@@ -14,13 +14,13 @@ from typing import Any
 from r1cli.errors import Exit, R1Error
 from r1cli.row import Message, Prompt, Row, require
 from r1cli.text.prompts import HALF_PAIR_FIX, PromptRenderer, half_pair
+from r1cli.text.row_form import COMPLETION, MESSAGES, NOTHING, bad_row, form_of
 from r1cli.text.templates import CLOSE, OPEN
 from r1cli.text.think import opened_by, split
 
 Turn = tuple[list[int], list[int]]
 TOOL_CALLS = ("tool_calls", "function_call")  # of a message; the second is the older form
 REASONING = ("reasoning_content", "reasoning")  # DeepSeek, vLLM
-_NOTHING: tuple[Any, ...] = (None, "", "null", "[]", [], {})  # what data sets write into a column that a row does not use
 _MESSAGES_FIX = (
     "TRL's conversations are rows with `messages` here: jq -c '.messages = .prompt + .completion | del(.prompt, .completion)'; "
     "--loss-on completion learns the last answer alone"
@@ -69,7 +69,7 @@ def opening_of(row: Row) -> str:
     A completion that opens the reasoning by itself is not given the tag twice.
     """
     prefix, completion = row.get("think_prefix"), row.get("completion")
-    if "messages" in row or not opened_by(prefix) or not isinstance(completion, str) or completion.lstrip().startswith(OPEN):
+    if form_of(row) != COMPLETION or not opened_by(prefix) or not isinstance(completion, str) or completion.lstrip().startswith(OPEN):
         return ""
     return prefix if isinstance(prefix, str) else OPEN + "\n"
 
@@ -97,11 +97,12 @@ def answers(row: Row, *, last_only: bool = False) -> list[tuple[Any, str]]:
     what the prompt had opened of a completion (`think_prefix`) stands before it.
     Raises `R1Error` (exit 2) naming the row: no such turn, tool calls, text that is none; with `last_only` a last turn not to be learnt.
     """
-    if row.get("tools") not in _NOTHING:
+    if row.get("tools") not in NOTHING:
         raise bad_row(row, "it has a field `tools`, and r1 does not train tool calls", _TOOLS_FIX)
-    if "messages" in row:
+    form = form_of(row)
+    if form == MESSAGES:
         return _assistant_turns(row, last_only)
-    if "completion" in row:
+    if form == COMPLETION:
         if isinstance(row["completion"], list):
             fix = _MESSAGES_FIX if isinstance(row.get("prompt"), list) else "take its text: jq -c '.completion = .completion[0].content'"
             raise bad_row(row, "`completion` is a list of messages, and here it is a text", fix)
@@ -112,8 +113,9 @@ def answers(row: Row, *, last_only: bool = False) -> list[tuple[Any, str]]:
             prompt = [_plain(row, f"message {place + 1} of `prompt`", message) for place, message in enumerate(prompt)]
         _check_text(row, "`completion`", completion)
         return [(prompt, opening_of(row) + completion)]
+    found = ", ".join(name if value is not None else f"{name} (null)" for name, value in row.items())
     raise R1Error(
-        f"{row.where}: row `{row.get('id')}` has neither `messages` nor `prompt` and `completion`; it has {', '.join(row)}",
+        f"{row.where}: row `{row.get('id')}` has neither `messages` nor `prompt` and `completion`; it has {found}",
         hint="rename a column with --map messages=COLUMN",
         code=Exit.USAGE,
     )
@@ -160,7 +162,7 @@ def _plain(row: Row, name: str, message: Any) -> Any:
         return message
     if message.get("role") == "assistant":
         for field in TOOL_CALLS:
-            if message.get(field) not in _NOTHING:
+            if message.get(field) not in NOTHING:
                 raise bad_row(row, f"{name} has `{field}`, and r1 does not train tool calls", _TOOLS_FIX)
         message = _with_reasoning(row, name, message)
     if isinstance(message.get("content"), str):
@@ -174,7 +176,7 @@ def _with_reasoning(row: Row, name: str, message: Message) -> Message:
     Reasoning that the content holds already, in tags, is not repeated; other reasoning beside such a content is refused. With no content
     the block stays open unless the row says that the answer was finished: it was cut, and the preflight counts it.
     """
-    given = {field: message[field] for field in REASONING if message.get(field) not in _NOTHING}
+    given = {field: message[field] for field in REASONING if message.get(field) not in NOTHING}
     for field, value in given.items():
         if not isinstance(value, str):
             raise bad_row(row, f"{name}: `{field}` must be a string, found {type(value).__name__}", "write the reasoning as one string")
@@ -200,9 +202,3 @@ def _check_text(row: Row, name: str, text: str) -> None:
     place = half_pair(text)
     if place is not None:
         raise bad_row(row, f"{name} holds {place}", HALF_PAIR_FIX)
-
-
-def bad_row(row: Row, what: str, fix: str) -> R1Error:
-    """The error (exit 2) for a row that cannot be learnt, with its place and its id in front."""
-    place = f"{row.where}: " if row.where else ""
-    return R1Error(f"{place}row `{row.get('id')}`: {what}", hint=fix, code=Exit.USAGE)

@@ -12,6 +12,7 @@ from typing import Any
 
 from r1cli.errors import Exit, R1Error
 from r1cli.row import Prompt, Row, messages_of, require
+from r1cli.text.row_form import without
 from r1cli.text.think import opened_by, split
 
 LABELS: dict[str, float] = {"unsafe": 0.0, "safe": 1.0}
@@ -51,12 +52,24 @@ class Judged:
 
 def is_preference(row: Row) -> bool:
     """Whether a row looks like one to train a reward model on."""
-    return "chosen" in row or "rejected" in row or ("label" in row and "completion" in row)
+    return _is_pair(row) or (row.get("label") is not None and row.get("completion") is not None)
+
+
+def _is_pair(row: Row) -> bool:
+    """A field that is null counts as absent."""
+    return row.get("chosen") is not None or row.get("rejected") is not None
 
 
 def judged(row: Row, margin: str | None = None) -> Judged:
     """What a row says. margin: the field with a pair's margin, if one is asked for. Raises `R1Error` (exit 2) naming line and field."""
-    if "chosen" in row or "rejected" in row:
+    labelled = row.get("label") is not None and row.get("completion") is not None
+    if _is_pair(row) and labelled:
+        raise _wrong(
+            row,
+            "it has both `chosen` and `rejected`, and `completion` with `label`: only one of them can be learnt",
+            f"take one out: {without('label')}; or `chosen` and `rejected`",
+        )
+    if _is_pair(row):
         replies = tuple(_reply(row, side) for side in ("chosen", "rejected"))
         return Judged(row, replies, 0.0 if margin is None else _number(row, margin))
     if "label" in row:
