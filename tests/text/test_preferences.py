@@ -27,6 +27,7 @@ def test_a_pair_of_texts_with_a_prompt() -> None:
         {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]},
         {"chosen": [USER, GOOD], "rejected": [USER, BAD]},
         {"prompt": "q", "chosen": [GOOD], "rejected": [BAD]},
+        {"prompt": "q", "chosen": [{**GOOD, "content": [{"type": "text", "text": "good"}]}], "rejected": [BAD]},
     ],
 )
 def test_conversations_with_an_explicit_and_an_implicit_prompt(row: dict[str, Any]) -> None:
@@ -93,6 +94,11 @@ def test_the_margin_is_taken_when_asked_for() -> None:
             {"prompt": "q", "chosen": "a", "rejected": "b", "completion": "c", "label": 1},
             None,
             "p.jsonl:7: row `x`: it has both `chosen` and `rejected`, and `completion` with `label`",
+        ),
+        (
+            {"prompt": [{**USER, "content": [{"type": "image"}]}], "chosen": "a", "rejected": "b"},
+            None,
+            "field `prompt` has a `content` with a part",
         ),
         ({"prompt": "q", "completion": "a", "label": 1}, "margin", "has a label and no pair: --margin margin means nothing"),
         ({"prompt": "q", "chosen": "a", "rejected": "b"}, "margin", "has no field `margin`"),

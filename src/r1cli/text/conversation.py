@@ -12,9 +12,9 @@ answer.
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
-from r1cli.row import Message, Prompt, Row, require
-from r1cli.text.prompts import HALF_PAIR_FIX, PromptRenderer, half_pair
-from r1cli.text.row_form import COMPLETION, MESSAGES, NOTHING, bad_row, form_of
+from r1cli.row import Message, Prompt, Row, not_text, require, with_text
+from r1cli.text.prompts import HALF_PAIR_FIX, TEXT_FIX, PromptRenderer, half_pair
+from r1cli.text.row_form import COMPLETION, MESSAGES, NOTHING, bad_row, check_nothing_lost, form_of, is_drawn
 from r1cli.text.templates import CLOSE, OPEN
 from r1cli.text.think import opened_by, split
 
@@ -101,24 +101,39 @@ def answers(row: Row, *, last_only: bool = False) -> list[tuple[Any, str]]:
         raise bad_row(row, "it has a field `tools`, and r1 does not train tool calls", _TOOLS_FIX)
     form = form_of(row)
     if form == MESSAGES:
+        check_nothing_lost(row, require(row, "messages", list))
         return _assistant_turns(row, last_only)
     if form == COMPLETION:
         if isinstance(row["completion"], list):
             fix = _MESSAGES_FIX if isinstance(row.get("prompt"), list) else "take its text: jq -c '.completion = .completion[0].content'"
             raise bad_row(row, "`completion` is a list of messages, and here it is a text", fix)
-        prompt, completion = require(row, "prompt", str, list), require(row, "completion", str)
+        prompt = require(row, "prompt", str, list)
         if isinstance(prompt, str):
             _check_text(row, "`prompt`", prompt)
         else:
             prompt = [_plain(row, f"message {place + 1} of `prompt`", message) for place, message in enumerate(prompt)]
-        _check_text(row, "`completion`", completion)
-        return [(prompt, opening_of(row) + completion)]
+        check_nothing_lost(row, prompt)
+        text = completion_text(row)
+        _check_text(row, "`completion`", text)
+        return [(prompt, text)]
     found = ", ".join(name if value is not None else f"{name} (null)" for name, value in row.items())
     raise R1Error(
         f"{row.where}: row `{row.get('id')}` has neither `messages` nor `prompt` and `completion`; it has {found}",
         hint="rename a column with --map messages=COLUMN",
         code=Exit.USAGE,
     )
+
+
+def completion_text(row: Row) -> str:
+    """What the assistant wrote in a row with `prompt` and `completion`: what the prompt had opened, `reasoning_content`, the completion.
+
+    The `reasoning_content` of a row that r1 drew is the prompt row's own: what r1 draws holds its reasoning.
+    """
+    completion = require(row, "completion", str)
+    if not is_drawn(row):
+        message = {"content": completion, "reasoning_content": row.get("reasoning_content")}
+        completion = _with_reasoning(row, "the completion", message)["content"]
+    return completion if completion.lstrip().startswith(OPEN) else opening_of(row) + completion
 
 
 def _assistant_turns(row: Row, last_only: bool) -> list[tuple[Any, str]]:
@@ -160,6 +175,9 @@ def _plain(row: Row, name: str, message: Any) -> Any:
     """A message with the assistant's reasoning in its content; as it is when it is no message. `name` is what errors call it."""
     if not isinstance(message, dict):
         return message
+    message, found = with_text(message), not_text(message.get("content"))
+    if found is not None:
+        raise bad_row(row, f"{name} has a `content` with {found}, and r1 reads text", TEXT_FIX)
     if message.get("role") == "assistant":
         for field in TOOL_CALLS:
             if message.get(field) not in NOTHING:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
-from r1cli.row import Prompt, Row, messages_of, require
+from r1cli.row import Prompt, Row, messages_of, not_text, require
+from r1cli.text.prompts import TEXT_FIX
 from r1cli.text.row_form import without
 from r1cli.text.think import opened_by, split
 
@@ -86,11 +87,15 @@ def judged(row: Row, margin: str | None = None) -> Judged:
 def _reply(row: Row, side: str) -> Reply:
     value = require(row, side, str, list)
     prompt = None if row.get("prompt") is None else require(row, "prompt", str, list)
+    for field, found in (("prompt", prompt), (side, value)):
+        said = [message.get("content") for message in found if isinstance(message, dict)] if isinstance(found, list) else []
+        for wrong in filter(None, map(not_text, said)):
+            raise _wrong(row, f"field `{field}` has a `content` with {wrong}, and r1 reads text", TEXT_FIX)
     if isinstance(value, str):
         if side == "completion" and opened_by(row.get("think_prefix")):
             value = row["think_prefix"] + value if isinstance(row["think_prefix"], str) else "<think>" + value
         return Reply(prompt, value)
-    messages = [*([] if prompt is None else messages_of(prompt)), *value]
+    messages = messages_of([*([] if prompt is None else messages_of(prompt)), *value])
     if len(messages) < 2 or not all(isinstance(message, dict) and "role" in message for message in messages):
         raise _wrong(row, f"field `{side}` is not a conversation", 'messages are {"role": "user", "content": "..."}, the assistant\'s last')
     last = messages[-1]
