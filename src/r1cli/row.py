@@ -216,6 +216,12 @@ def messages_of(prompt: Prompt) -> list[Message]:
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [with_text(message) for message in prompt]
 
 
+def prompt_key(prompt: Prompt) -> str:
+    """The same for a prompt in each of its forms: a string, messages, contents in parts, with whatever other fields beside the content."""
+    said = [[message.get("role"), message.get("content")] if isinstance(message, dict) else message for message in messages_of(prompt)]
+    return json.dumps(said, sort_keys=True)
+
+
 def with_text(message: Any) -> Any:
     """A message whose content came in parts (`[{"type": "text", "text": "..."}]`) as one of their text, a line each, as vLLM joins them.
 

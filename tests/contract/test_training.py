@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from r1cli.commands.held_out import held_back
-from r1cli.commands.sft import prompt_key
+from r1cli.commands.sft import question_of
 from r1cli.row import Row
 from tests.contract.conftest import Run, assert_error, command_line, environment
 
@@ -132,7 +132,7 @@ def test_a_share_of_the_rows_is_kept_back_like_a_file_of_them(r1: Run, tiny: Pat
     assert done.returncode == 0, done.stderr
     assert "held out: 3 of 12 rows, about 3 of 12 prompts\n" in done.stderr
     lines = LESSONS.splitlines(keepends=True)
-    prompts = [prompt_key(Row(json.loads(line))) for line in lines]
+    prompts = [question_of(Row(json.loads(line))) for line in lines]
     back = held_back(SimpleNamespace(held_out="25%", seed=0), prompts, print)
     (tmp_path / "held.jsonl").write_text("".join(line for line, kept in zip(lines, back, strict=True) if kept))
     train = "".join(line for line, kept in zip(lines, back, strict=True) if not kept)
@@ -145,7 +145,9 @@ def test_a_share_of_the_rows_is_kept_back_like_a_file_of_them(r1: Run, tiny: Pat
 
 
 def test_sft_refuses_to_measure_what_it_trains_on(r1: Run, tiny: Path, tmp_path: Path) -> None:
-    (tmp_path / "held.jsonl").write_text("".join(LESSONS.splitlines(keepends=True)[:3]))
+    chats = [json.loads(line) for line in LESSONS.splitlines()[:3]]
+    pairs = [{"id": c["id"], "prompt": c["messages"][0]["content"], "completion": c["messages"][1]["content"]} for c in chats]
+    (tmp_path / "held.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*chats[:1], *pairs[1:]]))
     done = r1("sft", "--model", str(tiny), "-o", "run", "--held-out", "held.jsonl", "-", stdin=LESSONS)
     assert_error(done, 2, "held.jsonl:1: row `1+1` of --held-out is also trained on (3 of 3 are)", "--validation")
     assert not (tmp_path / "run").exists()

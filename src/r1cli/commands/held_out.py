@@ -8,6 +8,8 @@ from r1cli.io.stream import RowReader, read_rows
 from r1cli.row import Row, seed_of
 from r1cli.steps.draw import validation_rows
 
+EXACT = 1e-9  # 29% of 100 rows are 29, and 28.999999999999996 in floating point
+
 
 def held_out_rows(
     settings: Any, rows: Sequence[Row], valid: Callable[[RowReader], Iterator[Row]], content: Callable[[Row], str]
@@ -54,12 +56,11 @@ def held_back(settings: Any, prompts: Sequence[str], say: Callable[[str], None])
     numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
     choices = {prompt: seed_of(settings.seed, prompt, 0) for prompt in numbers}
     of_row, keys = (np.array([given[prompt] for prompt in prompts], np.int64) for given in (numbers, choices))
-    back = validation_rows(of_row, keys, int(share * len(prompts) + 0.5)).tolist()
+    back = validation_rows(of_row, keys, int(share * len(prompts) + EXACT)).tolist()
     kept = {prompt for prompt, one in zip(prompts, back, strict=True) if one}
-    if not kept or len(kept) == len(numbers):
+    if not kept:  # something is always left to train on: less than all rows are kept back
         raise R1Error(
-            f"--held-out {settings.held_out} of {len(prompts)} rows about {len(numbers)} prompts "
-            + ("leaves nothing to train on" if kept else "is not one whole prompt"),
+            f"--held-out {settings.held_out} of {len(prompts)} rows about {len(numbers)} prompts is not one whole prompt",
             hint="another share, or --held-out FILE",
             code=Exit.USAGE,
         )

@@ -5,13 +5,12 @@ chosen, rejected               TRL's implicit prompt: whole conversations, or wh
 prompt, completion, label      one completion and whether it is good: 0 or 1, false or true, "unsafe" or "safe" (TRL: unpaired)
 """
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
-from r1cli.row import Prompt, Row, messages_of, not_text, require
+from r1cli.row import Prompt, Row, messages_of, not_text, prompt_key, require
 from r1cli.text.prompts import TEXT_FIX
 from r1cli.text.row_form import without
 from r1cli.text.think import opened_by, split
@@ -48,7 +47,7 @@ class Judged:
         prompt = self.replies[0].prompt
         if prompt is None:
             return _common_start([reply.text for reply in self.replies])
-        return json.dumps(messages_of(prompt), sort_keys=True, ensure_ascii=False)
+        return prompt_key(prompt)
 
 
 def is_preference(row: Row) -> bool:
