@@ -54,7 +54,7 @@ def test_what_measures_nothing_or_leaves_nothing_is_refused(share: str, prompts:
 
 
 def test_a_command_that_takes_only_a_file_says_so() -> None:
-    settings: Any = SimpleNamespace(held_out="2%", held_out_every=0, map=[])
+    settings: Any = SimpleNamespace(held_out="2%", held_out_every=0, map=[], skip_bad=False)
     with pytest.raises(R1Error, match="--held-out 2%: here it is a file") as caught:
-        held_out_rows(settings, [], lambda reader: iter(reader), str)
+        held_out_rows(settings, [], lambda reader: iter(reader), str, print)
     assert "--validation" in (caught.value.hint or "")

@@ -153,6 +153,29 @@ def test_sft_refuses_to_measure_what_it_trains_on(r1: Run, tiny: Path, tmp_path:
     assert not (tmp_path / "run").exists()
 
 
+def test_bad_held_out_rows_are_left_out_and_other_ones_are_said_on_resuming(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    lines = LESSONS.splitlines(keepends=True)
+    bad = "broken\n" + json.dumps({"id": "n", "prompt": "q", "completion": None}) + "\n"
+    (tmp_path / "held.jsonl").write_text("".join(lines[:3]) + bad)
+    words = ["sft", "--model", str(tiny), "--batch-rows", "9", "--save-every", "1", "--held-out", "held.jsonl", "-o", "run", "-"]
+    train = "".join(lines[3:])
+    assert_error(r1(*words, "--epochs", "2", stdin=train), 2, "held.jsonl:4: not valid JSON", "--skip-bad")
+    done = r1(*words, "--epochs", "2", "--skip-bad", stdin=train)
+    assert done.returncode == 0, done.stderr
+    assert "2 bad held-out rows left out, the first: held.jsonl:4: not valid JSON" in done.stderr
+    made = json.loads((tmp_path / "run/manifest.json").read_text())
+    expected = {"rows": 9, "trained_on": 9, "too_long": 0, "bad": 0, "steps": 2, "held_out": 3, "held_out_bad": 2}
+    assert made["counts"] == expected
+    (measured,) = (source for source in made["inputs"] if source.get("role") == "held-out")
+    assert (measured["name"], measured["rows"], measured["bad"]) == ("held.jsonl", 4, 1) and len(measured["sha256"]) == 64
+    (tmp_path / "held.jsonl").write_text("".join(lines[:2]) + bad)
+    again = r1(*words, "--epochs", "3", "--skip-bad", "--resume", stdin=train)
+    assert again.returncode == 0, again.stderr
+    assert "the held-out rows are not those that the run measured before" in again.stderr
+    same = r1(*words, "--epochs", "4", "--skip-bad", "--resume", stdin=train)
+    assert same.returncode == 0 and "not those that the run measured" not in same.stderr, same.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -63,14 +63,17 @@ def read_prompts(settings: GrpoSettings, context: Context) -> tuple[Stages, list
     return stages, shares or None, readers
 
 
-def held_out_problems(settings: GrpoSettings, rows: Sequence[Row]) -> list[Row]:
-    """The rows of `--held-out`. rows: all that are trained on. Raises `R1Error` (exit 2) when they overlap, or no rule can judge them."""
-    found = held_out_rows(settings, rows, with_prompts, lambda row: prompt_key(row["prompt"]))
+def held_out_problems(settings: GrpoSettings, rows: Sequence[Row], context: Context) -> tuple[list[Row], RowReader | None]:
+    """(the rows of `--held-out`, their reader). rows: all that are trained on.
+
+    Raises `R1Error` (exit 2) when they overlap, or no rule can judge them.
+    """
+    found, reader = held_out_rows(settings, rows, with_prompts, lambda row: prompt_key(row["prompt"]), context.console.warn)
     if found and held_out_rule(settings) is None:
         raise R1Error(
             "--held-out measures the accuracy by a rule, and --rewards names none", hint=f"one of {', '.join(RULES)}", code=Exit.USAGE
         )
-    return found
+    return found, reader
 
 
 def held_out_rule(settings: GrpoSettings) -> RewardSpec | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from r1cli.commands.finish import describe_source
 from r1cli.errors import Exit, R1Error
 from r1cli.io.stream import RowReader, read_rows
 from r1cli.row import Row, seed_of
@@ -12,25 +13,35 @@ EXACT = 1e-9  # 29% of 100 rows are 29, and 28.999999999999996 in floating point
 
 
 def held_out_rows(
-    settings: Any, rows: Sequence[Row], valid: Callable[[RowReader], Iterator[Row]], content: Callable[[Row], str]
-) -> list[Row]:
-    """The rows of --held-out; one that is also trained on would make what is measured say nothing, and is refused (`R1Error`, exit 2).
+    settings: Any,
+    rows: Sequence[Row],
+    valid: Callable[[RowReader], Iterator[Row]],
+    content: Callable[[Row], str],
+    warn: Callable[[str], None],
+) -> tuple[list[Row], RowReader | None]:
+    """(the rows of the file --held-out, its reader); none without a file. Bad rows are left out with --skip-bad, counted and said.
 
+    A row that is also trained on would make what is measured say nothing, and is refused (`R1Error`, exit 2).
     valid: the rows of a reader that a command can use. content: what makes two rows the same.
     """
     if settings.held_out is None:
         if settings.held_out_every:
             raise R1Error("--held-out-every without --held-out measures nothing", hint="--held-out FILE", code=Exit.USAGE)
-        return []
+        return [], None
     if _share(settings.held_out) is not None:
         raise R1Error(
             f"--held-out {settings.held_out}: here it is a file",
             hint="split the rows: r1 mix ROWS --validation 2% --validation-out held-out.jsonl -o train.jsonl",
             code=Exit.USAGE,
         )
-    found = list(valid(read_rows([settings.held_out], field_map=settings.map)))
+    reader = read_rows([settings.held_out], field_map=settings.map, skip_bad=settings.skip_bad)
+    found = list(valid(reader))
+    bad = f"{reader.bad} bad held-out rows left out, the first: {reader.first_bad}" if reader.bad else ""
     if not found:
-        raise R1Error(f"`{settings.held_out}` has no rows", hint="leave --held-out out, or give a file with rows", code=Exit.USAGE)
+        what = f"`{settings.held_out}` has no rows" + (f": {bad}" if bad else "")
+        raise R1Error(what, hint="leave --held-out out, or give a file with rows", code=Exit.USAGE)
+    if bad:
+        warn(bad)
     trained = {content(row) for row in rows}
     both = [row for row in found if content(row) in trained]
     if both:
@@ -39,7 +50,17 @@ def held_out_rows(
             hint="split the rows: r1 mix ROWS --validation 2% --validation-out held-out.jsonl -o train.jsonl",
             code=Exit.USAGE,
         )
-    return found
+    return found, reader
+
+
+def held_out_facts(
+    readers: Sequence[RowReader], held_out: RowReader | None, measured: int = 0
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """(the inputs, the counts of held-out rows) for a manifest. readers: of the training rows; held_out: of a file that is measured."""
+    inputs = [describe_source(source) for reader in readers for source in reader.sources]
+    inputs += [{"role": "held-out", **describe_source(source)} for source in (held_out.sources if held_out else ())]
+    counts = {"held_out": measured} if measured else {}
+    return inputs, counts | ({"held_out_bad": held_out.bad} if held_out and held_out.bad else {})
 
 
 def held_back(settings: Any, prompts: Sequence[str], say: Callable[[str], None]) -> list[bool]:

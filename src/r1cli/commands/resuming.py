@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
-from r1cli.io import run_dir
+from r1cli.io import manifest, run_dir
 from r1cli.io.checkpoint_folders import latest_step, whole_checkpoint
 from r1cli.io.hub import check_model_folder
 from r1cli.io.run_config import read_config
@@ -143,6 +143,13 @@ def warn_of_changes(changed: Mapping[str, tuple[Any, Any]], context: Context) ->
     """Say which settings are not those of the run's last start."""
     for name, (before, now) in changed.items():
         context.console.warn(f"--{name.replace('_', '-')} was {before} when the run started, now {now}")
+
+
+def warn_of_held_out(checkpoint: Path | None, now: str | None, context: Context) -> None:
+    """Say when the held-out rows are not those that the run measured before. now: their digest; None where nothing is measured."""
+    before = None if checkpoint is None else (manifest.read(checkpoint) or {}).get(run_dir.HELD_OUT)
+    if before is not None and now is not None and before != now:
+        context.console.warn("the held-out rows are not those that the run measured before: figures from here on do not go with those")
 
 
 def going_past(halt: R1Error | None) -> R1Error | None:

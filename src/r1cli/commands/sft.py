@@ -45,15 +45,16 @@ def run(settings: SftSettings, context: Context) -> None:
     back = held_back(settings, [question_of(row) for row in rows], console.info)
     held_out = [row for row, kept in zip(rows, back, strict=True) if kept]
     rows = [row for row, kept in zip(rows, back, strict=True) if not kept]
-    held_out = held_out or held_out_rows(settings, rows, _with_answers, _lesson)
+    of_file, measured = held_out_rows(settings, rows, _with_answers, _lesson, console.warn) if not held_out else ([], None)
+    held_out = held_out or of_file
     check_unused(settings, context.command)
     from r1cli.commands.sft_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 
     if settings.dry_run:
         check_dry_run(settings, context, folder)
-        plan(settings, context, folder, rows)
+        plan(settings, context, folder, rows, held_out)
         return
-    train(settings, context, folder, rows, reader, started, held_out=held_out)
+    train(settings, context, folder, rows, reader, started, held_out=held_out, held_out_reader=measured)
 
 
 def _lesson(row: Row) -> str:

@@ -33,6 +33,7 @@ from r1cli.io.whole_folder import declare_whole, filling, is_whole, remove, remo
 _FILES = ("env.json", "code.diff", "metrics.jsonl", "samples.jsonl", "held_out.json")
 _CONTENTS = (manifest.NAME, "final", "checkpoints", *_FILES, "logs", "trackers")  # in the order in which --force removes them
 DATA = "data"  # in the manifest of a checkpoint and of `final/`: the digest of what it was trained on
+HELD_OUT = "held_out_data"  # there as well: the digest of the rows that are measured
 _HALF_CONFIG = re.compile(rf"\.{re.escape(CONFIG)}\.\d+\.tmp")  # of a first start that was killed
 
 
@@ -215,7 +216,7 @@ def declare_done(path: Path, facts: Mapping[str, Any]) -> None:
         facts["counts"] = {**facts["counts"], "steps": step}
     if (path / "final").is_dir():
         kept = manifest.read(path / "final") or {}
-        manifest.write(path / "final", **facts, **{name: kept[name] for name in ("step", DATA) if name in kept})
+        manifest.write(path / "final", **facts, **{name: kept[name] for name in ("step", DATA, HELD_OUT) if name in kept})
     manifest.write(path, **facts)
 
 
