@@ -13,6 +13,7 @@ from typing import Any
 
 from r1cli.errors import Exit, R1Error
 from r1cli.row import Message, Prompt, Row, not_text, require, with_text
+from r1cli.text.behind import ids_behind
 from r1cli.text.prompts import HALF_PAIR_FIX, TEXT_FIX, PromptRenderer, half_pair
 from r1cli.text.row_form import COMPLETION, MESSAGES, NOTHING, bad_row, check_nothing_lost, form_of, is_drawn
 from r1cli.text.templates import CLOSE, OPEN
@@ -44,7 +45,7 @@ def turns(
     for prompt, text in answers(row, last_only=last_only):
         before = prompt_ids(row, prompt, renderer)
         text = _behind_the_prompt(row, prompt, text, renderer)
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = ids_behind(tokenizer, before, text)
         if not before and not ids:
             raise bad_row(row, "it is empty: prompt and answer have no token", "leave the row out")
         check_known(row, [*before, *ids], tokenizer, beyond)
