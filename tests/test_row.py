@@ -87,6 +87,7 @@ def test_a_missing_id_is_a_hash_of_the_prompt_and_nothing_else() -> None:
     assert one["id"] == two["id"] == stable_id("2+2?")
     assert next(iter(one)) == "id"
     assert with_id(parse('{"a": 1}'))["id"] != with_id(parse('{"a": 2}'))["id"]
+    assert with_id(parse('{"a": 1, "prompt": null}'))["id"] != with_id(parse('{"a": 2, "prompt": null}'))["id"]
     assert with_id(parse('{"x": 1, "id": null, "prompt": "2+2?"}')) == {"x": 1, "id": one["id"], "prompt": "2+2?"}
     assert stable_id("2+2?") == "e3ca948e7ab0e337"  # what `printf 2+2? | b2sum -l 64` says
 

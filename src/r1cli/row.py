@@ -23,6 +23,7 @@ import msgspec
 from r1cli.errors import Exit, R1Error
 
 Message = dict[str, Any]
+_TEXT_PARTS = ("text", "input_text", "output_text")  # the latter two in OpenAI's newer form
 Prompt = str | list[Message]
 
 
@@ -146,7 +147,7 @@ def stable_id(prompt: Prompt) -> str:
 
 
 def with_id(row: Row) -> Row:
-    """The row with an `id`: its own, or a stable hash of its prompt (of the whole row when it has no prompt).
+    """The row with an `id`: its own, or a stable hash of its prompt (of the whole row when it has none, or null).
 
     The id goes in front; the rest of the row's line stays as it was written. An id is a string or a number; a null one counts as missing.
     Anything else is an `R1Error` (exit 2).
@@ -154,7 +155,7 @@ def with_id(row: Row) -> Row:
     if row.get("id") is not None:
         require(row, "id", str, int, float)
         return row
-    key = row["prompt"] if "prompt" in row else json.dumps(row, ensure_ascii=False, sort_keys=True)
+    key = row["prompt"] if row.get("prompt") is not None else json.dumps(row, ensure_ascii=False, sort_keys=True)
     new = stable_id(key)
     raw = None
     if row.raw is not None and "id" not in row:
@@ -211,8 +212,38 @@ def likely_column(row: Row, field: str) -> str | None:
 
 
 def messages_of(prompt: Prompt) -> list[Message]:
-    """A prompt as a list of chat messages: a plain string is one user message."""
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    """A prompt as a list of chat messages: a plain string is one user message, and a content in parts that are all text is one text."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [with_text(message) for message in prompt]
+
+
+def prompt_key(prompt: Prompt) -> str:
+    """The same for a prompt in each of its forms: a string, messages, contents in parts, with whatever other fields beside the content."""
+    said = [[message.get("role"), message.get("content")] if isinstance(message, dict) else message for message in messages_of(prompt)]
+    return json.dumps(said, sort_keys=True)
+
+
+def with_text(message: Any) -> Any:
+    """A message whose content came in parts (`[{"type": "text", "text": "..."}]`) as one of their text, a line each, as vLLM joins them.
+
+    It stays as it is where a part is none: templates would write Python's own form of the list.
+    """
+    content = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(content, list) or not_text(content) is not None:
+        return message
+    return {**message, "content": "\n".join(part if isinstance(part, str) else part["text"] for part in content)}
+
+
+def not_text(content: Any) -> str | None:
+    """What a content holds that is no text, in words; None when it is text or null."""
+    if not isinstance(content, list):
+        return None if isinstance(content, str | None) else type(content).__name__
+    for part in content:
+        kind = part.get("type", "text") if isinstance(part, dict) else "text"
+        if kind not in _TEXT_PARTS:
+            return f"a part `{kind}`"
+        if not isinstance(part if isinstance(part, str) else part.get("text") if isinstance(part, dict) else None, str):
+            return "a part without text"
+    return None
 
 
 def groups(rows: Iterable[Row]) -> Iterator[list[Row]]:

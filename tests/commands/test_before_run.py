@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from r1cli.commands import check, distill, grpo, sft
-from r1cli.commands.before_run import beyond, long_warmup
+from r1cli.commands.before_run import beyond, long_warmup, without_effect
 from r1cli.commands.preference import all_rewards
 from r1cli.config import resolve
 from r1cli.errors import R1Error
 from r1cli.guard import Context
 from r1cli.report.console import Console
+from r1cli.settings import SftSettings
+from r1cli.train.alarms import SFT_SIGNS, look
 from tests.tiny import tiny_tokenizer
 from tests.train.test_checkpoint_names import folder_of
 
@@ -192,3 +194,38 @@ def test_a_hint_names_what_left_nothing_over(tiny: Path, rows: Path, command: st
         ran(command, tiny, **flags | given)
     assert said in caught.value.message and (caught.value.hint or "").startswith(hint), caught.value.hint
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "steps", "said"),
+    [
+        ({}, 1, []),
+        ({"save_every": 4}, 5, []),
+        ({"save_every": 5}, 5, ["--save-every 5: the run has 5 steps, no checkpoint is saved before its end"]),
+        ({"held_out_every": 4}, 5, []),
+        ({"held_out_every": 9}, 5, ["--held-out-every 9: the run has 5 steps, the held-out rows are measured after the last one only"]),
+        ({"stop_on": "overfitting", "held_out_every": 2}, 7, []),
+        (
+            {"stop_on": "overfitting", "held_out_every": 2},
+            6,
+            ["--stop-on overfitting: the run has 6 steps, its held-out loss is measured 3 times, and 4 tell"],
+        ),
+        ({"stop_on": "diverging"}, 20, []),
+        ({"stop_on": "diverging"}, 19, ["--stop-on diverging: the run has 19 steps, and the alarm compares the loss of 10 steps with"]),
+        ({"alarm_steps": 3}, 5, ["--alarm-steps 3: the run has 5 steps, and the alarm compares the loss of 3 steps with"]),
+        ({"warmup_steps": 5}, 5, ["--warmup-steps 5: the run has 5 steps"]),
+    ],
+)
+def test_flags_that_can_do_nothing_in_a_short_run_are_said(given: dict[str, Any], steps: int, said: list[str]) -> None:
+    settings = SftSettings(inputs=[], model="m", out="o", **given)
+    found = without_effect(settings, dict.fromkeys(given, "flag"), steps)
+    assert len(found) == len(said) and all(map(str.startswith, found, said)), found
+
+
+@pytest.mark.parametrize(("steps", "raised"), [(3, []), (4, ["overfitting"]), (5, ["overfitting"])])
+def test_so_many_measurements_does_the_alarm_take(steps: int, raised: list[str]) -> None:
+    memory: dict[str, list[float]] = {}
+    records = [{"loss": 1.0, "held_out_loss": float(step)} for step in range(steps)]
+    assert [alarm.name for record in records for alarm in look(record, memory, 10, SFT_SIGNS)] == raised
+    settings = SftSettings(inputs=[], model="m", out="o", stop_on="overfitting", held_out_every=1)
+    assert bool(without_effect(settings, {}, steps)) is not bool(raised)

@@ -114,7 +114,7 @@ def test_rows_are_as_long_as_the_model_lets_several_sequences_share(command: Any
     policy = SimpleNamespace(row_length=lambda wanted: wanted * shares, alone_beyond=64)
     monkeypatch.setattr(command, "Training", lambda *given, **named: SimpleNamespace(done=False, pad_id=0, own_policy=policy))
     monkeypatch.setattr(command, name, configured)
-    context: Any = SimpleNamespace(console=None)
+    context: Any = SimpleNamespace(console=None, sources={})
     with pytest.raises(Configured) as found:
         if command is grpo_run:
             grpo_run.train(GrpoSettings(inputs=[], model="m", out="o", steps=4), context, "m", Prompts([(0, [])]), [], [], 0.0)

@@ -1,5 +1,6 @@
 """What SFT keeps beside a checkpoint."""
 
+import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,8 +8,13 @@ from typing import Any
 
 import pytest
 
-from r1cli.commands.sft_run import MEMORY, Wiring, _remember, _remembered
+from r1cli.commands.sft_run import MEMORY, Wiring, _remember, _remembered, plan
 from r1cli.commands.stopping import Stopper
+from r1cli.errors import R1Error
+from r1cli.guard import Context
+from r1cli.report.console import Console
+from r1cli.row import Row
+from r1cli.settings import SftSettings
 
 
 @pytest.mark.parametrize("main", [True, False])
@@ -27,3 +33,15 @@ def test_an_alarm_that_ended_the_run_is_named_when_it_goes_on(tmp_path: Path, st
     training: Any = SimpleNamespace(settings=SimpleNamespace(stop_on=stop_on), checkpoint=tmp_path, context=context)
     Wiring(training, Stopper(), None, 4)  # type: ignore[arg-type]
     assert [line.partition(":")[0] for line in said] == ["--stop-on overfitting has ended this run before"] * ("over" in stop_on)
+
+
+def test_a_dry_run_looks_at_the_held_out_rows(tiny: Path) -> None:
+    """One that does not fit the model's context passed the dry run, and ended the run."""
+    heard = io.StringIO()
+    context = Context("sft", {}, Console(stream=heard, progress=False))
+    settings = SftSettings(inputs=[], model=str(tiny), out="run", template="raw", max_length=4096)
+    rows = [Row({"id": name, "prompt": "1 + 1?", "completion": text}) for name, text in (("good", "2"), ("long", "word " * 600))]
+    plan(settings, context, str(tiny), rows[:1], rows[:1])
+    assert "would measure the loss of 1 held-out rows" in heard.getvalue()
+    with pytest.raises(R1Error, match=r"^held-out rows: context: .* the model was made for 512 \(row `long`\)"):
+        plan(settings, context, str(tiny), rows[:1], rows)

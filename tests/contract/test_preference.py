@@ -146,6 +146,8 @@ def test_grpo_holds_shares_measures_held_out_problems_and_watches_the_models(r1:
     assert "shares 3 : 1" in r1(*words, "--dry-run").stderr
     done = r1(*words)
     assert done.returncode == 0, done.stderr
+    inputs = json.loads((tmp_path / "run/manifest.json").read_text())["inputs"]
+    assert [(source["name"], source["rows"]) for source in inputs if source.get("role") == "held-out"] == [("test.jsonl", 5)]
     assert "held out: accuracy" in done.stderr and "on 5 problems before step 1" in done.stderr
     before, after = records(tmp_path / "run")
     assert f"accuracy {before['held_out/accuracy_before']:.3f} on" in done.stderr and "held_out/accuracy_before" not in after

@@ -103,3 +103,20 @@ def test_check_looks_at_prompts_and_at_rows_with_answers_where_both_are_given(r1
     lines = done.stdout.splitlines()
     assert any("kinds of rows: 1 rows with answers and 1 prompts" in line for line in lines), done.stdout
     assert any("prompt length: 1 prompts" in line for line in lines), done.stdout
+
+
+def test_what_was_drawn_for_a_data_set_of_chats_is_learnt_instead_of_its_own_answers(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    """NuminaMath and OpenR1 have a `messages` column, which passes through `r1 sample | r1 reject`."""
+    old = [USER, {"role": "assistant", "content": "old " * 40}]
+    drawn = {"prompt": "1 + 1?", "answer": "2", "messages": old, "sample": 0, "completion": "2", "finish_reason": "stop", "model": "m"}
+    write(tmp_path / "drawn.jsonl", drawn)
+    kept = r1("reject", "--rewards", "format", "--keep", "all", "drawn.jsonl", "-o", "kept.jsonl")
+    assert kept.returncode == 0, kept.stderr
+    write(tmp_path / "plain.jsonl", {"id": "a", "prompt": "1 + 1?", "completion": "2"})
+    done, plain = (r1("sft", "-m", str(tiny), "-o", "run", "--dry-run", file) for file in ("kept.jsonl", "plain.jsonl"))
+    planned = [line for text in (done.stderr, plain.stderr) for line in text.splitlines() if "tokens an epoch" in line]
+    assert len(planned) == 2 and planned[0] == planned[1], done.stderr
+    write(tmp_path / "both.jsonl", {"id": "a", "prompt": "1 + 1?", "completion": "2", "messages": old})
+    assert_error(r1("sft", "-m", str(tiny), "-o", "run", "both.jsonl"), 2, "both.jsonl:1: row `a`: it has both `messages`", "--map unused=")
+    done = r1("sft", "-m", str(tiny), "-o", "run", "--map", "unused=messages", "--dry-run", "both.jsonl")
+    assert planned[0] in done.stderr.splitlines(), done.stderr

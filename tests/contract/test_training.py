@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from r1cli.commands.held_out import held_back
-from r1cli.commands.sft import prompt_key
+from r1cli.commands.sft import question_of
 from r1cli.row import Row
 from tests.contract.conftest import Run, assert_error, command_line, environment
 
@@ -132,7 +132,7 @@ def test_a_share_of_the_rows_is_kept_back_like_a_file_of_them(r1: Run, tiny: Pat
     assert done.returncode == 0, done.stderr
     assert "held out: 3 of 12 rows, about 3 of 12 prompts\n" in done.stderr
     lines = LESSONS.splitlines(keepends=True)
-    prompts = [prompt_key(Row(json.loads(line))) for line in lines]
+    prompts = [question_of(Row(json.loads(line))) for line in lines]
     back = held_back(SimpleNamespace(held_out="25%", seed=0), prompts, print)
     (tmp_path / "held.jsonl").write_text("".join(line for line, kept in zip(lines, back, strict=True) if kept))
     train = "".join(line for line, kept in zip(lines, back, strict=True) if not kept)
@@ -145,10 +145,35 @@ def test_a_share_of_the_rows_is_kept_back_like_a_file_of_them(r1: Run, tiny: Pat
 
 
 def test_sft_refuses_to_measure_what_it_trains_on(r1: Run, tiny: Path, tmp_path: Path) -> None:
-    (tmp_path / "held.jsonl").write_text("".join(LESSONS.splitlines(keepends=True)[:3]))
+    chats = [json.loads(line) for line in LESSONS.splitlines()[:3]]
+    pairs = [{"id": c["id"], "prompt": c["messages"][0]["content"], "completion": c["messages"][1]["content"]} for c in chats]
+    (tmp_path / "held.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*chats[:1], *pairs[1:]]))
     done = r1("sft", "--model", str(tiny), "-o", "run", "--held-out", "held.jsonl", "-", stdin=LESSONS)
     assert_error(done, 2, "held.jsonl:1: row `1+1` of --held-out is also trained on (3 of 3 are)", "--validation")
     assert not (tmp_path / "run").exists()
+
+
+def test_bad_held_out_rows_are_left_out_and_other_ones_are_said_on_resuming(r1: Run, tiny: Path, tmp_path: Path) -> None:
+    lines = LESSONS.splitlines(keepends=True)
+    bad = "broken\n" + json.dumps({"id": "n", "prompt": "q", "completion": None}) + "\n"
+    (tmp_path / "held.jsonl").write_text("".join(lines[:3]) + bad)
+    words = ["sft", "--model", str(tiny), "--batch-rows", "9", "--save-every", "1", "--held-out", "held.jsonl", "-o", "run", "-"]
+    train = "".join(lines[3:])
+    assert_error(r1(*words, "--epochs", "2", stdin=train), 2, "held.jsonl:4: not valid JSON", "--skip-bad")
+    done = r1(*words, "--epochs", "2", "--skip-bad", stdin=train)
+    assert done.returncode == 0, done.stderr
+    assert "2 bad held-out rows left out, the first: held.jsonl:4: not valid JSON" in done.stderr
+    made = json.loads((tmp_path / "run/manifest.json").read_text())
+    expected = {"rows": 9, "trained_on": 9, "too_long": 0, "bad": 0, "steps": 2, "held_out": 3, "held_out_bad": 2}
+    assert made["counts"] == expected
+    (measured,) = (source for source in made["inputs"] if source.get("role") == "held-out")
+    assert (measured["name"], measured["rows"], measured["bad"]) == ("held.jsonl", 4, 1) and len(measured["sha256"]) == 64
+    (tmp_path / "held.jsonl").write_text("".join(lines[:2]) + bad)
+    again = r1(*words, "--epochs", "3", "--skip-bad", "--resume", stdin=train)
+    assert again.returncode == 0, again.stderr
+    assert "the held-out rows are not those that the run measured before" in again.stderr
+    same = r1(*words, "--epochs", "4", "--skip-bad", "--resume", stdin=train)
+    assert same.returncode == 0 and "not those that the run measured" not in same.stderr, same.stderr
 
 
 @pytest.mark.parametrize(

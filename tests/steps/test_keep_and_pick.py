@@ -126,6 +126,12 @@ def test_sft_rows() -> None:
         ("sample", 1),
         ("model", "m"),
     ]
+    server = {"id": "q", "prompt": "q", "completion": "4", "reasoning_content": "2 + 2", "messages": [{"role": "user", "content": "old"}]}
+    learnt = {"role": "assistant", "content": "<think>\n2 + 2\n</think>\n\n4"}
+    assert next(to_sft([Row(server)])) == {"id": "q", "messages": [{"role": "user", "content": "q"}, learnt]}
+    twice = Row({**server, "completion": "<think>\nother\n</think>\n\n4"})
+    bad: list[R1Error] = []
+    assert [each["id"] for each in to_sft([twice, row], on_bad=bad.append)] == ["q"] and len(bad) == 1
     chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
     assert next(to_sft([Row({"prompt": chat, "completion": "c"})]))["messages"] == [*chat, {"role": "assistant", "content": "c"}]
     with pytest.raises(R1Error, match="has no field `prompt`"):

@@ -151,6 +151,7 @@ OVERLAP = "natalia sold clips to 48 of her friends in april"
         ({"prompt": "what is 3 + 4?"}, "what is 3 4"),  # a benchmark prompt of fewer than ten words, exactly
         ({"prompt": "what is 3 + 4 + 5?"}, None),
         ({"prompt": ""}, None),
+        ({"prompt": None, "messages": [{"role": "user", "content": "what is 3 + 4?"}]}, "what is 3 4"),
     ],
 )
 def test_overlaps_by_hand(fields: dict, found: str | None) -> None:

@@ -234,3 +234,17 @@ def test_conversations_of_trl_are_told_what_to_become(prompt: object, fix: str) 
     with pytest.raises(R1Error, match=r"^rows.jsonl:3: row `a`: `completion` is a list of messages") as raised:
         answers(row)
     assert fix in (raised.value.hint or "")
+
+
+def test_parts_that_are_all_text_are_one_text_wherever_they_stand() -> None:
+    parts = [{"type": "text", "text": "2+2?"}]
+    asked, answer = {"role": "user", "content": parts}, {"role": "assistant", "content": [{"type": "text", "text": "4"}]}
+    for row in ({"prompt": [asked], "completion": "4"}, {"messages": [asked, answer]}):
+        assert answers(Row(row)) == [([{"role": "user", "content": "2+2?"}], "4")]
+    picture = {"role": "user", "content": [*parts, {"type": "image_url", "image_url": {"url": "u"}}]}
+    for fields, name in (
+        ({"prompt": [picture], "completion": "4"}, "message 1 of `prompt`"),
+        ({"messages": [picture, answer]}, "message 1"),
+    ):
+        with pytest.raises(R1Error, match=f"^rows.jsonl:3: row `a`: {name} has a `content` with a part `image_url`, and r1 reads text"):
+            answers(Row({"id": "a", **fields}, where="rows.jsonl:3"))

@@ -6,7 +6,7 @@ import pytest
 
 from r1cli.errors import R1Error
 from r1cli.row import Row
-from r1cli.text.preferences import Judged, Reply, judged
+from r1cli.text.preferences import Judged, Reply, is_preference, judged
 
 USER, GOOD, BAD = {"role": "user", "content": "q"}, {"role": "assistant", "content": "good"}, {"role": "assistant", "content": "bad"}
 
@@ -27,6 +27,7 @@ def test_a_pair_of_texts_with_a_prompt() -> None:
         {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]},
         {"chosen": [USER, GOOD], "rejected": [USER, BAD]},
         {"prompt": "q", "chosen": [GOOD], "rejected": [BAD]},
+        {"prompt": "q", "chosen": [{**GOOD, "content": [{"type": "text", "text": "good"}]}], "rejected": [BAD]},
     ],
 )
 def test_conversations_with_an_explicit_and_an_implicit_prompt(row: dict[str, Any]) -> None:
@@ -45,6 +46,15 @@ def test_texts_that_hold_the_prompt_are_about_what_they_begin_with() -> None:
 def test_labels(label: Any, target: float) -> None:
     found = read({"prompt": "q", "completion": "text", "label": label})
     assert (found.replies, found.target, found.is_pair) == ((Reply("q", "text"),), target, False)
+
+
+def test_columns_that_a_row_does_not_use_are_null() -> None:
+    """A table has every column in every row."""
+    found = read({"prompt": "q", "chosen": None, "rejected": None, "completion": "text", "label": 1})
+    assert not found.is_pair and found.replies == (Reply("q", "text"),)
+    pair = read({"prompt": "q", "chosen": "a", "rejected": "b", "completion": None, "label": 1})
+    assert pair.is_pair
+    assert not is_preference(Row({"prompt": "q", "completion": "a", "label": None, "chosen": None, "rejected": None}))
 
 
 def test_a_completion_row_gets_back_the_reasoning_that_its_prompt_opened() -> None:
@@ -80,6 +90,16 @@ def test_the_margin_is_taken_when_asked_for() -> None:
         ({"prompt": "q", "completion": "a", "label": None}, None, "field `label` must be 0 or 1 (unsafe or safe), found None"),
         ({"prompt": "q", "completion": "a", "label": "good"}, None, "found 'good'"),
         ({"prompt": "q", "label": 1}, None, "has no field `completion`"),
+        (
+            {"prompt": "q", "chosen": "a", "rejected": "b", "completion": "c", "label": 1},
+            None,
+            "p.jsonl:7: row `x`: it has both `chosen` and `rejected`, and `completion` with `label`",
+        ),
+        (
+            {"prompt": [{**USER, "content": [{"type": "image"}]}], "chosen": "a", "rejected": "b"},
+            None,
+            "field `prompt` has a `content` with a part",
+        ),
         ({"prompt": "q", "completion": "a", "label": 1}, "margin", "has a label and no pair: --margin margin means nothing"),
         ({"prompt": "q", "chosen": "a", "rejected": "b"}, "margin", "has no field `margin`"),
         ({"prompt": "q", "chosen": "a", "rejected": "b", "margin": True}, "margin", "field `margin` is no margin: True"),

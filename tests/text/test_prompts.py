@@ -16,6 +16,9 @@ THINKING = (
 )
 
 
+IMAGE = [{"role": "user", "content": [{"type": "text", "text": "what is it?"}, {"type": "image_url", "image_url": {"url": "u"}}]}]
+
+
 @pytest.fixture(scope="module")
 def tokenizer():
     return tiny_tokenizer()
@@ -32,6 +35,16 @@ def test_chat_tokens_are_those_of_the_library(tokenizer):
     messages = [{"role": "user", "content": "What is 12 + 30?"}]
     theirs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     assert PromptRenderer(tokenizer).ids(messages) == theirs
+
+
+def test_parts_that_are_all_text_are_one_text(tokenizer):
+    """Templates that print the content would write Python's own form of the list."""
+    parts = [{"role": "user", "content": [{"type": "text", "text": "2+2?"}, {"type": "text", "text": "in French", "image_url": None}]}]
+    for template in ("chat", "raw", "boxed"):
+        renderer = PromptRenderer(tokenizer, template=template)
+        assert renderer.text(parts) == renderer.text([{"role": "user", "content": "2+2?\nin French"}])
+    assert WordRenderer().words(parts) == [{"role": "user", "content": "2+2?\nin French"}]
+    assert "2+2?\nin French\n" in rewrite_prompt(Row({"prompt": parts, "completion": "4"}))
 
 
 def test_boxed_follows_the_last_user_message(tokenizer):
@@ -144,6 +157,10 @@ STRICT = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('
         (lambda t: PromptRenderer(t).text([{"role": "assistant", "content": "s"}]), "must end with"),
         (lambda t: PromptRenderer(t).text([{"content": "s"}]), "message 1 of the prompt lacks `role`"),
         (lambda t: PromptRenderer(t).text([*SYSTEM_AND_USER, {"role": "user"}]), "message 3 of the prompt lacks `content`"),
+        (lambda t: PromptRenderer(t).text(IMAGE), "message 1 of the prompt has a `content` with a part `image_url`, and r1 reads text"),
+        (lambda t: PromptRenderer(t, template="raw").text(IMAGE), "message 1 of the prompt has a `content` with a part `image_url`"),
+        (lambda t: WordRenderer().words(IMAGE), "message 1 of the prompt has a `content` with a part `image_url`"),
+        (lambda t: PromptRenderer(t).text([{"role": "user", "content": 5}]), "has a `content` with int"),
         (lambda t: PromptRenderer(t).text([*SYSTEM_AND_USER, CALL]), "message 3 of the prompt calls a tool .* not supported"),
         (lambda t: PromptRenderer(tiny_tokenizer(chat_template=STRICT)).text(SYSTEM_AND_USER), "no system role"),
     ],

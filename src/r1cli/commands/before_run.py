@@ -2,7 +2,7 @@
 be refused, because the directory is there. And what is to be said of steps that no run of this length reaches."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from r1cli.commands.grpo_prompts import sources_of
@@ -14,6 +14,7 @@ from r1cli.rewards.scorer import Scorer
 from r1cli.rewards.user import check_columns
 from r1cli.row import Row
 from r1cli.shared_settings import Changing
+from r1cli.train.alarms import MEASUREMENTS
 
 DRAWN = ("sample", "finish_reason", "num_tokens", "model", "seed", "think_prefix")  # fields that a completion brings
 
@@ -88,6 +89,25 @@ def beyond(settings: Any, rewards: Sequence[RewardSpec]) -> list[str]:
     said = [f"{what} begins at step {start}, and --steps is {settings.steps}: it never counts" for what, start in late]
     found = [text for text, (_, start) in zip(said, late, strict=True) if start >= settings.steps]
     return found + long_warmup(settings, settings.steps)
+
+
+def without_effect(settings: Any, sources: Mapping[str, str], total: int) -> list[str]:
+    """What is to be said of flags of `r1 sft`, `rm` and `distill` that can do nothing in a run of `total` steps. sources: who set them."""
+    said, run = long_warmup(settings, total), f"the run has {total} steps"
+    every, stop_on = getattr(settings, "held_out_every", 0), (getattr(settings, "stop_on", None) or "").split(",")
+    if settings.save_every and settings.save_every >= total:
+        said.append(f"--save-every {settings.save_every}: {run}, no checkpoint is saved before its end")
+    if every and every >= total:
+        said.append(f"--held-out-every {every}: {run}, the held-out rows are measured after the last one only")
+    measured = -(-total // every) if every else 0
+    if "overfitting" in stop_on and measured <= MEASUREMENTS:
+        said.append(f"--stop-on overfitting: {run}, its held-out loss is measured {measured} times, and {MEASUREMENTS + 1} tell")
+    steps = getattr(settings, "alarm_steps", 0)
+    asked = "diverging" in stop_on or sources.get("alarm_steps", "default") != "default"
+    if asked and total < 2 * steps:
+        flag = "--stop-on diverging" if "diverging" in stop_on else f"--alarm-steps {steps}"
+        said.append(f"{flag}: {run}, and the alarm compares the loss of {steps} steps with that of the first {steps} (--alarm-steps)")
+    return said
 
 
 def long_warmup(settings: Any, total: int) -> list[str]:

@@ -90,7 +90,7 @@ def _no_rows(reader: RowReader) -> R1Error:
 
 def _is_lesson(row: Row) -> bool:
     """Whether a row is for SFT: it says what the assistant answers."""
-    return "messages" in row or "completion" in row
+    return row.get("messages") is not None or row.get("completion") is not None
 
 
 def _model_findings(settings: CheckSettings, context: Context, rows: Sequence[Row], reader: RowReader, sound: set[int]) -> list[Finding]:

@@ -59,7 +59,7 @@ def run(settings: GrpoSettings, context: Context) -> None:
     check_sets(all_rewards(settings), everything)
     check_asked(rule_rewards(settings), everything)
     stop_or_warn(check_rows(rule_rewards(settings), everything, settings.reward_timeout).findings, context)
-    problems = held_out_problems(settings, everything)
+    problems, measured = held_out_problems(settings, everything, context)
     rules, about = [rule] if (rule := held_out_rule(settings)) else [], f"--held-out {settings.held_out}"
     stop_or_warn(check_rows(rules, problems, settings.reward_timeout, about).findings, context)
     check_unused(settings, context.command)
@@ -71,14 +71,14 @@ def run(settings: GrpoSettings, context: Context) -> None:
 
     prompts, longest = usable_prompts(stages, settings, context, folder, readers[0])
     if problems:
-        [(_, problems)], needed = usable_prompts([(0, problems)], settings, context, folder, readers[0], again=True)
+        [(_, problems)], needed = usable_prompts([(0, problems)], settings, context, folder, measured or readers[0], again=True)
         longest = max(longest, needed)
     settings = dataclasses.replace(settings, max_model_len=settings.max_model_len or longest + longest_completion(settings))
     if settings.dry_run:
         check_dry_run(settings, context, folder)
         console.summary([*plan(settings, folder, prompts, shares, longest), f"would write {settings.out}"])
         return
-    train(settings, context, folder, Prompts(prompts, shares), problems, readers, started)
+    train(settings, context, folder, Prompts(prompts, shares), problems, readers, started, measured)
 
 
 def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:

@@ -5,7 +5,6 @@ math.jsonl=0.5 code.jsonl=0.5           half of every rollout is of each file, h
 --add general.jsonl=0.3@1300            joins at a step; the shares are then 0.5 : 0.5 : 0.3
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +15,7 @@ from r1cli.grpo_settings import GrpoSettings
 from r1cli.guard import Context
 from r1cli.io.stream import RowReader, read_rows
 from r1cli.rewards.reward import RewardSpec
-from r1cli.row import Row, messages_of
+from r1cli.row import Row, prompt_key
 from r1cli.steps.keep import RULES
 from r1cli.steps.mix import part_of
 
@@ -64,14 +63,17 @@ def read_prompts(settings: GrpoSettings, context: Context) -> tuple[Stages, list
     return stages, shares or None, readers
 
 
-def held_out_problems(settings: GrpoSettings, rows: Sequence[Row]) -> list[Row]:
-    """The rows of `--held-out`. rows: all that are trained on. Raises `R1Error` (exit 2) when they overlap, or no rule can judge them."""
-    found = held_out_rows(settings, rows, with_prompts, lambda row: json.dumps(messages_of(row["prompt"]), sort_keys=True))
+def held_out_problems(settings: GrpoSettings, rows: Sequence[Row], context: Context) -> tuple[list[Row], RowReader | None]:
+    """(the rows of `--held-out`, their reader). rows: all that are trained on.
+
+    Raises `R1Error` (exit 2) when they overlap, or no rule can judge them.
+    """
+    found, reader = held_out_rows(settings, rows, with_prompts, lambda row: prompt_key(row["prompt"]), context.console.warn)
     if found and held_out_rule(settings) is None:
         raise R1Error(
             "--held-out measures the accuracy by a rule, and --rewards names none", hint=f"one of {', '.join(RULES)}", code=Exit.USAGE
         )
-    return found
+    return found, reader
 
 
 def held_out_rule(settings: GrpoSettings) -> RewardSpec | None:

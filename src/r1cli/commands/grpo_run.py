@@ -8,6 +8,7 @@ from typing import Any
 from r1cli.commands import finish
 from r1cli.commands.grpo_preflight import keep_fitting, longest_completion
 from r1cli.commands.grpo_resume import resumed
+from r1cli.commands.held_out import held_out_facts
 from r1cli.commands.held_out_accuracy import ACCURACY, BEFORE, PROBLEMS, HeldOutAccuracy
 from r1cli.commands.lora_flags import following
 from r1cli.commands.preference import model_specs, open_models, rule_rewards
@@ -46,15 +47,16 @@ def train(
     problems: Sequence[Row],
     readers: Sequence[RowReader],
     started: float,
+    measured: RowReader | None = None,
 ) -> None:
-    """Load policy, sampler and scorer, and run the loop. problems: those of --held-out."""
+    """Load policy, sampler and scorer, and run the loop. problems: those of --held-out, measured: their reader."""
     console = context.console
     data = digest(value for start, rows in prompts.stages for value in (start, *rows))
     training = Training(
         settings, context, folder=folder, total=settings.steps, temperature=settings.temperature, reference=settings.beta > 0, data=data
     )
     if training.done:
-        return _finish(training, readers, _counted(prompts), {}, started)
+        return _finish(training, readers, measured, _counted(prompts), {}, started)
     config = grpo_config(settings, training.pad_id, training.own_policy)
     limit = dataclasses.replace(settings, max_completion_length=config.max_completion_length[0][1], num_processes=1)  # each its own engine
     with (
@@ -96,7 +98,7 @@ def train(
         timeouts = sum(of_all(training.accelerator, [scorer.timeouts]))
     if progress.step < config.steps or progress.batch is not None:
         return say_unfinished(stopper, context, progress.step, config.steps, spent(started), before=wiring.before(progress))
-    _finish(training, readers, {**_counted(prompts), "reward_timeouts": timeouts}, wiring.last, started)
+    _finish(training, readers, measured, {**_counted(prompts), "reward_timeouts": timeouts}, wiring.last, started)
 
 
 def _fitting(
@@ -118,13 +120,20 @@ def _counted(prompts: Prompts) -> dict[str, int]:
     return {"prompts": sum(len(rows) for _, rows in prompts.stages)}
 
 
-def _finish(training: Training, readers: Sequence[RowReader], facts: dict[str, int], last: dict[str, Any], started: float) -> None:
+def _finish(
+    training: Training,
+    readers: Sequence[RowReader],
+    measured: RowReader | None,
+    facts: dict[str, int],
+    last: dict[str, Any],
+    started: float,
+) -> None:
     """Declare the run done and say what came of it."""
     settings = training.settings
 
     def made_of() -> dict[str, Any]:
-        inputs = [finish.describe_source(source) for reader in readers for source in reader.sources]
-        return {"inputs": inputs, "counts": {**facts, "bad": sum(reader.bad for reader in readers), "steps": settings.steps}}
+        inputs, held = held_out_facts(readers, measured)
+        return {"inputs": inputs, "counts": {**facts, **held, "bad": sum(reader.bad for reader in readers), "steps": settings.steps}}
 
     if training.done:
         return say_done(training, made_of)

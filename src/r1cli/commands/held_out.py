@@ -3,32 +3,45 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from r1cli.commands.finish import describe_source
 from r1cli.errors import Exit, R1Error
 from r1cli.io.stream import RowReader, read_rows
 from r1cli.row import Row, seed_of
 from r1cli.steps.draw import validation_rows
 
+EXACT = 1e-9  # 29% of 100 rows are 29, and 28.999999999999996 in floating point
+
 
 def held_out_rows(
-    settings: Any, rows: Sequence[Row], valid: Callable[[RowReader], Iterator[Row]], content: Callable[[Row], str]
-) -> list[Row]:
-    """The rows of --held-out; one that is also trained on would make what is measured say nothing, and is refused (`R1Error`, exit 2).
+    settings: Any,
+    rows: Sequence[Row],
+    valid: Callable[[RowReader], Iterator[Row]],
+    content: Callable[[Row], str],
+    warn: Callable[[str], None],
+) -> tuple[list[Row], RowReader | None]:
+    """(the rows of the file --held-out, its reader); none without a file. Bad rows are left out with --skip-bad, counted and said.
 
+    A row that is also trained on would make what is measured say nothing, and is refused (`R1Error`, exit 2).
     valid: the rows of a reader that a command can use. content: what makes two rows the same.
     """
     if settings.held_out is None:
         if settings.held_out_every:
             raise R1Error("--held-out-every without --held-out measures nothing", hint="--held-out FILE", code=Exit.USAGE)
-        return []
+        return [], None
     if _share(settings.held_out) is not None:
         raise R1Error(
             f"--held-out {settings.held_out}: here it is a file",
             hint="split the rows: r1 mix ROWS --validation 2% --validation-out held-out.jsonl -o train.jsonl",
             code=Exit.USAGE,
         )
-    found = list(valid(read_rows([settings.held_out], field_map=settings.map)))
+    reader = read_rows([settings.held_out], field_map=settings.map, skip_bad=settings.skip_bad)
+    found = list(valid(reader))
+    bad = f"{reader.bad} bad held-out rows left out, the first: {reader.first_bad}" if reader.bad else ""
     if not found:
-        raise R1Error(f"`{settings.held_out}` has no rows", hint="leave --held-out out, or give a file with rows", code=Exit.USAGE)
+        what = f"`{settings.held_out}` has no rows" + (f": {bad}" if bad else "")
+        raise R1Error(what, hint="leave --held-out out, or give a file with rows", code=Exit.USAGE)
+    if bad:
+        warn(bad)
     trained = {content(row) for row in rows}
     both = [row for row in found if content(row) in trained]
     if both:
@@ -37,7 +50,17 @@ def held_out_rows(
             hint="split the rows: r1 mix ROWS --validation 2% --validation-out held-out.jsonl -o train.jsonl",
             code=Exit.USAGE,
         )
-    return found
+    return found, reader
+
+
+def held_out_facts(
+    readers: Sequence[RowReader], held_out: RowReader | None, measured: int = 0
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """(the inputs, the counts of held-out rows) for a manifest. readers: of the training rows; held_out: of a file that is measured."""
+    inputs = [describe_source(source) for reader in readers for source in reader.sources]
+    inputs += [{"role": "held-out", **describe_source(source)} for source in (held_out.sources if held_out else ())]
+    counts = {"held_out": measured} if measured else {}
+    return inputs, counts | ({"held_out_bad": held_out.bad} if held_out and held_out.bad else {})
 
 
 def held_back(settings: Any, prompts: Sequence[str], say: Callable[[str], None]) -> list[bool]:
@@ -54,12 +77,11 @@ def held_back(settings: Any, prompts: Sequence[str], say: Callable[[str], None])
     numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
     choices = {prompt: seed_of(settings.seed, prompt, 0) for prompt in numbers}
     of_row, keys = (np.array([given[prompt] for prompt in prompts], np.int64) for given in (numbers, choices))
-    back = validation_rows(of_row, keys, int(share * len(prompts) + 0.5)).tolist()
+    back = validation_rows(of_row, keys, int(share * len(prompts) + EXACT)).tolist()
     kept = {prompt for prompt, one in zip(prompts, back, strict=True) if one}
-    if not kept or len(kept) == len(numbers):
+    if not kept:  # something is always left to train on: less than all rows are kept back
         raise R1Error(
-            f"--held-out {settings.held_out} of {len(prompts)} rows about {len(numbers)} prompts "
-            + ("leaves nothing to train on" if kept else "is not one whole prompt"),
+            f"--held-out {settings.held_out} of {len(prompts)} rows about {len(numbers)} prompts is not one whole prompt",
             hint="another share, or --held-out FILE",
             code=Exit.USAGE,
         )

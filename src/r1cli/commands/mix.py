@@ -162,7 +162,7 @@ def _benchmark(rows: RowReader, n: int) -> Benchmark:
 
     def prompts() -> Iterator[Row]:
         for row in rows:
-            if "prompt" not in row and "messages" not in row:
+            if row.get("prompt") is None and row.get("messages") is None:
                 raise R1Error(
                     f"{row.where}: a row of --decontaminate has no `prompt`; it has {', '.join(row)}",
                     hint="rename its column first: jq -c '.prompt = .question' IN > OUT.jsonl",

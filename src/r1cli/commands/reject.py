@@ -75,7 +75,7 @@ def run(settings: RejectSettings, context: Context) -> None:
         else:
             kept = pass_rate.within(keep_rows(rows, reason, dropped), window, rates, dropped)
             kept = pick_rows(kept, settings.per_prompt, settings.pick, settings.seed, dropped)
-        writer.write_all(to_sft(kept, plain) if settings.to == "sft" else kept)
+        writer.write_all(to_sft(kept, plain, reader.leave_out) if settings.to == "sft" else kept)
     counts: dict[str, Any] = {"in": sums.rows, "out": writer.count, "dropped": dict(dropped.reasons), "bad": reader.bad}
     counts |= {} if judge is None else {"judged": judge.asked, "verdicts_unreadable": judge.unreadable}
     counts |= {} if compared is None else {"compare": compared.counts()}

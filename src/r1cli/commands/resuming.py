@@ -162,6 +162,13 @@ def warn_of_changes(changed: Mapping[str, tuple[Any, Any]], context: Context) ->
         context.console.warn(f"--{name.replace('_', '-')} was {before} when the run started, now {now}")
 
 
+def warn_of_held_out(checkpoint: Path | None, now: str | None, context: Context) -> None:
+    """Say when the held-out rows are not those that the run measured before. now: their digest; None where nothing is measured."""
+    before = None if checkpoint is None else (manifest.read(checkpoint) or {}).get(run_dir.HELD_OUT)
+    if before is not None and now is not None and before != now:
+        context.console.warn("the held-out rows are not those that the run measured before: figures from here on do not go with those")
+
+
 def going_past(halt: R1Error | None) -> R1Error | None:
     """The error of --stop-on, with a word for who starts runs again by a script: an alarm ends a run once."""
     return halt and R1Error(halt.message, hint=f"{halt.hint}; --resume goes on past it", code=halt.code)

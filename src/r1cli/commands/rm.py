@@ -48,7 +48,8 @@ def run(settings: RmSettings, context: Context) -> None:
     back = held_back(settings, [row.prompt_key() for row in judgements], console.info)
     held_out = [row for row, kept in zip(judgements, back, strict=True) if kept]
     judgements = [row for row, kept in zip(judgements, back, strict=True) if not kept]
-    held_out = held_out or _held_out(settings, rows, judgements, read, context)
+    of_file, measured = _held_out(settings, rows, judgements, read, context) if not held_out else ([], None)
+    held_out = held_out or of_file
     check_unused(settings, context.command)
     stop_or_warn(check_preferences(judgements), context)
     for flag, given in (("--center", settings.center), ("--balance-lengths", settings.balance_lengths)):
@@ -60,7 +61,7 @@ def run(settings: RmSettings, context: Context) -> None:
         check_dry_run(settings, context, folder, scores=True)
         plan(settings, context, folder, judgements, held_out)
         return
-    train(settings, context, folder, judgements, reader, started, held_out=held_out)
+    train(settings, context, folder, judgements, reader, started, held_out=held_out, held_out_reader=measured)
 
 
 Read = Callable[[Row], Judged]
@@ -81,11 +82,14 @@ def _usable(reader: RowReader, read: Read, template: str) -> Iterator[Row]:
         yield row
 
 
-def _held_out(settings: RmSettings, rows: list[Row], judgements: list[Judged], read: Read, context: Context) -> list[Judged]:
+def _held_out(
+    settings: RmSettings, rows: list[Row], judgements: list[Judged], read: Read, context: Context
+) -> tuple[list[Judged], RowReader | None]:
     def valid(reader: RowReader) -> Iterator[Row]:
         return _usable(reader, read, settings.template)
 
-    found = [read(row) for row in held_out_rows(settings, rows, valid, lambda row: content_of(read(row)))]
+    measured, reader = held_out_rows(settings, rows, valid, lambda row: content_of(read(row)), context.console.warn)
+    found = [read(row) for row in measured]
     if found and any(row.is_pair != judgements[0].is_pair for row in found):
         raise R1Error(
             f"`{settings.held_out}` has another kind of rows than the training set",
@@ -98,4 +102,4 @@ def _held_out(settings: RmSettings, rows: list[Row], judgements: list[Judged], r
         context.console.warn(
             f"{shared} of {len(found)} held-out rows are about prompts that are trained on too (r1 mix --validation splits by prompt)"
         )
-    return found
+    return found, reader

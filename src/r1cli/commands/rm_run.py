@@ -5,7 +5,8 @@ from functools import partial
 from typing import Any
 
 from r1cli.commands import finish
-from r1cli.commands.before_run import long_warmup
+from r1cli.commands.before_run import without_effect
+from r1cli.commands.held_out import held_out_facts
 from r1cli.commands.resuming import digest, say_done
 from r1cli.commands.rm_rows import Prepared, prepared, say_left_out, scoring_tokenizer
 from r1cli.commands.save_time import first_save
@@ -37,22 +38,23 @@ def train(
     reader: RowReader,
     started: float,
     held_out: Sequence[Judged] = (),
+    held_out_reader: RowReader | None = None,
 ) -> None:
-    """Tokenise, train, measure and save."""
+    """Tokenise, train, measure and save. held_out_reader: of the file that the held-out rows are from, if they are."""
     tokenizer = scoring_tokenizer(load_tokenizer(folder, trust_remote_code=settings.trust_remote_code), settings.template, folder)
     learnt, measured = _both(settings, context, tokenizer, folder, rows, held_out)
     load = partial(load_reward_model, pad_id=tokenizer.pad_token_id, seed=seed_of(settings.seed, "head", 0))
     total = rm_config(settings, tokenizer.pad_token_id).steps(len(learnt.examples))
-    data = digest(value for example in learnt.examples for value in (*example.sides, example.target))
-    for said in long_warmup(settings, total):
+    data, held = _digest(learnt), _digest(measured) if measured.examples else None
+    for said in without_effect(settings, context.sources, total):
         context.console.warn(said)
-    training = Training(settings, context, folder=folder, load=load, tokenizer=tokenizer, total=total, data=data)
+    training = Training(settings, context, folder=folder, load=load, tokenizer=tokenizer, total=total, data=data, held_out=held)
 
     def facts() -> dict[str, Any]:
         left_out, bad = dict(learnt.left_out), reader.bad
         counts = {"rows": len(rows), "trained_on": len(learnt.examples), "left_out": left_out, "bad": bad, "steps": total}
-        counts |= {"held_out": len(measured.examples)} if held_out else {}
-        return {"inputs": [finish.describe_source(source) for source in reader.sources], "counts": counts}
+        inputs, held = held_out_facts([reader], held_out_reader, len(measured.examples))
+        return {"inputs": inputs, "counts": counts | held}
 
     if training.done:
         say_done(training, facts)
@@ -86,6 +88,10 @@ def train(
             _following(settings),
         ]
     )
+
+
+def _digest(rows: Prepared) -> str:
+    return digest(value for example in rows.examples for value in (*example.sides, example.target))
 
 
 def _both(
@@ -181,7 +187,7 @@ def plan(settings: RmSettings, context: Context, folder: str, rows: Sequence[Jud
     tokenizer = scoring_tokenizer(load_tokenizer(folder, trust_remote_code=settings.trust_remote_code), settings.template, folder)
     learnt, _ = _both(settings, context, tokenizer, folder, rows, held_out)
     count = len(learnt.examples)
-    for said in long_warmup(settings, rm_config(settings, 0).steps(count)):
+    for said in without_effect(settings, context.sources, rm_config(settings, 0).steps(count)):
         context.console.warn(said)
     tokens = sum(example.tokens for example in learnt.examples)
     context.console.summary(

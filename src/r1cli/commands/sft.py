@@ -19,7 +19,7 @@ from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
 from r1cli.io.stream import RowReader, read_rows
-from r1cli.row import Row
+from r1cli.row import Row, prompt_key
 from r1cli.settings import SFT_ALARMS, SftSettings
 from r1cli.text.conversation import answers
 
@@ -42,27 +42,30 @@ def run(settings: SftSettings, context: Context) -> None:
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
     reader = read_rows(settings.inputs, field_map=settings.map, limit=settings.limit, skip_bad=settings.skip_bad, say=console.info)
     rows = list(_with_answers(reader))
-    back = held_back(settings, [prompt_key(row) for row in rows], console.info)
+    back = held_back(settings, [question_of(row) for row in rows], console.info)
     held_out = [row for row, kept in zip(rows, back, strict=True) if kept]
     rows = [row for row, kept in zip(rows, back, strict=True) if not kept]
-    held_out = held_out or held_out_rows(settings, rows, _with_answers, _lesson)
+    of_file, measured = held_out_rows(settings, rows, _with_answers, _lesson, console.warn) if not held_out else ([], None)
+    held_out = held_out or of_file
     check_unused(settings, context.command)
     from r1cli.commands.sft_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 
     if settings.dry_run:
         check_dry_run(settings, context, folder)
-        plan(settings, context, folder, rows)
+        plan(settings, context, folder, rows, held_out)
         return
-    train(settings, context, folder, rows, reader, started, held_out=held_out)
+    train(settings, context, folder, rows, reader, started, held_out=held_out, held_out_reader=measured)
 
 
 def _lesson(row: Row) -> str:
-    return json.dumps([row.get(name) for name in ("messages", "prompt", "completion")], sort_keys=True)
+    """The same for rows of one conversation, whether they have messages, or prompt and completion."""
+    before, said = answers(row)[-1]
+    return json.dumps([prompt_key(before), said])
 
 
-def prompt_key(row: Row) -> str:
+def question_of(row: Row) -> str:
     """The same for rows about one prompt: what comes before the first answer."""
-    return json.dumps(answers(row)[0][0], sort_keys=True)
+    return prompt_key(answers(row)[0][0])
 
 
 def _with_answers(reader: RowReader) -> Iterator[Row]:

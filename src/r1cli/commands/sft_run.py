@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from r1cli.commands import finish
-from r1cli.commands.before_run import long_warmup
+from r1cli.commands.before_run import without_effect
+from r1cli.commands.held_out import held_out_facts
 from r1cli.commands.lora_flags import following
 from r1cli.commands.resuming import digest, going_past, say_done, warn_of_stops
 from r1cli.commands.save_time import first_save
@@ -38,22 +39,24 @@ def train(
     started: float,
     directory: RunDir | None = None,
     held_out: Sequence[Row] = (),
+    held_out_reader: RowReader | None = None,
 ) -> None:
-    """Tokenise, train and save; `settings` is those of sft or distill, `directory` the run's when it is open already."""
-    console = context.console
-    before = reader.bad
+    """Tokenise, train and save; `settings` is those of sft or distill, `directory` the run's when it is open already, `held_out_reader`
+    that of the file with the held-out rows."""
+    console, before = context.console, reader.bad
     lessons = checked(rows, settings, context, folder, reader)
-    measured = checked(held_out, settings, context, folder, held_out=True) if held_out else []
-    held = {"held_out": len(measured)} if measured else {}
+    measured = checked(held_out, settings, context, folder, held_out_reader, held_out=True) if held_out else []
     too_long = len(rows) - len(lessons) - (reader.bad - before)
     total = sft_config(settings, 0).steps(len(lessons))
-    for said in long_warmup(settings, total):
+    for said in without_effect(settings, context.sources, total):
         console.warn(said)
-    training = Training(settings, context, folder=folder, directory=directory, total=total, data=digest(_learnt(lessons)))
+    data, held = digest(_learnt(lessons)), digest(_learnt(measured)) if measured else None
+    training = Training(settings, context, folder=folder, directory=directory, total=total, data=data, held_out=held)
 
     def facts() -> dict[str, Any]:
-        counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": too_long, "bad": reader.bad, "steps": total, **held}
-        return {"inputs": [finish.describe_source(source) for source in reader.sources], "counts": counts}
+        counts = {"rows": len(rows), "trained_on": len(lessons), "too_long": too_long, "bad": reader.bad, "steps": total}
+        inputs, held_counts = held_out_facts([reader], held_out_reader, len(measured))
+        return {"inputs": inputs, "counts": counts | held_counts}
 
     if training.done:
         return say_done(training, facts)
@@ -81,14 +84,18 @@ def train(
         say_unfinished(stopper, context, done, total, spent(started), before=training.start_step)
         return
     training.finish(started=started, **facts())
-    console.summary(
-        [
-            f"{context.command}: {len(lessons)} rows, {max(total, training.start_step)} steps{wiring.figures()}, {spent(started)}",
-            f"written: {settings.out}/final",
-            *finish.bad_lines(reader),
-            following(settings),
-        ]
-    )
+    steps = max(total, training.start_step)
+    console.summary(_summary(training, len(lessons), steps, wiring.figures(), started, reader))
+
+
+def _summary(training: Training, lessons: int, steps: int, figures: str, started: float, reader: RowReader) -> list[str]:
+    settings = training.settings
+    return [
+        f"{training.context.command}: {lessons} rows, {steps} steps{figures}, {spent(started)}",
+        f"written: {settings.out}/final",
+        *finish.bad_lines(reader),
+        following(settings),
+    ]
 
 
 def _learnt(lessons: Sequence[Sequence[Sample]]) -> Iterator[Any]:
@@ -158,17 +165,19 @@ def sft_config(settings: Any, pad_id: int, policy: Any = None) -> SftConfig:
     )
 
 
-def plan(settings: SftSettings, context: Context, folder: str, rows: Sequence[Row]) -> None:
+def plan(settings: SftSettings, context: Context, folder: str, rows: Sequence[Row], held_out: Sequence[Row] = ()) -> None:
     """What a run would do, without loading weights."""
     lessons = checked(rows, settings, context, folder)
+    measured = checked(held_out, settings, context, folder, held_out=True) if held_out else []
     tokens = sum(len(s.prompt_ids) + len(s.completion_ids) for row in lessons for s in row)
     steps = sft_config(settings, 0).steps(len(lessons))
-    for said in long_warmup(settings, steps):
+    for said in without_effect(settings, context.sources, steps):
         context.console.warn(said)
     context.console.summary(
         [
             f"would train `{folder}` on {len(lessons)} rows, {tokens:,} tokens an epoch, "
             f"{steps} steps of {min(settings.batch_rows, len(lessons))} rows",
+            *([f"would measure the loss of {len(measured)} held-out rows"] if measured else []),
             f"would write {settings.out}",
         ]
     )

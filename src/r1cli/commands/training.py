@@ -14,14 +14,14 @@ from r1cli.commands import tracking
 from r1cli.commands.before_run import check_adapter
 from r1cli.commands.disk_room import check_room
 from r1cli.commands.preflight import turn_end
-from r1cli.commands.resuming import Standing, check_data, check_resumable, is_done, standing, warn_of_changes
+from r1cli.commands.resuming import Standing, check_data, check_resumable, is_done, standing, warn_of_changes, warn_of_held_out
 from r1cli.commands.strategy_check import check_strategy, offloaded
 from r1cli.engines.model_files import end_ids, refuse_classifier
 from r1cli.engines.precision import resolve_dtype
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.checkpoint_folders import checkpoint_folder, checkpoints
-from r1cli.io.run_dir import BASE, DATA, RunDir
+from r1cli.io.run_dir import BASE, DATA, HELD_OUT, RunDir
 from r1cli.io.whole_folder import naming
 from r1cli.model_folder import FETCH_AGAIN, fingerprint, load_tokenizer, loading
 from r1cli.row import seed_of
@@ -46,7 +46,7 @@ class Training:
     """A model being trained, and the run directory it is written to.
 
     total: steps of the whole run. load: what makes the policy of a folder (`load_policy`). tokenizer: what is saved beside it.
-    data: the digest of what is trained on (`resuming.digest`).
+    data, held_out: the digests of what is trained on and of what is measured (`resuming.digest`).
     policy, optimizer: prepared by accelerate. start_step: steps that a resumed run has behind it. checkpoint: the folder it goes on from.
     done: the run to resume has no step left. Nothing is opened or loaded then, and `resuming.say_done` is all there is to do.
     """
@@ -64,10 +64,11 @@ class Training:
         load: Callable[..., Policy] | None = None,
         tokenizer: Any = None,
         data: str | None = None,
+        held_out: str | None = None,
     ) -> None:
         if load is None:
             refuse_classifier(folder)
-        self.settings, self.context, self.data = settings, context, data
+        self.settings, self.context, self.data, self.held_out = settings, context, data, held_out
         self.lora = lora_config(settings)
         self.dtype = resolve_dtype(settings.dtype)
         self.accelerator = accelerator_for(self.dtype, settings.seed)
@@ -89,6 +90,7 @@ class Training:
         if hasattr(settings, "track"):
             tracking.begin(self.accelerator, settings, context.command, self.run)
         self.checkpoint = self._resume_from()
+        warn_of_held_out(self.checkpoint, held_out, context)
         policy = self._load_policy(folder, load or partial(load_policy, temperature=temperature))
         self.optimiser_config = optimiser_config(settings)
         optimizer = build_optimiser(policy.parameters(), self.optimiser_config)
@@ -222,7 +224,7 @@ class Training:
     @property
     def _facts(self) -> dict[str, str]:
         """What the manifest of a model says beside its step."""
-        facts = {DATA: self.data, BASE: self.base}
+        facts = {DATA: self.data, HELD_OUT: self.held_out, BASE: self.base}
         return {name: value for name, value in facts.items() if value is not None}
 
     @property

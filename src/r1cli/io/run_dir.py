@@ -36,6 +36,7 @@ _CONTENTS = (manifest.NAME, "final", "checkpoints", *_FILES, "logs", "trackers")
 DATA = "data"  # in the manifest of a checkpoint and of `final/`: the digest of what it was trained on
 BASE = "base"  # in the manifest of an adapter's checkpoint: the fingerprint of the weights that it belongs to
 PROMPTS = "prompts.jsonl"  # of `r1 distill`: a copy of its input, which took no work
+HELD_OUT = "held_out_data"  # there as well: the digest of the rows that are measured
 _HALF_CONFIG = re.compile(rf"\.{re.escape(CONFIG)}\.\d+\.tmp")  # of a first start that was killed
 
 
@@ -223,7 +224,7 @@ def declare_done(path: Path, facts: Mapping[str, Any]) -> None:
         facts["counts"] = {**facts["counts"], "steps": step}
     if (path / "final").is_dir():
         kept = manifest.read(path / "final") or {}
-        manifest.write(path / "final", **facts, **{name: kept[name] for name in ("step", DATA) if name in kept})
+        manifest.write(path / "final", **facts, **{name: kept[name] for name in ("step", DATA, HELD_OUT) if name in kept})
     manifest.write(path, **facts)
 
 

@@ -119,7 +119,7 @@ def _grams(words: list[str], n: int) -> Iterator[Gram]:
 
 def prompt_text(row: Row) -> str:
     """What a row asks: its prompt, or what the user says in its messages; "" when it has neither."""
-    prompt = row.get("prompt", row.get("messages"))
+    prompt = row.get("messages") if row.get("prompt") is None else row["prompt"]
     if not isinstance(prompt, str | list):
         return ""
     messages = [message for message in messages_of(prompt) if isinstance(message, dict)]

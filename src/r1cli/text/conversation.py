@@ -12,15 +12,16 @@ answer.
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
-from r1cli.row import Message, Prompt, Row, require
-from r1cli.text.prompts import HALF_PAIR_FIX, PromptRenderer, half_pair
+from r1cli.row import Message, Prompt, Row, not_text, require, with_text
+from r1cli.text.behind import ids_behind
+from r1cli.text.prompts import HALF_PAIR_FIX, TEXT_FIX, PromptRenderer, half_pair
+from r1cli.text.row_form import COMPLETION, MESSAGES, NOTHING, bad_row, check_nothing_lost, form_of, is_drawn
 from r1cli.text.templates import CLOSE, OPEN
 from r1cli.text.think import opened_by, split
 
 Turn = tuple[list[int], list[int]]
 TOOL_CALLS = ("tool_calls", "function_call")  # of a message; the second is the older form
 REASONING = ("reasoning_content", "reasoning")  # DeepSeek, vLLM
-_NOTHING: tuple[Any, ...] = (None, "", "null", "[]", [], {})  # what data sets write into a column that a row does not use
 _MESSAGES_FIX = (
     "TRL's conversations are rows with `messages` here: jq -c '.messages = .prompt + .completion | del(.prompt, .completion)'; "
     "--loss-on completion learns the last answer alone"
@@ -44,7 +45,7 @@ def turns(
     for prompt, text in answers(row, last_only=last_only):
         before = prompt_ids(row, prompt, renderer)
         text = _behind_the_prompt(row, prompt, text, renderer)
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = ids_behind(tokenizer, before, text)
         if not before and not ids:
             raise bad_row(row, "it is empty: prompt and answer have no token", "leave the row out")
         check_known(row, [*before, *ids], tokenizer, beyond)
@@ -69,7 +70,7 @@ def opening_of(row: Row) -> str:
     A completion that opens the reasoning by itself is not given the tag twice.
     """
     prefix, completion = row.get("think_prefix"), row.get("completion")
-    if "messages" in row or not opened_by(prefix) or not isinstance(completion, str) or completion.lstrip().startswith(OPEN):
+    if form_of(row) != COMPLETION or not opened_by(prefix) or not isinstance(completion, str) or completion.lstrip().startswith(OPEN):
         return ""
     return prefix if isinstance(prefix, str) else OPEN + "\n"
 
@@ -97,26 +98,43 @@ def answers(row: Row, *, last_only: bool = False) -> list[tuple[Any, str]]:
     what the prompt had opened of a completion (`think_prefix`) stands before it.
     Raises `R1Error` (exit 2) naming the row: no such turn, tool calls, text that is none; with `last_only` a last turn not to be learnt.
     """
-    if row.get("tools") not in _NOTHING:
+    if row.get("tools") not in NOTHING:
         raise bad_row(row, "it has a field `tools`, and r1 does not train tool calls", _TOOLS_FIX)
-    if "messages" in row:
+    form = form_of(row)
+    if form == MESSAGES:
+        check_nothing_lost(row, require(row, "messages", list))
         return _assistant_turns(row, last_only)
-    if "completion" in row:
+    if form == COMPLETION:
         if isinstance(row["completion"], list):
             fix = _MESSAGES_FIX if isinstance(row.get("prompt"), list) else "take its text: jq -c '.completion = .completion[0].content'"
             raise bad_row(row, "`completion` is a list of messages, and here it is a text", fix)
-        prompt, completion = require(row, "prompt", str, list), require(row, "completion", str)
+        prompt = require(row, "prompt", str, list)
         if isinstance(prompt, str):
             _check_text(row, "`prompt`", prompt)
         else:
             prompt = [_plain(row, f"message {place + 1} of `prompt`", message) for place, message in enumerate(prompt)]
-        _check_text(row, "`completion`", completion)
-        return [(prompt, opening_of(row) + completion)]
+        check_nothing_lost(row, prompt)
+        text = completion_text(row)
+        _check_text(row, "`completion`", text)
+        return [(prompt, text)]
+    found = ", ".join(name if value is not None else f"{name} (null)" for name, value in row.items())
     raise R1Error(
-        f"{row.where}: row `{row.get('id')}` has neither `messages` nor `prompt` and `completion`; it has {', '.join(row)}",
+        f"{row.where}: row `{row.get('id')}` has neither `messages` nor `prompt` and `completion`; it has {found}",
         hint="rename a column with --map messages=COLUMN",
         code=Exit.USAGE,
     )
+
+
+def completion_text(row: Row) -> str:
+    """What the assistant wrote in a row with `prompt` and `completion`: what the prompt had opened, `reasoning_content`, the completion.
+
+    The `reasoning_content` of a row that r1 drew is the prompt row's own: what r1 draws holds its reasoning.
+    """
+    completion = require(row, "completion", str)
+    if not is_drawn(row):
+        message = {"content": completion, "reasoning_content": row.get("reasoning_content")}
+        completion = _with_reasoning(row, "the completion", message)["content"]
+    return completion if completion.lstrip().startswith(OPEN) else opening_of(row) + completion
 
 
 def _assistant_turns(row: Row, last_only: bool) -> list[tuple[Any, str]]:
@@ -158,9 +176,12 @@ def _plain(row: Row, name: str, message: Any) -> Any:
     """A message with the assistant's reasoning in its content; as it is when it is no message. `name` is what errors call it."""
     if not isinstance(message, dict):
         return message
+    message, found = with_text(message), not_text(message.get("content"))
+    if found is not None:
+        raise bad_row(row, f"{name} has a `content` with {found}, and r1 reads text", TEXT_FIX)
     if message.get("role") == "assistant":
         for field in TOOL_CALLS:
-            if message.get(field) not in _NOTHING:
+            if message.get(field) not in NOTHING:
                 raise bad_row(row, f"{name} has `{field}`, and r1 does not train tool calls", _TOOLS_FIX)
         message = _with_reasoning(row, name, message)
     if isinstance(message.get("content"), str):
@@ -174,7 +195,7 @@ def _with_reasoning(row: Row, name: str, message: Message) -> Message:
     Reasoning that the content holds already, in tags, is not repeated; other reasoning beside such a content is refused. With no content
     the block stays open unless the row says that the answer was finished: it was cut, and the preflight counts it.
     """
-    given = {field: message[field] for field in REASONING if message.get(field) not in _NOTHING}
+    given = {field: message[field] for field in REASONING if message.get(field) not in NOTHING}
     for field, value in given.items():
         if not isinstance(value, str):
             raise bad_row(row, f"{name}: `{field}` must be a string, found {type(value).__name__}", "write the reasoning as one string")
@@ -200,9 +221,3 @@ def _check_text(row: Row, name: str, text: str) -> None:
     place = half_pair(text)
     if place is not None:
         raise bad_row(row, f"{name} holds {place}", HALF_PAIR_FIX)
-
-
-def bad_row(row: Row, what: str, fix: str) -> R1Error:
-    """The error (exit 2) for a row that cannot be learnt, with its place and its id in front."""
-    place = f"{row.where}: " if row.where else ""
-    return R1Error(f"{place}row `{row.get('id')}`: {what}", hint=fix, code=Exit.USAGE)

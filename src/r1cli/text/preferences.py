@@ -5,13 +5,14 @@ chosen, rejected               TRL's implicit prompt: whole conversations, or wh
 prompt, completion, label      one completion and whether it is good: 0 or 1, false or true, "unsafe" or "safe" (TRL: unpaired)
 """
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
 
 from r1cli.errors import Exit, R1Error
-from r1cli.row import Prompt, Row, messages_of, require
+from r1cli.row import Prompt, Row, messages_of, not_text, prompt_key, require
+from r1cli.text.prompts import TEXT_FIX
+from r1cli.text.row_form import without
 from r1cli.text.think import opened_by, split
 
 LABELS: dict[str, float] = {"unsafe": 0.0, "safe": 1.0}
@@ -46,17 +47,29 @@ class Judged:
         prompt = self.replies[0].prompt
         if prompt is None:
             return _common_start([reply.text for reply in self.replies])
-        return json.dumps(messages_of(prompt), sort_keys=True, ensure_ascii=False)
+        return prompt_key(prompt)
 
 
 def is_preference(row: Row) -> bool:
     """Whether a row looks like one to train a reward model on."""
-    return "chosen" in row or "rejected" in row or ("label" in row and "completion" in row)
+    return _is_pair(row) or (row.get("label") is not None and row.get("completion") is not None)
+
+
+def _is_pair(row: Row) -> bool:
+    """A field that is null counts as absent."""
+    return row.get("chosen") is not None or row.get("rejected") is not None
 
 
 def judged(row: Row, margin: str | None = None) -> Judged:
     """What a row says. margin: the field with a pair's margin, if one is asked for. Raises `R1Error` (exit 2) naming line and field."""
-    if "chosen" in row or "rejected" in row:
+    labelled = row.get("label") is not None and row.get("completion") is not None
+    if _is_pair(row) and labelled:
+        raise _wrong(
+            row,
+            "it has both `chosen` and `rejected`, and `completion` with `label`: only one of them can be learnt",
+            f"take one out: {without('label')}; or `chosen` and `rejected`",
+        )
+    if _is_pair(row):
         replies = tuple(_reply(row, side) for side in ("chosen", "rejected"))
         return Judged(row, replies, 0.0 if margin is None else _number(row, margin))
     if "label" in row:
@@ -73,11 +86,15 @@ def judged(row: Row, margin: str | None = None) -> Judged:
 def _reply(row: Row, side: str) -> Reply:
     value = require(row, side, str, list)
     prompt = None if row.get("prompt") is None else require(row, "prompt", str, list)
+    for field, found in (("prompt", prompt), (side, value)):
+        said = [message.get("content") for message in found if isinstance(message, dict)] if isinstance(found, list) else []
+        for wrong in filter(None, map(not_text, said)):
+            raise _wrong(row, f"field `{field}` has a `content` with {wrong}, and r1 reads text", TEXT_FIX)
     if isinstance(value, str):
         if side == "completion" and opened_by(row.get("think_prefix")):
             value = row["think_prefix"] + value if isinstance(row["think_prefix"], str) else "<think>" + value
         return Reply(prompt, value)
-    messages = [*([] if prompt is None else messages_of(prompt)), *value]
+    messages = messages_of([*([] if prompt is None else messages_of(prompt)), *value])
     if len(messages) < 2 or not all(isinstance(message, dict) and "role" in message for message in messages):
         raise _wrong(row, f"field `{side}` is not a conversation", 'messages are {"role": "user", "content": "..."}, the assistant\'s last')
     last = messages[-1]

@@ -13,11 +13,12 @@ from typing import Any
 
 from r1cli import clock
 from r1cli.errors import Exit, R1Error
-from r1cli.row import Message, Prompt, messages_of
+from r1cli.row import Message, Prompt, messages_of, not_text
 from r1cli.text.templates import BOXED, CHAT_TEMPLATES, OPEN, REQUESTS, SLOT, check_template, closed, opened
 
 __all__ = ["BOXED", "Example", "PromptRenderer", "WordRenderer", "opened"]
 
+TEXT_FIX = "write the content as one text, or leave the row out with --skip-bad"
 HALF_PAIR_FIX = "mend the text, or leave the row out with --skip-bad"
 Example = tuple[Prompt, str]
 """(prompt, what the assistant answers, its reasoning included)"""
@@ -155,10 +156,7 @@ class WordRenderer:
             return filled(self._frame, prompt, self.template, chosen) + self._opening
         messages, answers = conversation(prompt, self.template, self._system, chosen)
         said = {_mark(place): answer for place, answer in enumerate(answers)}
-        return [
-            {**message, "content": said.get(message["content"], message["content"])} if isinstance(message["content"], str) else message
-            for message in messages
-        ]
+        return [{**message, "content": said.get(message["content"], message["content"])} for message in messages]
 
 
 def half_pair(text: str) -> str | None:
@@ -180,6 +178,8 @@ def _check_message(place: int, message: Any) -> None:
     """Refuse (`R1Error`, exit 2) what is no message of a prompt; `place` counts from 1."""
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         what, hint = "lacks `role`", 'write {"role": "user", "content": "..."}'
+    elif (found := not_text(message.get("content"))) is not None:
+        what, hint = f"has a `content` with {found}, and r1 reads text", TEXT_FIX
     elif message.get("content") is not None:
         return
     elif any(message.get(name) for name in ("tool_calls", "function_call")):
@@ -254,9 +254,12 @@ def _only_question(prompt: Prompt, template: str) -> str:
     """The text of a prompt that is a string or one user message: all that a plain-text template can take."""
     if isinstance(prompt, str):
         return prompt
-    if len(prompt) == 1 and prompt[0].get("role") == "user" and isinstance(prompt[0].get("content"), str):
-        return prompt[0]["content"]
-    roles = ", ".join(str(message.get("role")) for message in prompt)
+    messages = messages_of(prompt)
+    for place, message in enumerate(messages, 1):
+        _check_message(place, message)
+    if len(messages) == 1 and messages[0]["role"] == "user":
+        return messages[0]["content"]
+    roles = ", ".join(message["role"] for message in messages)
     raise R1Error(
         f"template `{template}` takes one question, the prompt is a conversation ({roles})", hint="take --template chat", code=Exit.USAGE
     )

@@ -5,7 +5,7 @@ A completion row becomes a prompt that shows the problem and the raw completion.
 raw one moves to `raw_completion`, and what was known of it to `raw_model`.
 """
 
-from r1cli.row import Prompt, Row, require
+from r1cli.row import Prompt, Row, messages_of, require
 from r1cli.text.templates import OPEN
 
 TASK = """Below are a problem and a draft that solves it by thinking aloud. Rewrite the draft so that it is a pleasure to read.
@@ -39,6 +39,7 @@ def _words(prompt: Prompt) -> str:
     """A prompt as text: of a conversation, every message under its role."""
     if isinstance(prompt, str):
         return prompt
-    if len(prompt) == 1:
-        return str(prompt[0].get("content", ""))
-    return "\n\n".join(f"{message.get('role')}: {message.get('content')}" for message in prompt)
+    messages = messages_of(prompt)
+    if len(messages) == 1:
+        return str(messages[0].get("content", ""))
+    return "\n\n".join(f"{message.get('role')}: {message.get('content')}" for message in messages)
