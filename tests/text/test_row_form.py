@@ -39,6 +39,8 @@ def test_a_row_with_two_answers_is_refused_and_the_hint_makes_it_one() -> None:
     with pytest.raises(R1Error, match=r"^rows.jsonl:3: row `a`: it has both `messages` and `prompt` with `completion`") as raised:
         said(**BOTH)
     assert raised.value.code == 2 and "--map unused=messages" in (raised.value.hint or "")
+    with pytest.raises(R1Error, match="it has both"):  # somebody else's numbers
+        said(**BOTH, sample=3, model="m")
     assert answers(FieldMap(["unused=messages"]).apply(Row(BOTH))) == [("2 + 2?", "4")]
     assert [text for _, text in answers(FieldMap(["unused=completion"]).apply(Row(BOTH)))] == ["the data set's own"]
 

@@ -28,7 +28,7 @@ def form_of(row: Row) -> str:
         return COMPLETION if completion is not None else ""
     if prompt is None or completion is None:
         return MESSAGES
-    if is_drawn(row):
+    if is_drawn(row) and row.get("finish_reason") is not None:
         return COMPLETION
     if completion in NOTHING:
         return MESSAGES
