@@ -48,7 +48,8 @@ def test_no_process_goes_on_before_the_main_one_has_declared_it_whole(tmp_path: 
     training.accelerator = SimpleNamespace(wait_for_everyone=note("wait"), end_training=note("end"))
     training.run = SimpleNamespace(checkpoint=saving, final_model=saving, finish=note("whole"), close=note("close"))
     training.settings, training.context = SimpleNamespace(), SimpleNamespace(command="sft")
-    training.policy = training.tokenizer = training.optimizer = training.reference = training.data = training.base = training.held_out = None
+    training.policy = training.tokenizer = training.optimizer = training.reference = None
+    training.data = training.base = training.held_out = None
     training.start_step = 0
     if what == "the end":
         training.finish()
