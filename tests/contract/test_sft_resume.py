@@ -28,6 +28,8 @@ def test_rows_are_taken_in_the_order_in_which_they_were(r1: Run, tiny: Path, tmp
     words = ["sft", "--model", str(tiny), *SFT, "rows.jsonl", "-o", "run"]
     assert r1(*words, "--batch-rows", "2").returncode == 0
     assert_error(r1(*words, "--batch-rows", "4", "--resume", "--epochs", "4"), 2, "took its rows by --batch-rows 2", "give --batch-rows 2")
+    longer = r1(*words, "--batch-rows", "2", "--resume", "--epochs", "4", "--seed", "1")
+    assert_error(longer, 2, "took its rows by --seed 0, and --seed 1 would", "give --seed 0")
     cut_short(tmp_path / "run", 2)
     assert_error(
         r1(*words, "--batch-rows", "4", "--resume"), 2, "`run` took its rows by --batch-rows 2, and --batch-rows 4 would leave some"

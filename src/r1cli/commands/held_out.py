@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from r1cli.commands.finish import describe_source
+from r1cli.commands import finish
 from r1cli.errors import Exit, R1Error
 from r1cli.io.stream import RowReader, read_rows
 from r1cli.row import Row, seed_of
@@ -57,8 +57,8 @@ def held_out_facts(
     readers: Sequence[RowReader], held_out: RowReader | None, measured: int = 0
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """(the inputs, the counts of held-out rows) for a manifest. readers: of the training rows; held_out: of a file that is measured."""
-    inputs = [describe_source(source) for reader in readers for source in reader.sources]
-    inputs += [{"role": "held-out", **describe_source(source)} for source in (held_out.sources if held_out else ())]
+    inputs = [finish.describe_source(source) for reader in readers for source in reader.sources]
+    inputs += [{"role": "held-out", **finish.describe_source(source)} for source in (held_out.sources if held_out else ())]
     counts = {"held_out": measured} if measured else {}
     return inputs, counts | ({"held_out_bad": held_out.bad} if held_out and held_out.bad else {})
 

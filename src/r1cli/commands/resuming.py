@@ -14,7 +14,7 @@ from r1cli.guard import Context
 from r1cli.io import manifest, run_dir
 from r1cli.io.checkpoint_folders import latest_step, whole_checkpoint
 from r1cli.io.hub import check_model_folder
-from r1cli.io.run_config import read_config
+from r1cli.io.run_config import check_order, read_config
 from r1cli.io.whole_folder import is_whole
 from r1cli.model_folder import fingerprint
 from r1cli.settings import GrpoSettings
@@ -116,7 +116,9 @@ def check_resumable(accelerator: Any, settings: Any, found: Standing, model: str
             code=Exit.USAGE,
         )
     if run_dir.is_run_dir(settings.out):
-        _check_adapter(settings.out, read_config(settings.out)["settings"], vars(settings))
+        before = read_config(settings.out)
+        _check_adapter(settings.out, before["settings"], vars(settings))
+        check_order(Path(settings.out), before, {"settings": vars(settings)})
     folder = whole_checkpoint(settings.out, found.checkpoint)
     own = [progress.file_name(0)] if isinstance(settings, GrpoSettings) else []
     check_state(folder, random_states.file_name(0), *own)  # of the first process: there were more or fewer, maybe, but always that one

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from r1cli.io import manifest
 CONFIG = "config.json"  # what makes a folder a run directory: there first, and never removed
 _MODELS = ("model", "student")  # settings that make a run another one
 _NOT_OF_THE_RUN = ("resume", "force", "out")
-_ORDER = ("batch_rows", "seed")  # of rows: which ones a step takes follows from these and its number (`train.order.step_rows`)
+ROWS_OF_A_STEP, ORDER = "batch_rows", ("batch_rows", "seed")  # which rows a step takes, beside its number (`train.order.step_rows`)
 
 
 def is_run_dir(path: str | Path) -> bool:
@@ -72,13 +72,13 @@ def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) ->
         )
 
 
-def check_order(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_order(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str] = ORDER) -> None:
     """Refuse (`R1Error`, exit 2) to go on with rows in another order than that of the steps there are: some would be left out, some taken
-    twice. Of commands whose rows are in epochs."""
+    twice. Of commands whose rows are in epochs. names: the settings that must be the same."""
     old, new = before["settings"], now["settings"]
     if "batch_rows" not in old or "batch_rows" not in new or new.get("on_policy"):
         return
-    changed = [name for name in _ORDER if name in old and old[name] != new[name]]
+    changed = [name for name in names if name in old and old[name] != new[name]]
     if changed:
         then, today = (" ".join(f"--{name.replace('_', '-')} {side[name]}" for name in changed) for side in (old, new))
         raise R1Error(

@@ -27,7 +27,7 @@ from r1cli.io import manifest
 from r1cli.io.checkpoint_folders import checkpoint_folder, checkpoints, clear, latest_step, replacing
 from r1cli.io.environment import code_diff, environment
 from r1cli.io.lock import LOCK, WAIT_SECONDS, Lock, check_free
-from r1cli.io.run_config import CONFIG, asked_for, check_order, check_same, differences, is_run_dir, read_config
+from r1cli.io.run_config import CONFIG, ORDER, ROWS_OF_A_STEP, asked_for, check_order, check_same, differences, is_run_dir, read_config
 from r1cli.io.step_lines import StepLines
 from r1cli.io.whole_folder import declare_whole, filling, is_whole, remove, remove_if_possible
 
@@ -268,8 +268,9 @@ def _check_use(path: Path, asked: Mapping[str, Any] | None, *, resume: bool, for
     if used and not force and asked is not None:
         before = read_config(path)
         check_same(path, before, asked)
-        if latest_step(path) is not None or is_whole(path / "final"):
-            check_order(path, before, asked)
+        done = is_whole(path / "final")  # the seed matters if it is to be longer, which is seen later (`commands.resuming`)
+        if done or latest_step(path) is not None:
+            check_order(path, before, asked, [ROWS_OF_A_STEP] if done else ORDER)
     return used
 
 
