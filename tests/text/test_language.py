@@ -7,6 +7,7 @@ import time
 import pytest
 
 from r1cli.errors import Exit, R1Error
+from r1cli.text import language
 from r1cli.text.language import LANGUAGES, count_words, main_language, normalise_language
 from r1cli.text.prose import prose_of
 
@@ -151,3 +152,17 @@ def test_nothing_heavy_is_imported_for_text_that_needs_no_detector() -> None:
 def test_counts_by_hand(text: str, english: int, chinese: int) -> None:
     """Words as people count them: a run of letters is one, a Han character is one, mathematics, code and URLs are none."""
     assert (count_words(text, "en").target, count_words(text, "zh").target) == (english, chinese)
+
+
+def test_ctrl_c_while_langdetect_reads_its_profiles_is_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """langdetect takes whatever is raised in there for a broken profile."""
+    from langdetect import detector_factory
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(detector_factory, "LangProfile", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            language._factory.__wrapped__(("en", "fr"))
+    assert language._factory.__wrapped__(("en", "fr")).langlist == ["en", "fr"]

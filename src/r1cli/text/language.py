@@ -235,9 +235,16 @@ def _factory(candidates: tuple[str, ...]) -> Any:
     from importlib.resources import files
 
     from langdetect.detector_factory import DetectorFactory
+    from langdetect.lang_detect_exception import LangDetectException
 
     profiles = files("langdetect") / "profiles"
     factory = DetectorFactory()
-    factory.load_json_profile([(profiles / language).read_text(encoding="utf-8") for language in candidates])
+    try:
+        factory.load_json_profile([(profiles / language).read_text(encoding="utf-8") for language in candidates])
+    except LangDetectException as error:
+        cause = error.__context__
+        if cause is None or isinstance(cause, Exception):
+            raise
+        raise cause from None  # Ctrl-C or the time limit, which its bare `except` took for a broken profile
     factory.set_seed(0)
     return factory
