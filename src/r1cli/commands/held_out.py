@@ -9,8 +9,6 @@ from r1cli.io.stream import RowReader, read_rows
 from r1cli.row import Row, seed_of
 from r1cli.steps.draw import validation_rows
 
-EXACT = 1e-9  # 29% of 100 rows are 29, and 28.999999999999996 in floating point
-
 
 def held_out_rows(
     settings: Any,
@@ -64,10 +62,11 @@ def held_out_facts(
 
 
 def held_back(settings: Any, prompts: Sequence[str], say: Callable[[str], None]) -> list[bool]:
-    """Which rows `--held-out P%` keeps for measuring: at most that share of them, all rows of a prompt or none (as `r1 mix --validation`).
+    """Which rows `--held-out P%` keeps for measuring: that share of them, rounded to whole rows, and all rows of a prompt or none.
 
-    prompts: of each row, what is the same for rows about one prompt. None are kept back when --held-out is a file, or not given. Which ones
-    it is follows from the seed and the prompts, not from the order of the rows. Raises `R1Error` (exit 2) when nothing could be measured.
+    A prompt that would make them more is passed over, so they may be less (the rule of `r1 mix --validation`). Which ones it is follows
+    from the seed and the prompts, not from the order of the rows. prompts: of each row, what is the same for rows about one prompt. None
+    are kept back when --held-out is a file, or not given. Raises `R1Error` (exit 2) when nothing could be measured, or trained on.
     """
     share = _share(settings.held_out)
     if share is None:
@@ -77,11 +76,12 @@ def held_back(settings: Any, prompts: Sequence[str], say: Callable[[str], None])
     numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
     choices = {prompt: seed_of(settings.seed, prompt, 0) for prompt in numbers}
     of_row, keys = (np.array([given[prompt] for prompt in prompts], np.int64) for given in (numbers, choices))
-    back = validation_rows(of_row, keys, int(share * len(prompts) + EXACT)).tolist()
+    back = validation_rows(of_row, keys, int(share * len(prompts) + 0.5)).tolist()
     kept = {prompt for prompt, one in zip(prompts, back, strict=True) if one}
-    if not kept:  # something is always left to train on: less than all rows are kept back
+    if not kept or len(kept) == len(numbers):
         raise R1Error(
-            f"--held-out {settings.held_out} of {len(prompts)} rows about {len(numbers)} prompts is not one whole prompt",
+            f"--held-out {settings.held_out} of {len(prompts)} rows about {len(numbers)} prompts "
+            + ("leaves nothing to train on" if kept else "is not one whole prompt"),
             hint="another share, or --held-out FILE",
             code=Exit.USAGE,
         )
