@@ -49,6 +49,12 @@ def of_disk(error: OSError, rest: str = "") -> str:
     return ("free some space" if error.errno in _FULL else "see that one may write there") + rest
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's error says, as far as it fits into a message of ours; its kind when it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".:")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"did you mean `x`?"` for the closest known name, or the list of what is known when nothing is close."""
     known = sorted(known)

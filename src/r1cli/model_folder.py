@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from r1cli.errors import Exit, R1Error
+from r1cli.errors import Exit, R1Error, first_line
 
 FETCH_AGAIN = "copy or fetch the folder again"
 _WAYS_OUT = {  # words of transformers' errors about files that are whole
@@ -28,7 +28,7 @@ def loading(folder: str | Path, hint: str = FETCH_AGAIN, part: str = "") -> Iter
     except Exception as error:
         if not _of_files(error) and "ignore_mismatched_sizes" not in str(error):
             raise
-        what, why = f"{part} of `{folder}`" if part else f"`{folder}`", str(error).strip().partition("\n")[0].rstrip(".:")
+        what, why = f"{part} of `{folder}`" if part else f"`{folder}`", first_line(error)
         if not _of_files(error):
             why = "its weights have other shapes than its config.json says"
         if no_memory(error):

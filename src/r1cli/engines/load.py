@@ -15,7 +15,7 @@ from r1cli.engines.asked import check_engine
 from r1cli.engines.model_files import check_whole, refuse_classifier
 from r1cli.engines.precision import resolve_dtype
 from r1cli.engines.protocol import SEQUENCES, Engine
-from r1cli.errors import Exit, R1Error
+from r1cli.errors import Exit, R1Error, first_line
 
 GPU_SEQUENCES = 256  # at the same time, with vLLM
 
@@ -155,7 +155,7 @@ def _local(model: str) -> str:
         return snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"])
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise R1Error(
-            f"model `{model}` cannot be fetched: {_first_line(error)}",
+            f"model `{model}` cannot be fetched: {first_line(error)}",
             hint="name a local folder, or check the name, the network and HF_TOKEN",
             code=Exit.ENVIRONMENT,
         ) from error
@@ -171,7 +171,7 @@ def _import_vllm() -> str | None:
         with host_state():
             import vllm  # noqa: F401
     except (ImportError, OSError, RuntimeError, AttributeError) as error:  # a CUDA build without CUDA fails in any of these ways
-        return _first_line(error)
+        return first_line(error)
     return None
 
 
@@ -214,22 +214,23 @@ def _load_vllm(model: str, **options: Any) -> Engine:
     except (ValueError, RuntimeError, OSError, NotImplementedError) as error:
         if "memory" in str(error).lower():
             raise _no_room(model, error) from error
-        why = _first_line(error)
+        why = _reason(error)
         hint = "lower --max-model-len" if "max_model_len" in why else "--engine transformers may load it; --verbose shows vLLM's log"
         raise R1Error(f"vLLM cannot load `{model}`: {why}", hint=hint, code=Exit.USAGE) from error
 
 
 def _no_room(model: str, error: BaseException) -> R1Error:
     """The machine lacks memory, or what vLLM was given of it holds no sequence of --max-model-len; its advice is in names of its own."""
-    why, more, _ = _first_line(error).partition(" Try increasing ")
+    why, more, _ = _reason(error).partition(" Try increasing ")
     hint = "lower --kv-cache-gib (CPU), --gpu-memory (GPU) or --max-model-len"
     if more:
         hint = "raise --kv-cache-gib (CPU) or --gpu-memory (GPU), or lower --max-model-len and the lengths of prompts and completions"
     return R1Error(f"vLLM has no room for `{model}`: {why.rstrip('.')}", hint=hint, code=Exit.ENVIRONMENT)
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 1 and re.match(r"\d+ validation errors? for ", lines[0]):  # pydantic's: a heading, then what is wrong, then its inputs
-        return lines[1].partition(" [type=")[0].partition(". ")[0].removeprefix("Value error, ").rstrip(".")
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+def _reason(error: BaseException) -> str:
+    """What vLLM says. An error of pydantic's has a heading, then what is wrong, then its inputs."""
+    heading, *lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    if lines and re.match(r"\d+ validation errors? for ", heading):
+        return lines[0].partition(" [type=")[0].partition(". ")[0].removeprefix("Value error, ").rstrip(".")
+    return first_line(error)

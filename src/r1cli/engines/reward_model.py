@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from r1cli.engines.model_files import check_whole
 from r1cli.engines.precision import leave_out_cudnn_attention, resolve_dtype
-from r1cli.errors import Exit, R1Error
+from r1cli.errors import Exit, R1Error, first_line
 from r1cli.model_folder import load_tokenizer
 from r1cli.text.reply import Conversation, ReplyRenderer
 
@@ -136,7 +136,7 @@ def _load(folder: str, name: str, dtype: str, trust_remote_code: bool) -> Any:
         )
     except (ValueError, OSError, RuntimeError) as error:
         raise R1Error(
-            f"reward model `{name}` (`{folder}`) cannot be loaded: {str(error).splitlines()[0]}",
+            f"reward model `{name}` (`{folder}`) cannot be loaded: {first_line(error)}",
             hint="it must load with transformers' AutoModelForSequenceClassification",
             code=Exit.USAGE,
         ) from error
@@ -176,7 +176,7 @@ def _load_adapter(folder: str, name: str, dtype: str, trust_remote_code: bool) -
         model = PeftModel.from_pretrained(model, folder)
     except (ValueError, OSError, RuntimeError) as error:
         raise R1Error(
-            f"reward model `{name}` (adapter `{folder}` on `{base}`) cannot be loaded: {str(error).splitlines()[0]}",
+            f"reward model `{name}` (adapter `{folder}` on `{base}`) cannot be loaded: {first_line(error)}",
             hint="the base must be where adapter_config.json says (base_model_name_or_path)",
             code=Exit.USAGE,
         ) from error

@@ -27,7 +27,7 @@ from r1cli.engines.model_files import end_ids, is_tied, whole_weights
 from r1cli.engines.precision import leave_out_cudnn_attention
 from r1cli.engines.protocol import Completion, Request, SamplingParams, never
 from r1cli.engines.recorded import RecordedBatch, Rooms, agrees
-from r1cli.errors import Exit, R1Error
+from r1cli.errors import Exit, R1Error, first_line
 from r1cli.layers.adopt import adopt
 from r1cli.model_folder import load_tokenizer
 
@@ -55,7 +55,7 @@ class TransformersEngine:
             loaded = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code)
         except (ValueError, OSError, RuntimeError) as error:
             raise R1Error(
-                f"transformers cannot load `{model}`: {str(error).splitlines()[0]}",
+                f"transformers cannot load `{model}`: {first_line(error)}",
                 hint="r1 check --model MODEL says more",
                 code=Exit.USAGE,
             ) from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1cli.errors import Exit, R1Error, nearest
+from r1cli.errors import Exit, R1Error, first_line, nearest
 from r1cli.io.arrow import rows_of
 from r1cli.io.jsonl import Item
 
@@ -88,17 +88,13 @@ def _load(spec: DataSet, say: Callable[[str], None]) -> Any:
         return datasets.load_dataset(spec.path, spec.config, split=spec.split, revision=spec.revision)
     except ConnectionError as error:
         raise R1Error(
-            f"cannot reach `{spec.name}`: {_first_line(error)}",
+            f"cannot reach `{spec.name}`: {first_line(error)}",
             hint="check the network, or read a local copy: hf:./FOLDER:SPLIT",
             code=Exit.ENVIRONMENT,
         ) from None
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         raise R1Error(
-            f"cannot read `{spec.name}`: {_first_line(error)}",
+            f"cannot read `{spec.name}`: {first_line(error)}",
             hint="check the name, hf:org/name/configuration@revision:split; private sets need `hf auth login`",
             code=Exit.USAGE,
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from r1cli.errors import Exit, R1Error
+from r1cli.errors import Exit, R1Error, first_line
 from r1cli.io.arrow import Columns, rows_of
 from r1cli.row import Row, dump, parse
 
@@ -26,7 +26,7 @@ def read_file(path: Path) -> Iterator[Row | R1Error]:
         with ParquetFile(path, page_checksum_verification=True) as file:
             yield from rows_of(file.iter_batches(batch_size=_READ_ROWS), file.schema_arrow, str(path))
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise R1Error(
             f"{path}: not a readable Parquet file ({reason})",
             hint="the file is damaged or of another kind: write it again",

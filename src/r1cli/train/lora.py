@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from r1cli.errors import Exit, R1Error
+from r1cli.errors import Exit, R1Error, first_line
 from r1cli.train.checkpoint_names import Outline, check_names, outline_of
 from r1cli.train.state_files import way_out
 
@@ -138,7 +138,7 @@ def add_lora(model: Any, config: LoraConfig, *, task: str = LANGUAGE) -> Lora:
             with _without_a_false_alarm():
                 lora = Lora(peft.get_peft_model(model, settings), plain)
         except ValueError as error:
-            raise _no_targets(config.targets, model, str(error).splitlines()[0]) from error
+            raise _no_targets(config.targets, model, first_line(error)) from error
     for embedding in (model.get_input_embeddings(), _output_of(model)):
         if embedding is not None and _is_adapted(embedding):
             raise R1Error(
