@@ -19,7 +19,8 @@ Made from the settings by `make docs`; do not edit. `r1 COMMAND --help` says the
 Every setting comes from the first of these that has it: the flag, the variable `R1_COMMAND_SETTING` (one command) or `R1_SETTING` (all of
 them), the file given with `-c`, the preset, the default. `R1_NO_PROGRESS=1` turns a switch off, and so on for every `--no-` flag. A list
 in a variable is one text or a JSON array. A TOML file holds settings at its top level, for every command that reads it, and in
-`[COMMAND]` tables, spelt with `_` or `-`. `-c RUN` repeats a run from its `config.json`, all but `--force`, `--resume`, `--dry-run`,
+`[COMMAND]` tables, spelt with `_` or `-`. `-c RUN` repeats a run from its `config.json` (what it took by default gives way to a preset),
+all but `--force`, `--resume`, `--dry-run`,
 `--debug`, `-q`, `-v` and `--no-progress`.
 
 stdout holds rows or the answer asked for, everything else is on stderr.

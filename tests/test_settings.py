@@ -115,6 +115,19 @@ def test_the_configuration_of_a_run_repeats_it(tmp_path: Path) -> None:
     assert again.sources["lr"] == "config"
 
 
+def test_what_a_run_took_by_default_gives_way_and_what_r1_filled_in_is_decided_anew(tmp_path: Path) -> None:
+    """A run of gspo has its clips in its config.json, and one of an older r1 the defaults of that."""
+    run = {**GRPO, "loss": "gspo", "clip_low": 3e-4, "clip_high": 4e-4, "lr": 0.5, "group_size": 6, "beta": 0.25}
+    sources = {"loss": "flag", "lr": "flag", "beta": "preset", **dict.fromkeys(("clip_low", "clip_high", "group_size"), "default")}
+    write(tmp_path / "config.json", json.dumps({"command": "grpo", "settings": run, "sources": sources}))
+    again = resolve("grpo", {"config": str(tmp_path), "loss": "grpo"}, {})
+    assert (again.settings.clip_low, again.settings.clip_high, again.settings.loss) == (0.2, None, "grpo")
+    assert (again.settings.lr, again.settings.beta, again.settings.group_size) == (0.5, 0.25, 6)
+    assert [again.sources[name] for name in ("lr", "beta", "group_size", "clip_low")] == ["config", "config", "default", "default"]
+    under = resolve("grpo", {"config": str(tmp_path), "preset": "r1-zero"}, {}).settings
+    assert (under.group_size, under.lr, under.beta) == (16, 0.5, 0.25)
+
+
 def test_a_repeated_run_does_not_force_resume_or_hush_by_itself(tmp_path: Path) -> None:
     first = resolve("grpo", {**GRPO, "force": True, "debug": True, "quiet": 2, "dry_run": True}, {}).settings
     again = resolve("grpo", {"config": run_config(tmp_path, "grpo", **vars(first))}, {}).settings

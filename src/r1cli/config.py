@@ -21,6 +21,7 @@ from typing import Any
 
 from r1cli.errors import Exit, R1Error, nearest
 from r1cli.flags import Param, convert, empty, params_of, unknown
+from r1cli.grpo_settings import FILLED_IN
 from r1cli.settings import COMMANDS
 from r1cli.shared_settings import RUN, Flag
 
@@ -68,11 +69,13 @@ def resolve(command: str, given: dict[str, Any], environ: dict[str, str] | None 
         if value == "":
             raise empty(f"`{param.option}`")
     params = {param.name: param for param in params_of(COMMANDS[command])}
+    of_file, by_default = from_file(command, Path(config)) if config else ({}, {})
     layers = [
         ("flag", {name: convert(params[name], value, f"`{params[name].option}`") for name, value in given.items()}),
         ("env", from_env(command, os.environ if environ is None else environ)),
-        ("config", from_file(command, Path(config)) if config else {}),
+        ("config", of_file),
         ("preset", from_preset(command, preset) if preset else {}),
+        ("default", by_default),
     ]
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -165,8 +168,9 @@ def _env_value(param: Param, text: str) -> Any:
     return text
 
 
-def from_file(command: str, path: Path) -> dict[str, Any]:
-    """The fields that a TOML file or a run's config.json sets for `command`."""
+def from_file(command: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields that a TOML file or a run's config.json sets for `command`, and those that the run took by default: they were the
+    defaults of its version of r1, and give way to a preset as today's do."""
     if path.is_dir():
         path = path / "config.json"
     try:
@@ -179,7 +183,7 @@ def from_file(command: str, path: Path) -> dict[str, Any]:
         ) from None
     if path.suffix == ".json":
         return _from_run(command, path, text)
-    return _from_toml(command, str(path), _parse_toml(str(path), text))
+    return _from_toml(command, str(path), _parse_toml(str(path), text)), {}
 
 
 def _parse_toml(name: str, text: str) -> dict[str, Any]:
@@ -200,18 +204,21 @@ def _from_toml(command: str, name: str, table: dict[str, Any]) -> dict[str, Any]
     return _checked(command, name, top) | _checked(command, name, table.get(command, {}))
 
 
-def _from_run(command: str, path: Path, text: str) -> dict[str, Any]:
-    """The settings that a run wrote down, without what belongs to that one call (`ONCE`)."""
+def _from_run(command: str, path: Path, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings that a run was given, and those it took by default, without what belongs to that one call (`ONCE`)."""
     try:
         document = json.loads(text)
-        settings, writer = dict(document["settings"]), document["command"]
+        settings, writer, sources = dict(document["settings"]), document["command"], dict(document.get("sources", {}))
     except (ValueError, TypeError, KeyError, AttributeError):
         raise R1Error(
             f"`{path}` is not the config.json of a run", hint="a run directory of r1 has one; a file by hand is TOML", code=Exit.USAGE
         ) from None
     if writer != command:
         raise R1Error(f"`{path}` was written by `r1 {writer}`, not by `r1 {command}`", hint=f"r1 {writer} -c {path}", code=Exit.USAGE)
-    return _checked(command, str(path), {key: value for key, value in settings.items() if key not in ONCE})
+    values = _checked(command, str(path), {key: value for key, value in settings.items() if key not in ONCE})
+    by_default = {name for name in values if sources.get(name) == "default"}
+    taken = {name: value for name, value in values.items() if name in by_default - FILLED_IN}
+    return {name: value for name, value in values.items() if name not in by_default}, taken
 
 
 def from_preset(command: str, name: str) -> dict[str, Any]:

@@ -34,6 +34,8 @@ OF_LOSS: dict[str, dict[str, Any]] = {  # the method's own default, only where t
     "gspo": {"clip_low": 3e-4, "clip_high": 4e-4},  # arXiv 2507.18071, section 5.1: the ratio is a mean over a sequence
     "dr_grpo": {"advantage": "mean"},  # arXiv 2503.20783: no division by the standard deviation
 }
+FILLED_IN = frozenset(name for own in OF_LOSS.values() for name in own)
+"""Settings whose default another setting decides. A run writes down what it took; `-c RUN` has them decided anew (`config.py`)."""
 ALARMS = ("constant-reward", "zero-gradient", "clipped", "entropy", "language", "truncated", "reward-length", "reward-hacking")
 
 
@@ -108,7 +110,11 @@ class GrpoSettings(
     importance_cap: Annotated[float, Flag("largest weight between trainer and sampler; 0 is none, both 0 is off", TRAINING, min=0.0)] = 2.0
     dynamic_sampling: Annotated[
         str | None,
-        Flag("keep only groups with right and wrong completions by this reward, draw others (DAPO: accuracy)", TRAINING, metavar="REWARD"),
+        Flag(
+            "keep only groups with right (score 1 or more) and wrong completions by this reward, draw others (DAPO: accuracy)",
+            TRAINING,
+            metavar="REWARD",
+        ),
     ] = None
     max_refills: Annotated[int, Flag("times that dynamic sampling draws anew before it gives up", TRAINING, min=0)] = 10
     rollout_lag: Annotated[int, Flag("1 draws the next rollout during the update, with the weights before it", TRAINING, min=0, max=1)] = 0

@@ -16,7 +16,7 @@ from r1cli.errors import R1Error
 from r1cli.guard import Context
 from r1cli.report.console import Console
 from r1cli.settings import SftSettings
-from r1cli.train.alarms import SFT_SIGNS, look
+from r1cli.train.alarms import COMPARING, SFT_SIGNS, look
 from tests.tiny import tiny_tokenizer
 from tests.train.test_checkpoint_names import folder_of
 
@@ -152,8 +152,8 @@ def test_a_dry_run_refuses_what_the_run_would(tiny: Path, rows: Path) -> None:
 
 
 def late(**given: Any) -> list[str]:
-    settings = resolve("grpo", {"model": "m", "out": "o", "inputs": ["rows.jsonl"], "steps": "4", **given}, {}).settings
-    return beyond(settings, all_rewards(settings))
+    found = resolve("grpo", {"model": "m", "out": "o", "inputs": ["rows.jsonl"], "steps": "4", **given}, {})
+    return beyond(found.settings, all_rewards(found.settings), found.sources)
 
 
 def test_steps_that_are_never_reached_are_said() -> None:
@@ -167,6 +167,60 @@ def test_steps_that_are_never_reached_are_said() -> None:
     assert said.startswith("--warmup-steps 4: the run has 4 steps")
     assert late(add=["more.jsonl@3"], max_completion_length="16,24@3", rewards="accuracy,format=1@3", warmup_steps="3") == []
     assert long_warmup(resolve("grpo", {"model": "m", "out": "o"}, {}).settings, 1) == []  # none is asked for
+
+
+ROLLOUTS = {"updates_per_rollout": "2", "epochs_per_rollout": "2", "steps": "9"}  # rollouts begin at 0, 4 and 8
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"add": ["more.jsonl@8"], "max_completion_length": "16,24@7"}, []),
+        ({**ROLLOUTS, "add": ["more.jsonl@8"], "steps": "8"}, ["--add more.jsonl begins at step 8, and --steps is 8: it never counts"]),
+        ({**ROLLOUTS, "add": ["more.jsonl@8"]}, []),
+        (
+            {**ROLLOUTS, "rewards": "accuracy,format=1@5", "steps": "8"},
+            ["reward `format` begins at step 5, and the run has rollouts of 4 steps, the last of which begins at step 4: it never counts"],
+        ),
+        ({"save_every": "9"}, ["--save-every 9: the run has 9 steps, no checkpoint is saved before its end"]),
+        ({"held_out_every": "9"}, ["--held-out-every 9: the run has 9 steps, the held-out rows are measured before the first step and"]),
+        ({"beta": "0.1", "reference_every": "9"}, []),
+        ({"beta": "0.1", "reference_every": "10"}, ["--reference-every 10: the run has 9 steps, the reference never follows"]),
+        ({"preset": "r1-zero", "updates_per_rollout": "1"}, ["--max-completion-length 65536 begins at step 8200"]),  # no word of its 400
+        ({"clip_high": "0.28"}, ["--clip-high: a rollout serves one step, where the ratio is 1 and nothing is clipped"]),
+        ({"clip_low": "0.1", "clip_cap": "3"}, ["--clip-low --clip-cap: a rollout serves one step"]),
+        ({"clip_high": "0.28", **ROLLOUTS}, []),
+        (
+            {"stop_on": "zero-gradient,entropy", "alarm_steps": "5"},
+            ["--stop-on entropy: the run has 9 rollouts, and a sign must be there in 5, "],
+        ),
+        (
+            {"stop_on": "zero-gradient,entropy"},
+            ["--stop-on zero-gradient,entropy: the run has 9 rollouts, and a sign must be there in 10 ("],
+        ),
+        ({"stop_on": "zero-gradient,entropy", "alarm_steps": "4"}, []),
+        ({**ROLLOUTS, "stop_on": "truncated", "alarm_steps": "3"}, []),
+        ({**ROLLOUTS, "stop_on": "truncated", "alarm_steps": "4"}, ["--stop-on truncated: the run has 3 rollouts, and"]),
+        ({"alarm_steps": "10"}, ["--alarm-steps 10: the run has 9 rollouts"]),
+        ({"alarm_steps": "9"}, []),
+    ],
+)
+def test_what_rl_cannot_do_in_a_run_so_short_is_said(given: dict[str, Any], said: list[str]) -> None:
+    found = late(**{"steps": "9", **given})
+    assert len(found) == len(said) and all(map(str.startswith, found, said)), found
+
+
+@pytest.mark.parametrize("name", COMPARING)
+def test_alarms_that_compare_need_twice_as_many_rollouts(name: str) -> None:
+    """What is said before a run, and what the alarms do in one, are two places."""
+    bad = {"entropy": 0.01, "reward/accuracy": 0.1, "reward/helpful": 0.9, "length/helpful": 200.0, "length_correlation/helpful": 0.9}
+    good = {"entropy": 1.0, "reward/accuracy": 0.6, "reward/helpful": 0.4, "length/helpful": 80.0, "length_correlation/helpful": 0.9}
+    common = {"reward": 0.5, "reward_min": 0.0, "reward_max": 1.0, "grad_norm": 0.3}
+    for steps, raised in ((3, False), (4, True)):
+        memory: dict[str, list[float]] = {}
+        records = [{**common, **(good if step < 2 else bad)} for step in range(steps)]
+        assert (name in [alarm.name for record in records for alarm in look(record, memory, 2)]) is raised
+        assert bool(late(steps=str(steps), stop_on=name, alarm_steps="2")) is not raised
 
 
 def test_they_are_said_once_and_stop_nothing(tiny: Path, rows: Path) -> None:

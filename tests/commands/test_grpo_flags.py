@@ -13,8 +13,9 @@ from r1cli.errors import R1Error
 from r1cli.grpo_settings import LOSSES, GrpoSettings, of_loss
 from r1cli.guard import Context
 from r1cli.report.console import Console
+from r1cli.shared_settings import Changing
 from r1cli.train import losses
-from r1cli.train.grpo_config import Prompts
+from r1cli.train.grpo_config import GrpoConfig, Prompts
 
 NAMES = ("clip_low", "clip_high", "advantage")
 
@@ -53,12 +54,53 @@ def test_the_flag_offers_the_losses_that_there_are() -> None:
         ({"rollout_lag": 1, "importance_cap": 0.0}, "--rollout-lag 1 needs the importance weights"),
         ({"num_processes": 64, "prompts_per_step": 4}, "64 processes cannot share 4 prompts a step"),
         ({"rollout_lag": 1, "engine_sleep": True}, "--rollout-lag 1 samples during the update, and --engine-sleep"),
+        ({"importance_cap": 0.5}, "--importance-cap 0.5 leaves out the weight 1, which every token has where sampler and trainer agree"),
+        ({"importance_floor": 3.0, "importance_cap": 0.0}, "--importance-floor 3 leaves out the weight 1"),
+        (
+            {"rewards": "accuracy,length:max=64", "dynamic_sampling": "length"},
+            "--dynamic-sampling length cannot tell right from wrong: right is a score of 1, and `length` does not go up to 1",
+        ),
+        ({"rewards": "accuracy,overlong:max=64", "dynamic_sampling": "overlong"}, "--dynamic-sampling overlong cannot tell right"),
     ],
 )
 def test_flags_that_contradict_each_other_are_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(R1Error, match=said) as caught:
         grpo.check_flags(GrpoSettings(model="m", out="o", inputs=[], **given), {})
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"importance_cap": 1.0, "importance_floor": 0.5},
+        {"importance_cap": 0.0, "importance_floor": 1.0},
+        {"rewards": "accuracy,format,language", "dynamic_sampling": "format"},
+        {"rewards": "mine.py:graded", "dynamic_sampling": "graded"},  # what it gives is known once it is asked
+    ],
+)
+def test_what_can_work_is_not_refused(given: dict[str, Any]) -> None:
+    grpo.check_flags(GrpoSettings(model="m", out="o", inputs=[], **given), {})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"steps": 100}, "a rollout: 32 prompts, 512 completions of at most 1024 tokens, for 1 steps"),
+        ({"steps": 100, "updates_per_rollout": 16}, "a rollout: 512 prompts, 8192 completions of at most 1024 tokens, for 16 steps"),
+        ({"steps": 4, "updates_per_rollout": 16}, "a rollout: 128 prompts, 2048 completions of at most 1024 tokens, for 4 steps"),
+        (
+            {"steps": 5, "updates_per_rollout": 16, "epochs_per_rollout": 2},
+            "a rollout: 96 prompts, 1536 completions of at most 1024 tokens, for 5 steps",
+        ),
+    ],
+)
+def test_a_plan_tells_the_rollout_that_is_drawn(given: dict[str, Any], said: str) -> None:
+    settings = GrpoSettings(
+        model="m", out="o", inputs=[], prompts_per_step=32, group_size=16, max_completion_length=Changing("1024"), **given
+    )
+    assert said in grpo.plan(settings, "m", [(0, [])], None, 9)
+    config = GrpoConfig(**given, prompts_per_step=32)
+    assert said.startswith(f"a rollout: {32 * config.parts(0)} prompts")
 
 
 def test_k2_is_not_corrected() -> None:

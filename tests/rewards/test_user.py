@@ -68,6 +68,14 @@ def test_a_bad_value_or_an_exception_stops_the_run_and_names_the_row(todo: str, 
     assert "r7" in error.value.message
 
 
+def test_weighted_rewards_that_add_up_to_no_number_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "huge.py"
+    file.write_text("def huge(row):\n    return 1e308\n")
+    with Scorer(parse_specs(f"{file}:huge=10"), workers=1) as scorer, pytest.raises(R1Error, match="of row `r7` add up to inf") as error:
+        next(scorer.score([Row({"id": "r7", "completion": "x"})]))
+    assert error.value.hint and "lower the weights" in error.value.hint
+
+
 def test_a_function_is_not_imported_where_the_model_lives(tmp_path: Path) -> None:
     file = tmp_path / "heavy.py"
     file.write_text("import os\nPID = os.getpid()\ndef pid(row):\n    return PID\n")

@@ -42,6 +42,13 @@ def test_a_sign_that_lasts_is_said_once(name: str, sign: dict[str, float]) -> No
     assert raised(([HEALTHY] * 5 + [{**HEALTHY, **sign}] * 2 + [HEALTHY] * 3) * 1, steps=10) == []
 
 
+def test_a_gradient_of_nothing_but_cut_completions_has_another_way_out() -> None:
+    [alarm] = look({"grad_norm": 0.0, "truncated": 1.0}, {}, 1)
+    assert alarm.text.endswith("every completion was cut") and "--max-completion-length" in alarm.fix
+    [alarm] = look({"grad_norm": 0.0, "truncated": 0.9}, {}, 1)
+    assert "--dynamic-sampling accuracy" in alarm.fix
+
+
 PREFERENCE = {**HEALTHY, "reward/accuracy": 0.6, "reward/helpful": 0.4, "length/helpful": 80.0, "length_correlation/helpful": 0.1}
 HIGHER = {**PREFERENCE, "reward/helpful": 0.7}
 

@@ -89,6 +89,21 @@ def test_a_checkpoint_may_be_due_in_the_middle_of_a_rollout(accelerator: Any, ti
     assert same_figures(records[step // 4 :], later) and largest_difference(straight, resumed) == 0.0
 
 
+def test_the_seconds_of_a_rollout_are_those_of_all_starts(accelerator: Any, tiny: Path, tmp_path: Path) -> None:
+    """Else a run that goes on in the middle of a rollout would have drawn all its tokens in no time."""
+    grpo_run(accelerator, str(tiny), checkpoint=tmp_path, checkpoint_at=2, **{**SEVERAL, "save_every": 1})
+    batch = Progress.load(tmp_path, 0, 1).batch
+    assert batch is not None and set(batch.seconds) >= {"seconds/sample", "seconds/score", "seconds/train"}
+    path = tmp_path / "grpo_progress_0.pt"
+    state = torch.load(path)
+    state["batch"]["seconds"] |= {"seconds/sample": 4000.0}
+    torch.save(state, path)
+    _, [line, other] = grpo_run(accelerator, str(tiny), resume=tmp_path, **{**SEVERAL, "save_every": 1})
+    assert 4000 <= line["seconds/sample"] < line["seconds"] < 4100 and line["seconds/train"] > batch.seconds["seconds/train"]
+    assert line["tokens_per_second"] == pytest.approx(line["tokens"] / line["seconds"])
+    assert other["seconds"] < 100
+
+
 def test_saves_in_the_middle_of_a_rollout_are_as_many_as_are_due(accelerator: Any, tiny: Path) -> None:
     saved: list[int] = []
     more = {"save": lambda progress: saved.append(progress.step)}

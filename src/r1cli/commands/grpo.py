@@ -5,7 +5,6 @@
 The checks are here, the wiring is `grpo_run.py`, the algorithm `train/grpo.py`.
 """
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 
@@ -51,7 +50,7 @@ def run(settings: GrpoSettings, context: Context) -> None:
         console.info(f"--loss {settings.loss} takes {' '.join(chosen)}, as its paper does; give the flags for other values")
     if settings.beta and settings.kl == "k1" and not settings.kl_correction:
         console.warn("--kl k1 alone holds nothing back: its gradient is zero on average; add --kl-correction, or take k2 or k3")
-    for said in [*odd_lengths(settings), *beyond(settings, all_rewards(settings))]:
+    for said in [*odd_lengths(settings), *beyond(settings, all_rewards(settings), context.sources)]:
         console.warn(said)
     folder = model_folder(settings.model, settings.trust_remote_code, say=console.info)
     stages, shares, readers = read_prompts(settings, context)
@@ -73,12 +72,11 @@ def run(settings: GrpoSettings, context: Context) -> None:
     if problems:
         [(_, problems)], needed = usable_prompts([(0, problems)], settings, context, folder, measured or readers[0], again=True)
         longest = max(longest, needed)
-    settings = dataclasses.replace(settings, max_model_len=settings.max_model_len or longest + longest_completion(settings))
     if settings.dry_run:
         check_dry_run(settings, context, folder)
         console.summary([*plan(settings, folder, prompts, shares, longest), f"would write {settings.out}"])
         return
-    train(settings, context, folder, Prompts(prompts, shares), problems, readers, started, measured)
+    train(settings, context, folder, Prompts(prompts, shares), problems, readers, started, measured, longest + longest_completion(settings))
 
 
 def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
@@ -89,13 +87,7 @@ def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
     seconds_of(settings.time_limit)
     sources_of(settings)
     check_alarms(settings.stop_on, ALARMS)
-    judge, begun = settings.dynamic_sampling, [spec.name for spec in rule_rewards(settings) if not spec.start]
-    if judge is not None and judge not in begun:
-        raise R1Error(
-            f"--dynamic-sampling {judge} is none of the rewards that count from the beginning ({', '.join(begun)})",
-            hint=f"add it: --rewards {judge},{settings.rewards}, or name one of them",
-            code=Exit.USAGE,
-        )
+    _check_judge(settings)
     high = settings.clip_low if settings.clip_high is None else settings.clip_high
     if settings.clip_cap is not None and settings.clip_cap <= 1 + high:
         raise R1Error(
@@ -107,6 +99,17 @@ def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
         raise R1Error(
             f"--importance-floor {settings.importance_floor:g} is not below --importance-cap {settings.importance_cap:g}",
             hint="lower the floor",
+            code=Exit.USAGE,
+        )
+    if 0 < settings.importance_cap < 1 or settings.importance_floor > 1:
+        flag = (
+            f"--importance-cap {settings.importance_cap:g}"
+            if settings.importance_floor <= 1
+            else f"--importance-floor {settings.importance_floor:g}"
+        )
+        raise R1Error(
+            f"{flag} leaves out the weight 1, which every token has where sampler and trainer agree",
+            hint="a cap of at least 1 (2 is the default; 0 is none), a floor of at most 1",
             code=Exit.USAGE,
         )
     if settings.rollout_lag and not (settings.importance_cap or settings.importance_floor):
@@ -136,6 +139,25 @@ def check_flags(settings: GrpoSettings, sources: Mapping[str, str]) -> None:
     refuse_useless(settings, sources)
 
 
+def _check_judge(settings: GrpoSettings) -> None:
+    """Refuse (`R1Error`, exit 2) a reward for --dynamic-sampling that never says what is right."""
+    judge, specs = settings.dynamic_sampling, rule_rewards(settings)
+    begun = [spec.name for spec in specs if not spec.start]
+    if judge is not None and judge not in begun:
+        raise R1Error(
+            f"--dynamic-sampling {judge} is none of the rewards that count from the beginning ({', '.join(begun)})",
+            hint=f"add it: --rewards {judge},{settings.rewards}, or name one of them",
+            code=Exit.USAGE,
+        )
+    kind = next((spec.source or spec.name for spec in specs if spec.name == judge and ":" not in spec.source and spec.maximum != 1.0), None)
+    if kind is not None:  # 1 is `train.rollout.RIGHT`; of a user's own reward nobody knows before it is asked
+        raise R1Error(
+            f"--dynamic-sampling {judge} cannot tell right from wrong: right is a score of 1, and `{kind}` does not go up to 1",
+            hint="name the reward that judges the answer, often accuracy",
+            code=Exit.USAGE,
+        )
+
+
 def odd_lengths(settings: GrpoSettings) -> list[str]:
     """What is to be said of rewards for the length whose `max` does not fit the limits: a preset's, beside a limit of one's own."""
     limits = [limit for _, limit in Changing(settings.max_completion_length).switches()]
@@ -156,12 +178,13 @@ def plan(
     settings: GrpoSettings, folder: str, stages: Sequence[tuple[int, Sequence[Row]]], shares: Sequence[float] | None, longest: int
 ) -> list[str]:
     """What a run would do."""
-    rollout = settings.prompts_per_step * settings.updates_per_rollout
+    first = min(settings.updates_per_rollout, -(-settings.steps // settings.epochs_per_rollout))  # as GrpoConfig.parts
+    rollout = settings.prompts_per_step * first
     joined = "".join(f", {len(rows)} more" + (f" from step {start}" if start else "") for start, rows in stages[1:])
     joined += f" (shares {' : '.join(f'{share:g}' for share in shares)})" if shares else ""
     return [
         f"would train `{folder}` for {settings.steps} steps of {settings.prompts_per_step} prompts x {settings.group_size} completions",
         f"a rollout: {rollout} prompts, {rollout * settings.group_size} completions of at most {settings.max_completion_length} tokens, "
-        f"for {settings.updates_per_rollout * settings.epochs_per_rollout} steps",
+        f"for {min(first * settings.epochs_per_rollout, settings.steps)} steps",
         f"prompts: {len(stages[0][1])}{joined}, the longest of {longest} tokens",
     ]

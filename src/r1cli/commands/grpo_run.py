@@ -5,14 +5,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from r1cli.commands import finish
+from r1cli.commands.grpo_end import counted, end
 from r1cli.commands.grpo_preflight import keep_fitting, longest_completion
 from r1cli.commands.grpo_resume import resumed
-from r1cli.commands.held_out import held_out_facts
 from r1cli.commands.held_out_accuracy import ACCURACY, BEFORE, PROBLEMS, HeldOutAccuracy
-from r1cli.commands.lora_flags import following
 from r1cli.commands.preference import model_specs, open_models, rule_rewards
-from r1cli.commands.resuming import digest, going_past, say_done
+from r1cli.commands.resuming import digest, going_past
 from r1cli.commands.sampling import Sampler, open_sampler
 from r1cli.commands.save_time import first_save
 from r1cli.commands.staged_scoring import StagedScorer
@@ -48,32 +46,31 @@ def train(
     readers: Sequence[RowReader],
     started: float,
     measured: RowReader | None = None,
+    needed: int | None = None,
 ) -> None:
-    """Load policy, sampler and scorer, and run the loop. problems: those of --held-out, measured: their reader."""
+    """Load policy, sampler and scorer, and run the loop.
+
+    problems: those of --held-out, measured: their reader. needed: tokens of the longest prompt with a completion, for the engine.
+    """
     console = context.console
     data = digest(value for start, rows in prompts.stages for value in (start, *rows))
     training = Training(
         settings, context, folder=folder, total=settings.steps, temperature=settings.temperature, reference=settings.beta > 0, data=data
     )
     if training.done:
-        return _finish(training, readers, measured, _counted(prompts), {}, started)
+        return end(training, readers, measured, counted(prompts), {}, started)
     config = grpo_config(settings, training.pad_id, training.own_policy)
-    limit = dataclasses.replace(settings, max_completion_length=config.max_completion_length[0][1], num_processes=1)  # each its own engine
+    fitted = dataclasses.replace(settings, max_model_len=settings.max_model_len or needed)
+    limit = dataclasses.replace(fitted, max_completion_length=config.max_completion_length[0][1], num_processes=1)  # each its own engine
     with (
         open_models(settings, context, device=training.accelerator.device) as models,
         open_sampler(limit, context, model=folder, logprobs=True) as sampler,
-        StagedScorer(
-            rule_rewards(settings),
-            models,
-            workers=settings.reward_workers,
-            timeout=settings.reward_timeout,
-            gather=partial(of_all, training.accelerator),
-        ) as scorer,
+        _scorer(training, models) as scorer,
         console.progress(settings.steps, "steps", "grpo") as bar,
         Stopper(seconds_of(settings.time_limit), started, first_save(training)) as stopper,
     ):
         sampler.engine.stopping = stopper.wanted
-        prompts, problems = _fitting(prompts, problems, sampler, settings, console.warn)
+        prompts, problems = _fitting(prompts, problems, sampler, fitted, console.warn)
         held_out = HeldOutAccuracy(settings, problems, sampler, training.accelerator, stopper.wanted)
         progress = resumed(training, config)
         scorer.remember(progress.memory)
@@ -98,7 +95,12 @@ def train(
         timeouts = sum(of_all(training.accelerator, [scorer.timeouts]))
     if progress.step < config.steps or progress.batch is not None:
         return say_unfinished(stopper, context, progress.step, config.steps, spent(started), before=wiring.before(progress))
-    _finish(training, readers, measured, {**_counted(prompts), "reward_timeouts": timeouts}, wiring.last, started)
+    end(training, readers, measured, {**counted(prompts), "reward_timeouts": timeouts}, wiring.last, started, wiring.updates)
+
+
+def _scorer(training: Training, models: Any) -> StagedScorer:
+    settings, gather = training.settings, partial(of_all, training.accelerator)
+    return StagedScorer(rule_rewards(settings), models, workers=settings.reward_workers, timeout=settings.reward_timeout, gather=gather)
 
 
 def _fitting(
@@ -116,40 +118,11 @@ def _fitting(
     return Prompts(stages, prompts.shares), problems
 
 
-def _counted(prompts: Prompts) -> dict[str, int]:
-    return {"prompts": sum(len(rows) for _, rows in prompts.stages)}
-
-
-def _finish(
-    training: Training,
-    readers: Sequence[RowReader],
-    measured: RowReader | None,
-    facts: dict[str, int],
-    last: dict[str, Any],
-    started: float,
-) -> None:
-    """Declare the run done and say what came of it."""
-    settings = training.settings
-
-    def made_of() -> dict[str, Any]:
-        inputs, held = held_out_facts(readers, measured)
-        return {"inputs": inputs, "counts": {**facts, **held, "bad": sum(reader.bad for reader in readers), "steps": settings.steps}}
-
-    if training.done:
-        return say_done(training, made_of)
-    training.finish(started=started, **made_of())
-    reward = f", last reward {last['reward']:.3f}, {spent(started)}" if last else " were done"
-    words = [
-        f"grpo: {max(settings.steps, training.start_step)} steps{reward}",
-        f"written: {settings.out}/final",
-        *finish.bad_lines(*readers),
-        following(settings),
-    ]
-    training.context.console.summary(words)
-
-
 class Wiring:
-    """What `train_grpo` calls, made of a sampler, a scorer, a run directory and a progress bar. last: the newest metrics."""
+    """What `train_grpo` calls, made of a sampler, a scorer, a run directory and a progress bar.
+
+    last: the newest metrics. updates: those that moved weights, in this start.
+    """
 
     def __init__(
         self,
@@ -165,6 +138,7 @@ class Wiring:
         self.held_out = held_out
         self.settings: GrpoSettings = training.settings
         self.last: dict[str, Any] = {}
+        self.updates = 0.0
         self._at_start: dict[str, float] = {}  # for the first line: one of step 0 would have no reward, and no line of a rollout lacks it
         self._done = progress.step if progress.batch is None else progress.batch.start  # what was logged so far
         self._held = progress.batch is not None
@@ -255,6 +229,7 @@ class Wiring:
             for row in shown[:2]:
                 console.detail(readable(row, step))
         self.last.update(record)
+        self.updates += record["updates"]
         names = [name for name in record if name.startswith(("reward/", "held_out/accuracy"))]
         parts = [f"reward {record['reward']:.3f}", *(f"{name.removeprefix('reward/')} {record[name]:.2f}" for name in names)]
         self.bar.set(", ".join([*parts, f"{record['completion_length']:.0f} tokens"]))

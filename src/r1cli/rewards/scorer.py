@@ -248,7 +248,14 @@ class _Flow:
                     hint="a reward is a finite number or null",
                     code=Exit.FAILED,
                 )
-        return item.row.with_fields(rewards=item.scores, reward=self.scorer.total(item.scores))
+        total = self.scorer.total(item.scores)
+        if not math.isfinite(total):
+            raise R1Error(
+                f"the weighted rewards of row `{item.row.get('id', '?')}` add up to {total}: {item.scores}",
+                hint="lower the weights of --rewards, or the scores",
+                code=Exit.FAILED,
+            )
+        return item.row.with_fields(rewards=item.scores, reward=total)
 
 
 class _Arrival:

@@ -15,6 +15,7 @@ LANGUAGE_LOST = 0.15  # fall of the mean language reward below its best
 LENGTH_TIED, LENGTH_MOVED = 0.5, 1.25  # correlation of score and length; ratio of lengths now and at first
 PREFERENCE_RISE, ACCURACY_FALL = 0.02, 0.05  # of a reward model's mean score; of accuracy, where it is more than chance
 RULES = ("accuracy", "math", "choice", "code")
+COMPARING = ("entropy", "reward-length", "reward-hacking")  # of `SIGNS`: the last rollouts with the first, so twice as many are needed
 
 Memory = dict[str, list[float]]  # what is remembered of earlier steps; plain numbers, saved with a checkpoint
 
@@ -61,6 +62,8 @@ def _zero_gradient(record: Mapping[str, float], memory: Memory, steps: int) -> t
     if not _in_a_row("zero gradient", record.get("grad_norm", 0.0) == 0.0, memory, steps):
         return None
     text = f"the gradient was zero in the last {steps} rollouts: the weights do not move"
+    if record.get("truncated") == 1.0:
+        return f"{text}; every completion was cut", "raise --max-completion-length; what is cut is masked without --no-mask-truncated"
     return text, "give prompts of mixed difficulty or a larger --group-size, or use --dynamic-sampling accuracy"
 
 
@@ -84,7 +87,7 @@ def _entropy(record: Mapping[str, float], memory: Memory, steps: int) -> tuple[s
     if mean is None or mean >= ENTROPY_LEFT * start:
         return None
     text = f"the entropy fell from {start:.3f} to {mean:.3f} nats: completions become the same, and exploration ends"
-    return text, "raise --clip-high (DAPO: 0.28) or --entropy-coef, or lower --lr"
+    return text, "raise --entropy-coef, or --clip-high (DAPO: 0.28) where a rollout serves several steps, or lower --lr"
 
 
 def _language(record: Mapping[str, float], memory: Memory, steps: int) -> tuple[str, str] | None:

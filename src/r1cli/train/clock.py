@@ -4,10 +4,14 @@ import time
 
 
 class Clock:
-    """`lap(phase)` gives the time since the last lap to a phase."""
+    """`lap(phase)` gives the time since the last lap to a phase.
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    seconds: of each phase; given, it is written to, and has what an earlier start took, which had begun what goes on here.
+    """
+
+    def __init__(self, seconds: dict[str, float] | None = None) -> None:
+        self.seconds = {} if seconds is None else seconds
+        self._before = sum(self.seconds.values())
         self.started = self.last = time.perf_counter()
 
     def lap(self, phase: str) -> None:
@@ -17,11 +21,12 @@ class Clock:
         self.last = now
 
     def total(self) -> float:
+        """Seconds of this start."""
         return time.perf_counter() - self.started
 
     def record(self, tokens: float) -> dict[str, float]:
         """The seconds of every phase, of all of it, and the completion tokens a second."""
-        total = self.total()
+        total = self._before + self.total()
         return {**self.seconds, "seconds": total, "tokens_per_second": tokens / total}
 
 

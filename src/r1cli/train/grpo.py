@@ -68,7 +68,7 @@ def train_grpo(
             while progress.step < config.steps or progress.batch is not None:
                 if hooks.stopping(pace.rollout + pace.update if progress.batch is None else 0.0):
                     raise Interrupted
-                clock = Clock()
+                clock = Clock(progress.batch.seconds if progress.batch else None)
                 if progress.batch is None:
                     progress.batch = draw_batch(accelerator, prompts, hooks, config, progress, clock, overlap.ready())
                     progress.ahead = None
@@ -77,7 +77,7 @@ def train_grpo(
                 hooks.rest()
                 figures = train_on(
                     accelerator, policy, reference, optimizer, batch, config, budget=budget, stopping=hooks.stopping, pace=pace,
-                    between=partial(_save_between_updates, accelerator, progress, config, overlap, saving),
+                    between=partial(_between_updates, accelerator, progress, config, overlap, saving, clock),
                 )  # fmt: skip
                 clock.lap("train")
                 progress.step = batch.start + batch.done
@@ -102,9 +102,10 @@ def train_grpo(
     return progress
 
 
-def _save_between_updates(accelerator: Any, progress: Progress, config: GrpoConfig, overlap: Overlap, saving: Saving) -> None:
+def _between_updates(accelerator: Any, progress: Progress, config: GrpoConfig, overlap: Overlap, saving: Saving, clock: Clock) -> None:
     """Save a rollout half trained on, where its last update makes that due. What is drawn ahead comes from older weights: it goes along."""
     assert progress.batch is not None
+    clock.lap("train")
     progress.step = progress.batch.start + progress.batch.done
     if saving.is_due(config.save_every):
         overlap.finish(accelerator)

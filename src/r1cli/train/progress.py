@@ -33,6 +33,7 @@ class RolloutBatch:
     samples, rows: its completions, with advantages. figures: what drawing them measured.
     old, reference: log-probabilities from before the first update, {sample index: tokens}. done: updates made of it.
     records: what each of them measured. sources: of which source with a share the prompt of each sample is.
+    seconds: what each phase has taken so far (`Clock.seconds`), for the figures of a run that goes on in the middle of it.
     """
 
     start: int
@@ -46,6 +47,7 @@ class RolloutBatch:
     done: int = 0
     records: list[dict[str, float]] = field(default_factory=list)
     sources: list[int] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def updates(self, config: GrpoConfig) -> int:
         """Optimizer updates to make of it."""

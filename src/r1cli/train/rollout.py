@@ -157,7 +157,7 @@ def draw_batch(
     if config.dynamic_sampling:
         figures |= {"refills": float(draw.refill), "wasted": 1 - min(1.0, wanted / found.drawn)}
     of_samples = [] if prompts.shares is None else [group.source for group in groups for _ in group.rows]
-    return RolloutBatch(step, parts, draw.limit, samples, scored, figures, sources=of_samples)
+    return RolloutBatch(step, parts, draw.limit, samples, scored, figures, sources=of_samples, seconds=clock.seconds)
 
 
 def _everything(found: _Kept) -> tuple[list[Row], list[int]]:
@@ -182,7 +182,7 @@ def _giving_back(progress: Progress) -> Iterator[None]:
 def _too_few(step: int, wanted: int, found: _Kept, config: GrpoConfig) -> TooFewPrompts:
     return TooFewPrompts(
         f"step {step + 1}: after {config.max_refills} refills only {found.kept} of {wanted} prompts "
-        f"have right and wrong completions by `{config.dynamic_sampling}` ({found.drawn} were drawn)",
+        f"have right and wrong completions by `{config.dynamic_sampling}` ({found.drawn} were drawn; right is {RIGHT:g} or more)",
         hint="the prompts are too easy or too hard for this model: give others, raise --group-size or --max-refills, "
         "or leave out --dynamic-sampling",
     )
