@@ -15,7 +15,8 @@ from r1cli.guard import Context
 from r1cli.report.console import Console
 from r1cli.shared_settings import Changing
 from r1cli.train import losses
-from r1cli.train.grpo_config import GrpoConfig, Prompts
+from r1cli.train.grpo_config import Prompts
+from tests.train.toy import grpo_config
 
 NAMES = ("clip_low", "clip_high", "advantage")
 
@@ -99,7 +100,7 @@ def test_a_plan_tells_the_rollout_that_is_drawn(given: dict[str, Any], said: str
         model="m", out="o", inputs=[], prompts_per_step=32, group_size=16, max_completion_length=Changing("1024"), **given
     )
     assert said in grpo.plan(settings, "m", [(0, [])], None, 9)
-    config = GrpoConfig(**given, prompts_per_step=32)
+    config = grpo_config(**given, prompts_per_step=32)
     assert said.startswith(f"a rollout: {32 * config.parts(0)} prompts")
 
 

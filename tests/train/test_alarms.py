@@ -43,9 +43,10 @@ def test_a_sign_that_lasts_is_said_once(name: str, sign: dict[str, float]) -> No
 
 
 def test_a_gradient_of_nothing_but_cut_completions_has_another_way_out() -> None:
-    [alarm] = look({"grad_norm": 0.0, "truncated": 1.0}, {}, 1)
+    still = {**HEALTHY, "grad_norm": 0.0}
+    [alarm, _] = look({**still, "truncated": 1.0}, {}, 1)
     assert alarm.text.endswith("every completion was cut") and "--max-completion-length" in alarm.fix
-    [alarm] = look({"grad_norm": 0.0, "truncated": 0.9}, {}, 1)
+    [alarm, _] = look({**still, "truncated": 0.9}, {}, 1)
     assert "--dynamic-sampling accuracy" in alarm.fix
 
 
