@@ -159,7 +159,11 @@ NUMBERS: dict[tuple[str, str], dict[str, Any]] = {
     ("r1-cold-start", "sft"): SFT,
     ("r1-reasoning-rl", "grpo"): {**RL, **CLIP_10, "temperature": 1.0},
     ("r1-rejection-sft", "sample"): {"samples": 16, "max_completion_length": 32768, "temperature": 1.0},
-    ("r1-rejection-sft", "reject"): {"rewards": "accuracy,format,language", "keep": "passing"},
+    ("r1-rejection-sft", "reject"): {
+        "rewards": "accuracy,format,language",
+        "filters": "mixed-language,long-paragraph,code-block",
+        "keep": "passing",
+    },
     ("r1-rejection-sft", "sft"): SFT,
     ("r1-all-scenario-rl", "grpo"): {**RL, **CLIP_10, "temperature": 0.7, "steps": 1700},
     ("r1-helpful-rm", "rm"): {**RM, "view": "summary"},
