@@ -172,11 +172,15 @@ NUMBERS: dict[tuple[str, str], dict[str, Any]] = {
     ("r1-cold-start", "sft"): SFT,
     ("r1-reasoning-rl", "grpo"): {**RL, **CLIP_10, "temperature": 1.0},
     ("r1-rejection-sft", "sample"): {"samples": 16, "max_completion_length": 32768, "temperature": 1.0},
-    ("r1-rejection-sft", "reject"): {"rewards": "accuracy,format,language", "keep": "passing"},
+    ("r1-rejection-sft", "reject"): {
+        "rewards": "accuracy,format,language",
+        "filters": "mixed-language,long-paragraph,code-block",
+        "keep": "passing",
+    },
     ("r1-rejection-sft", "sft"): SFT,
     ("r1-all-scenario-rl", "grpo"): {**RL, **CLIP_10, "temperature": 0.7, "steps": 1700},
     ("r1-helpful-rm", "rm"): {**RM, "view": "summary"},
-    ("r1-helpful-rm", "reject"): {"pairs": True, "judge_margin": 1.0, "balance_lengths": True, "keep": "all"},
+    ("r1-helpful-rm", "reject"): {"rewards": "format", "pairs": True, "judge_margin": 1.0, "balance_lengths": True, "keep": "all"},
     ("r1-safety-rm", "rm"): {**RM, "view": "full"},
     ("dapo", "grpo"): {
         "lr": 1e-6,

@@ -54,7 +54,7 @@ ABOUT = {
         "Train a reward model on preference pairs or on safe/unsafe labels.",
         (
             "r1 rm -m runs/sft --held-out held-out.jsonl -o runs/rm-helpful pairs.jsonl",
-            "r1 reject --pairs --judge runs/grpo samples.jsonl | r1 rm -m runs/sft --preset r1-helpful-rm -o runs/rm-helpful -",
+            "r1 reject --preset r1-helpful-rm --judge runs/grpo drawn.jsonl | r1 rm -m runs/sft --preset r1-helpful-rm -o runs/helpful -",
         ),
     ),
     "grpo": About(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,6 +43,21 @@ def test_accelerate_reads_the_example(name: str) -> None:
 
 def test_the_flag_wins_over_the_file() -> None:
     assert environment(4, str(EXAMPLES / "fsdp2.yaml"))["WORLD_SIZE"] == "4"
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_flag_of_one_process_wins_too(name: str) -> None:
+    found = environment(1, str(EXAMPLES / f"{name}.yaml"), given=True)
+    assert found["WORLD_SIZE"] == found["LOCAL_WORLD_SIZE"] == "1"
+
+
+def test_the_only_process_of_a_launch_starts_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads the same flags, and would start one that reads them too."""
+    settings = SimpleNamespace(num_processes=1, accelerate_config="one.yaml", dry_run=False)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert launch.wanted(settings)
+    monkeypatch.setattr(launch, "LAUNCHED", "/tmp/launch")
+    assert not launch.wanted(settings)
 
 
 def test_several_machines_are_for_accelerate_launch() -> None:

@@ -2,6 +2,9 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,6 +80,14 @@ def test_a_full_disk_is_for_the_save_to_say(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "fsync", full)
     assert speed(tmp_path, MIB) == save_time.SLOW and not list(tmp_path.iterdir())
+
+
+def test_a_kill_while_the_disk_is_tried_leaves_nothing(tmp_path: Path) -> None:
+    killed = "import os, signal, pathlib, r1cli.commands.save_time as save_time\n"
+    killed += "os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)\n"
+    killed += f"save_time.speed(pathlib.Path({str(tmp_path)!r}), 1)\n"
+    assert subprocess.run([sys.executable, "-c", killed], check=False, timeout=60).returncode == -signal.SIGKILL
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_save_that_was_made_tells_better_than_a_guess(now: list[float]) -> None:

@@ -117,6 +117,20 @@ def test_a_manifest_tells_what_made_the_file(r1: Run, tmp_path: Path) -> None:
     assert len(made["outputs"][0]["sha256"]) == 64
 
 
+def test_the_preset_of_stage_3_drops_what_the_paper_found_hard_to_read(r1: Run) -> None:
+    readings = {
+        "fine": "Two and two make four, which is easy to see.",
+        "long": "two and two make four and so " * 40,
+        "code": "I let it be computed.\n```python\nprint(2 + 2)\n```\nThat prints four.",
+    }
+    made = rows(*((name, 0, "4", f"<think>{text}</think> The sum is \\boxed{{4}}.") for name, text in readings.items()))
+    done = r1("reject", "--preset", "r1-rejection-sft", stdin=made)
+    assert pairs(done.stdout) == [("fine", 0)], done.stderr
+    assert done.stderr.split("\n")[1] == "dropped: 1 a paragraph of more than 200 words; 1 a code block in the reasoning"
+    unfiltered = r1("reject", "--preset", "r1-rejection-sft", "--filters", "", stdin=made)
+    assert pairs(unfiltered.stdout) == [("fine", 0), ("long", 0), ("code", 0)]
+
+
 def test_filters_give_their_reasons(r1: Run, tmp_path: Path) -> None:
     text = TEXT.replace("so</think>", "so\\n```\\nx\\n```\\n</think>", 1)
     done = r1("reject", "--rewards", "accuracy", "--filters", "readable", "--rejected", "bad.jsonl", stdin=text)

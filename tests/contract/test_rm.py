@@ -261,19 +261,7 @@ def test_pairs_of_a_judge_flow_into_a_reward_model(r1: Run, tiny: Path, tmp_path
         send(handler, 200, {"choices": [{**choice, "finish_reason": "stop"}], "usage": {"prompt_tokens": 3, "completion_tokens": 5}})
 
     with FakeServer(always=prefers_yes) as server:
-        words = [
-            "reject",
-            "--preset",
-            "r1-helpful-rm",
-            "--rewards",
-            "format",
-            "--judge",
-            server.url,
-            "--batch-size",
-            "1",
-            "-o",
-            "pairs.jsonl",
-        ]
+        words = ["reject", "--preset", "r1-helpful-rm", "--judge", server.url, "--batch-size", "1", "-o", "pairs.jsonl"]
         made = r1(*words, stdin="".join(json.dumps(row) + "\n" for row in drawn))
         assert made.returncode == 0, made.stderr
         assert len(server.requests) == 4 * 24

@@ -1,5 +1,6 @@
 """torch's files of a checkpoint: nothing in them is executed, and what they cannot be is said with their name."""
 
+import io
 import pickle
 import resource
 import signal
@@ -85,13 +86,25 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         assert found["step"] == 3 and torch.equal(found["weights"], torch.arange(5))
 
 
+def test_a_signal_amid_torchs_writing_is_no_error_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        write({"weights": torch.ones(5)}, tmp_path / "a.pt")
+
+
 def test_a_full_disk_is_an_error_of_the_disk(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
     try:
-        with pytest.raises(OSError):
-            write({"weights": torch.ones(1 << 17)}, tmp_path / "a.pt")
+        for state in ({"weights": torch.ones(1 << 17)}, {"many": [torch.ones(9) for _ in range(1000)]}):
+            with pytest.raises(OSError) as caught:
+                write(state, tmp_path / "a.pt")
+            assert caught.value.strerror == "File too large"
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, old)

@@ -34,7 +34,7 @@ from r1cli.commands.launch_folder import own_folder
 from r1cli.commands.piped import STDIN, pipes_of, spooled
 from r1cli.commands.starting import BEGUN
 from r1cli.errors import Exit, R1Error
-from r1cli.guard import LAUNCH, REPEAT_SECONDS, Context, Deserted, Terminated
+from r1cli.guard import LAUNCH, LAUNCHED, REPEAT_SECONDS, Context, Deserted, Terminated
 
 LAUNCHER = "R1CLI_LAUNCHER"  # this process, for those it starts: they end with it (`processes.py`)
 GRACE_SECONDS = 15.0  # for the other processes, once one has failed
@@ -48,6 +48,8 @@ CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.
 
 def wanted(settings: Any) -> bool:
     """Whether this process is to start others instead of working itself."""
+    if LAUNCHED is not None:  # it was started so, perhaps as the only one
+        return False
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if "WORLD_SIZE" in os.environ and world > 1:
         if settings.num_processes not in (1, world):
@@ -60,7 +62,8 @@ def wanted(settings: Any) -> bool:
 
 def start(settings: Any, context: Context) -> None:
     """Run this command line in its processes, and end as they do: normally, with their error, or with the signal that ended them."""
-    common = environment(settings.num_processes, settings.accelerate_config)
+    given = context.sources.get("num_processes", "default") not in ("preset", "default")
+    common = environment(settings.num_processes, settings.accelerate_config, given=given)
     count = int(common["WORLD_SIZE"])
     with own_folder() as folder:
         copies = spooled(pipes_of(settings), folder)
@@ -223,13 +226,14 @@ class Processes:
                 sys.stderr.writelines(f"process {rank + 1}: {line.rstrip()}\n" for line in deque(said, LAST_LINES))
 
 
-def environment(count: int, config: str | None) -> dict[str, str]:
-    """What every process gets: where they meet, and what accelerate reads. count: 1 leaves the number to the configuration."""
+def environment(count: int, config: str | None, *, given: bool = False) -> dict[str, str]:
+    """What every process gets: where they meet, and what accelerate reads. count: 1 leaves the number to the configuration, unless somebody
+    asked for it (given)."""
     threads = os.environ.get("OMP_NUM_THREADS")
     clock.began()  # the same for all of them
     found: dict[str, str] = {}
     if config is not None:
-        found, count = _of_accelerate(config, count)
+        found, count = _of_accelerate(config, count if given or count > 1 else None)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -244,14 +248,14 @@ def environment(count: int, config: str | None) -> dict[str, str]:
     }
 
 
-def _of_accelerate(config: str, count: int) -> tuple[dict[str, str], int]:
+def _of_accelerate(config: str, count: int | None) -> tuple[dict[str, str], int]:
     """(variables that differ from this process's, processes) by the rules of `accelerate launch --config_file`."""
     if not Path(config).is_file():
         raise R1Error(f"`{config}` does not exist", hint="--accelerate-config FILE, made by `accelerate config`", code=Exit.USAGE)
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
     from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
-    words = ["--config_file", config, *(["--num_processes", str(count)] if count > 1 else []), "--module", "r1cli"]
+    words = ["--config_file", config, *(["--num_processes", str(count)] if count is not None else []), "--module", "r1cli"]
     try:
         given, defaults, _ = _validate_launch_command(launch_command_parser().parse_args(words))
         if given.num_machines > 1:

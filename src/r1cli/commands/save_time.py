@@ -1,7 +1,8 @@
 """How long the first save of a run will take: `--time-limit` must leave time for it before there is one that tells.
 
-Guessed from what it writes and from what the disk takes now: a part of it is written beside it, kept by the disk as a checkpoint is, and
-removed. Twice that, as a disk that others use may be slower by then, and as tensors have to be gathered and packed.
+Guessed from what it writes and from what the disk takes now: a part of it is written beside it and kept by the disk as a checkpoint is,
+into a file that has no name any more, so that nothing of it stays, whatever ends the process. Twice that, as a disk that others use may be
+slower by then, and as tensors have to be gathered and packed.
 """
 
 import os
@@ -42,6 +43,7 @@ def speed(folder: Path, size: int) -> float:
     started = time.perf_counter()
     try:
         with path.open("wb") as file:
+            path.unlink()
             for _ in range(count):
                 file.write(block)
             file.flush()
@@ -49,5 +51,3 @@ def speed(folder: Path, size: int) -> float:
         return count * MIB / max(time.perf_counter() - started, 1e-9)
     except OSError:  # full, which is for the save to say
         return SLOW
-    finally:
-        path.unlink(missing_ok=True)

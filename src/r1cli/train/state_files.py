@@ -4,7 +4,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -22,9 +22,31 @@ def writing() -> Iterator[None]:
 
 
 def write(state: dict[str, Any], path: Path) -> None:
-    """Write numbers, texts and tensors."""
-    with writing():
-        torch.save(state, path)
+    """Write numbers, texts and tensors. Raises what the disk says: torch's own writer only says where in the file it was."""
+    with path.open("wb") as plain:
+        file = _Remembering(plain)
+        with writing():
+            try:
+                torch.save(state, file)
+            except RuntimeError:
+                if file.error is not None:
+                    raise file.error from None
+                raise
+
+
+class _Remembering:
+    """A file for torch, whose writer in C++ may raise an error of its own in place of one of the file's, or of a signal's."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.flush = file, file.flush
+        self.error: BaseException | None = None  # the first one
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except BaseException as error:
+            self.error = self.error or error
+            raise
 
 
 def read(path: Path, *names: str, mmap: bool = False) -> dict[str, Any]:
