@@ -17,6 +17,7 @@ PREFERENCE_RISE, ACCURACY_FALL = 0.02, 0.05  # of a reward model's mean score; o
 RULES = ("accuracy", "math", "choice", "code")
 
 Memory = dict[str, list[float]]  # what is remembered of earlier steps; plain numbers, saved with a checkpoint
+MEMORY = "alarms.json"  # in a checkpoint of SFT (GRPO has it in its progress)
 
 
 @dataclass(frozen=True, slots=True)
