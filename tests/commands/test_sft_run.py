@@ -25,6 +25,15 @@ def test_what_alarms_remember_is_written_by_the_main_process_alone(tmp_path: Pat
     assert not main or json.loads((tmp_path / MEMORY).read_text()) == {"held_out_loss": [1.5]}
 
 
+@pytest.mark.parametrize("text", ['{"said overf', "[1.0]", "\0\0\0"])
+def test_a_torn_memory_is_of_a_checkpoint_to_be_removed(tmp_path: Path, text: str) -> None:
+    """To remove the file alone would be to go on without what alarms remember."""
+    (tmp_path / MEMORY).write_text(text)
+    with pytest.raises(R1Error, match=f"`{tmp_path}/{MEMORY}` is not what a checkpoint of r1 holds") as caught:
+        _remembered(tmp_path)
+    assert caught.value.code == 2 and caught.value.hint == f"remove `{tmp_path}`: --resume then takes the checkpoint before it"
+
+
 @pytest.mark.parametrize("stop_on", ["diverging,overfitting", "diverging"])
 def test_an_alarm_that_ended_the_run_is_named_when_it_goes_on(tmp_path: Path, stop_on: str) -> None:
     (tmp_path / MEMORY).write_text(json.dumps({"said overfitting": [1.0], "stopped overfitting": [1.0], "said diverging": [1.0]}))

@@ -17,7 +17,7 @@ from r1cli.commands.resuming import Standing, check_resumable
 from r1cli.engines.model_files import end_ids
 from r1cli.errors import R1Error
 from r1cli.model_folder import load_tokenizer, loading
-from r1cli.settings import GrpoSettings
+from r1cli.settings import DistillSettings, GrpoSettings, SftSettings
 from r1cli.train.lora import ADAPTER, WEIGHTS
 from r1cli.train.model import check_vocabulary, check_weights, load_config, load_reference
 from tests.contract.conftest import Run, assert_error
@@ -136,6 +136,25 @@ def test_a_damaged_checkpoint_is_to_be_removed(model: Path, tmp_path: Path, name
         check_resumable(accelerator, settings, Standing(None, 4), str(tmp_path))
     assert str(folder) in caught.value.message and caught.value.code == 2
     assert caught.value.hint == f"remove `{folder}`: --resume then takes the checkpoint before it"
+
+
+@pytest.mark.parametrize(("way", "needed"), [("sft", True), ("distill", True), ("on policy", False)])
+def test_what_alarms_remember_is_part_of_a_checkpoint(model: Path, tmp_path: Path, way: str, needed: bool) -> None:
+    """Of those that have it; a student that samples has no alarms."""
+    folder = tmp_path / "run/checkpoints/step_000004"
+    shutil.copytree(model, folder)
+    for state in ("training_state.pt", "random_state_0.pt"):
+        torch.save({}, folder / state)
+    here: dict[str, Any] = {"inputs": [], "out": str(tmp_path / "run")}
+    distill = DistillSettings(**here, student=str(model), on_policy=way == "on policy")
+    settings = SftSettings(**here, model=str(model)) if way == "sft" else distill
+    accelerator: Any = SimpleNamespace(distributed_type="NO", num_processes=1)
+    if needed:
+        with pytest.raises(R1Error, match=f"`{folder}` has no `alarms.json` to resume from") as caught:
+            check_resumable(accelerator, settings, Standing(None, 4), str(tmp_path))
+        assert caught.value.hint == f"remove `{folder}`: --resume then takes the checkpoint before it"
+        (folder / "alarms.json").write_text("{}")
+    check_resumable(accelerator, settings, Standing(None, 4), str(tmp_path))
 
 
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(r1: Run, model: Path, tmp_path: Path) -> None:

@@ -134,7 +134,10 @@ def test_other_rows_on_stdin_are_refused_and_an_older_checkpoint_is_accepted(r1:
     assert json.loads((tmp_path / "run/final/manifest.json").read_text())["step"] == 4
 
 
-@pytest.mark.parametrize(("command", "name"), [("grpo", "grpo_progress_0.pt"), ("grpo", "random_state_0.pt"), ("sft", "random_state_0.pt")])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("grpo", "grpo_progress_0.pt"), ("grpo", "random_state_0.pt"), ("sft", "random_state_0.pt"), ("sft", "alarms.json")],
+)
 def test_a_checkpoint_that_lost_a_state_is_not_another_run(r1: Run, tiny: Path, at: Path, command: str, name: str) -> None:
     """It went on with exit 0: other prompts, no rollout, alarms without a memory. Of a run of another command there is no such file."""
     rewind(at / command, 2)

@@ -46,6 +46,15 @@ def test_the_same_by_another_spelling(place: Path, then: dict[str, Any], now: di
     assert not differences(asked(place, **then), asked(place, **now))
 
 
+def test_a_student_that_samples_keeps_its_teacher(place: Path) -> None:
+    """Half a student of each says of neither what is true; what a teacher has written is compared with what it wrote (`distill_traces`)."""
+    with pytest.raises(R1Error, match="`run` is a run with --teacher `base`, not `other`") as caught:
+        check_same(Path("run"), asked(place, teacher="base", on_policy=True), asked(place, teacher="other", on_policy=True))
+    assert caught.value.code == 2
+    check_same(Path("run"), asked(place, teacher="base", on_policy=True), asked(place, teacher="link", on_policy=True))
+    check_same(Path("run"), asked(place, teacher="base", on_policy=False), asked(place, teacher="other", on_policy=False))
+
+
 def test_the_same_from_another_directory(place: Path) -> None:
     for now in (asked(place / "sub", "../base", ["../rows.jsonl"]), asked(Path("/"), str(place / "base"), [str(place / "rows.jsonl")])):
         check_same(Path("run"), asked(place), now)

@@ -53,17 +53,24 @@ class Artefacts:
 
     def changes(self, name: str, facts: Facts) -> list[tuple[str, Any, Any]] | None:
         """(fact, then, now) of what differs from the facts that a file was made from; None when there is no such file, or half of one."""
-        if not (self.path / name).is_file():
+        old = self.facts(name)
+        if old is None:
             return None
-        found = manifest.read(self.path / name)
-        if found is None or "follows_from" not in found:
-            return None
-        old = found["follows_from"]
         return [(key, old.get(key), facts.get(key)) for key in {**old, **facts} if old.get(key) != facts.get(key)]
+
+    def facts(self, name: str) -> Facts | None:
+        """What a file was made from; None when there is no such file, or half of one."""
+        found = manifest.read(self.path / name) if (self.path / name).is_file() else None
+        return None if found is None else found.get("follows_from")
+
+    @property
+    def trained(self) -> bool:
+        """Whether the run holds a model, or a checkpoint to go on from."""
+        return bool(checkpoints(self.path)) or (self.path / "final").exists()
 
     def refuse_if_trained(self, name: str, changed: Sequence[tuple[str, Any, Any]]) -> None:
         """Raise `R1Error` (exit 2) when a model has been trained on what is about to change."""
-        if checkpoints(self.path) or (self.path / "final").exists():
+        if self.trained:
             raise R1Error(
                 f"`{self.path}` holds a model trained on another `{name}`: {_in_words(changed)}",
                 hint="--force throws the run away and starts anew, or give -o another name",

@@ -21,6 +21,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing, nullcontext
 from itertools import chain
 from pathlib import Path
 
@@ -43,9 +44,11 @@ from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io import manifest
 from r1cli.io.hub import model_folder
+from r1cli.io.lock import WAIT_SECONDS, Lock
+from r1cli.io.run_config import done_by
 from r1cli.io.run_dir import RunDir
 from r1cli.io.stream import RowReader, read_rows
-from r1cli.io.whole_folder import is_whole
+from r1cli.io.whole_folder import naming
 from r1cli.row import Row
 from r1cli.settings import DistillSettings
 from r1cli.steps import condition, readability
@@ -162,24 +165,27 @@ def _from_traces(settings: DistillSettings, context: Context, folder: str, start
         for name in MADE:
             (path / name).unlink(missing_ok=True)
             manifest.path_for(path / name).unlink(missing_ok=True)
-    directory = RunDir.open(
-        settings.out, settings=settings, sources=context.sources, command=context.command, resume=settings.resume, force=settings.force
-    )
+    directory, lock = None, None
+    if settings.resume and made.trained:  # opened by `train` if it goes on: what is done, or refused, keeps its config.json
+        with naming(f"in `{path}`", ""):
+            lock = Lock(path, WAIT_SECONDS)
+    else:
+        directory = RunDir.open(
+            settings.out, settings=settings, sources=context.sources, command=context.command, resume=settings.resume, force=settings.force
+        )
     context.on_interrupt()
-    with ending_in_time(settings, started):
+    with closing(lock) if lock else nullcontext(), ending_in_time(settings, started):
         lessons = _made(settings, context, made, prompts, rows, reader, parts)
-    if is_whole(directory.final) and is_whole(directory.path):
-        context.console.info(f"distill: `{directory.final}` is there and follows from the same rows")
-        directory.close()
+    if done_by(path, context.command, settings) is not None:  # with other settings it is training that knows whether it goes on
+        context.console.info(f"distill: `{path / 'final'}` is there and follows from the same rows")
         return True
     from r1cli.commands.sft_run import train  # brings torch: not before it is needed
 
     taught = read_rows([str(lessons)])
     try:
-        train(settings, context, folder, list(taught), taught, started, directory)
+        return train(settings, context, folder, list(taught), taught, started, directory)
     except NoTimeForAStep as error:  # the rows may be of this start: that is an end as any other
         raise OutOfTime from error
-    return is_whole(directory.path)
 
 
 def _made(
@@ -278,9 +284,9 @@ def _on_policy(settings: DistillSettings, context: Context, folder: str, started
         if len(learnt) < len(prompts):
             context.console.warn(f"{len(prompts) - len(learnt)} prompts left out: held out for --eval")
         prompts = learnt
-    done = manifest.read(settings.out) if settings.resume and Path(settings.out).is_dir() else None
-    if done is not None and done["counts"].get("steps") == settings.steps and not settings.dry_run:
-        context.console.info(f"distill: `{settings.out}/final` is there, after {settings.steps} steps")
+    done = done_by(settings.out, context.command, settings)
+    if done is not None and not settings.dry_run:
+        context.console.info(f"distill: `{settings.out}/final` is there, after {done['counts']['steps']} steps")
         return True
     from r1cli.commands.on_policy_run import plan, train  # brings torch: not before everything a user can get wrong is checked
 

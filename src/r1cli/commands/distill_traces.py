@@ -8,6 +8,7 @@ from r1cli.commands.artefacts import Artefacts, Facts, hashes
 from r1cli.commands.distill_asked import Asked
 from r1cli.commands.distill_eval import held_out, question_hash
 from r1cli.commands.distill_preflight import no_rows
+from r1cli.commands.sample_file import WEIGHTS, other_weights, template_of
 from r1cli.commands.sampling import at_address, draw
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
@@ -42,10 +43,11 @@ def sample_traces(settings: DistillSettings, context: Context, made: Artefacts, 
     """The teacher's completions: whole rows of an earlier attempt stay, what is missing is drawn.
 
     Rows of prompts that are not asked any more stay too, and stand for none that are; `asked_now` counts them.
-    Raises `R1Error` (exit 2) when the file was drawn by another teacher or with other settings: it would not be one sample.
+    Raises `R1Error` (exit 2) when the file was drawn by another teacher or with other settings: it would not be one sample. A teacher that
+    has other weights now is another one where something is missing.
     """
     path, prompts = made.path / "traces.jsonl", asked_now.prompts
-    facts = {name: getattr(settings, name) for name in OF_TRACES}
+    facts = _facts(settings, made.facts(path.name) or {})
     changed = made.changes(path.name, facts)
     if changed:
         names = ", ".join(f"--{name.replace('_', '-')} was {then}, is {now}" for name, then, now in changed)
@@ -70,14 +72,32 @@ def sample_traces(settings: DistillSettings, context: Context, made: Artefacts, 
     ):
         if changed is None:
             made.note(path.name, facts, {"finished": False}, [prompts], teacher=settings.teacher)
+
+        def drawn_by(weights: str) -> None:
+            if facts.get(WEIGHTS, weights) != weights and path.stat().st_size:
+                raise other_weights(path, settings.teacher or "")
+            if facts.get(WEIGHTS) != weights:
+                facts[WEIGHTS] = weights
+                made.note(path.name, facts, {"finished": False}, [prompts], teacher=settings.teacher)
+
         asked, teacher = at_address(settings, settings.teacher or "")
-        for row in draw(read_rows([str(prompts)]), asked, context, model=teacher, skip=done, on_ready=progress.restart):
+        rows = read_rows([str(prompts)])
+        for row in draw(rows, asked, context, model=teacher, skip=done, on_weights=drawn_by, on_ready=progress.restart):
             writer.write(row)
             progress.advance()
     if changed is None or writer.count:
         counts = {"rows": len(done) + asked_now.others + writer.count, "finished": True}
         made.note(path.name, facts, counts, [prompts], teacher=settings.teacher)
     return path
+
+
+def _facts(settings: DistillSettings, before: Facts) -> dict[str, Any]:
+    """What decides the traces. before: the same of those that are there, for a template that an older version knew by name alone, and for
+    the weights, which are looked at when they draw."""
+    facts = {name: getattr(settings, name) for name in OF_TRACES}
+    if before.get("template") != settings.template:
+        facts["template"] = template_of(settings)
+    return facts | {name: before[name] for name in (WEIGHTS,) if name in before}
 
 
 def passing(

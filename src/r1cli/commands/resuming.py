@@ -17,9 +17,10 @@ from r1cli.io.hub import check_model_folder
 from r1cli.io.run_config import check_order, read_config
 from r1cli.io.whole_folder import is_whole
 from r1cli.model_folder import fingerprint
-from r1cli.settings import GrpoSettings
+from r1cli.settings import DistillSettings, GrpoSettings, SftSettings
 from r1cli.train import progress, random_states
 from r1cli.train.agreement import of_all
+from r1cli.train.alarms import MEMORY
 from r1cli.train.checkpoints import check_state
 from r1cli.train.lora import adapter_folder
 from r1cli.train.model import check_weights
@@ -120,8 +121,8 @@ def check_resumable(accelerator: Any, settings: Any, found: Standing, model: str
         _check_adapter(settings.out, before["settings"], vars(settings))
         check_order(Path(settings.out), before, {"settings": vars(settings)})
     folder = whole_checkpoint(settings.out, found.checkpoint)
-    own = [progress.file_name(0)] if isinstance(settings, GrpoSettings) else []
-    check_state(folder, random_states.file_name(0), *own)  # of the first process: there were more or fewer, maybe, but always that one
+    # of the first process: there were more or fewer, maybe, but always that one
+    check_state(folder, random_states.file_name(0), *_own_files(settings))
     check_weights(folder, way_out(folder))
     try:
         if getattr(settings, "lora", None) is not None:
@@ -137,6 +138,14 @@ def check_resumable(accelerator: Any, settings: Any, found: Standing, model: str
             hint="name the model that the run was started with, as it was then: a run as --model is its newest checkpoint until it is done",
             code=Exit.USAGE,
         )
+
+
+def _own_files(settings: Any) -> list[str]:
+    """What a checkpoint holds beside what those of all commands do."""
+    if isinstance(settings, GrpoSettings):
+        return [progress.file_name(0)]
+    learns_rows = isinstance(settings, SftSettings) or (isinstance(settings, DistillSettings) and not settings.on_policy)
+    return [MEMORY] if learns_rows else []
 
 
 def _check_adapter(out: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ r1 sample --model NAME --url https://... --template rewrite drawn.jsonl -o reada
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from r1cli.commands import finish
 from r1cli.commands.adaptive import Adaptive, Goal, goal_of
 from r1cli.commands.prompt_rows import Prompts, examiner, in_shard, shard_of
-from r1cli.commands.sample_file import SampleFile, described
+from r1cli.commands.sample_file import SampleFile
 from r1cli.commands.sampler import Pair, Task, Totals, missing
 from r1cli.commands.sampling import check_sampling, draw_tasks, resolve_model
 from r1cli.commands.useless_flags import refuse_useless
@@ -50,11 +50,9 @@ def run(settings: SampleSettings, context: Context) -> None:
         job.take_over(file)
         if file.continues:
             context.on_interrupt()
-        job.draw(output)
+        job.draw(output, file.drawn_by)
         counts = job.counts()
-        finish.write_manifest(
-            settings.out, "sample", settings, reader.sources, [settings.out], counts, started, drawn_with=described(settings)
-        )
+        finish.write_manifest(settings.out, "sample", settings, reader.sources, [settings.out], counts, started, drawn_with=file.drawn_with)
     context.console.summary(job.summary())
 
 
@@ -79,8 +77,8 @@ class Job:
             if self.goal is not None:
                 self.scored.setdefault(row["id"], {})[row["sample"]] = self.goal.judge(row)
 
-    def draw(self, output: RowWriter) -> None:
-        """Draw what is missing, score it if asked, write it as it comes."""
+    def draw(self, output: RowWriter, on_weights: Callable[[str], None]) -> None:
+        """Draw what is missing, score it if asked, write it as it comes. on_weights: see `sampling.draw`."""
         settings, console = self.settings, self.context.console
         if self.goal is not None:
             self.plan = Adaptive(self.prompts, self.goal, self.scored)
@@ -93,6 +91,7 @@ class Job:
                 settings,
                 self.context,
                 totals=self.totals,
+                on_weights=on_weights,
                 on_ready=progress.restart,
                 on_bad=self.prompts.leave_out if settings.skip_bad else None,
                 on_none=self.plan.none if self.plan is not None else _nobody,

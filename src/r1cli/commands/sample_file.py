@@ -7,7 +7,6 @@ other rows: half a file of each is no sample of anything.
 
 import contextlib
 import fcntl
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,8 @@ DECIDES = (
     "template",
     "system",
     "think_prefix",
+    "shuffle_choices",
+    "map",
     "few_shot",
     "shots",
     "temperature",
@@ -38,24 +39,40 @@ DECIDES = (
     "rewards",
     "until",
 )
+WEIGHTS = "weights"  # beside them: the fingerprint of the model's, where they are in a folder here
+
+
+def template_of(settings: Any) -> str:
+    """The name of a template, or the hash of the file it is in."""
+    template = str(settings.template)
+    return template if template in CHAT_TEMPLATES or not Path(template).is_file() else manifest.sha256(Path(template))
+
+
+def other_weights(path: Path, model: str) -> R1Error:
+    """Of completions that another model of the same name has drawn, and that are not all there."""
+    return R1Error(
+        f"`{path}` was drawn by other weights than `{model}` has now",
+        hint="put those weights back, or start anew: another -o, or --force (a run stands for its newest checkpoint: name one that stays)",
+        code=Exit.USAGE,
+    )
 
 
 def described(settings: SampleSettings) -> dict[str, Any]:
     """The settings that decide what a row holds; files by the hash of their contents."""
     found: dict[str, Any] = {name: getattr(settings, name) for name in DECIDES}
-    files = {"few_shot": settings.few_shot}
-    if settings.template not in CHAT_TEMPLATES and Path(settings.template).is_file():
-        files["template"] = settings.template
-    for name, file in files.items():
-        if file is not None and Path(file).is_file():
-            found[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    found["template"] = template_of(settings)
+    if settings.few_shot is not None and Path(settings.few_shot).is_file():
+        found["few_shot"] = manifest.sha256(Path(settings.few_shot))
     if settings.until is not None:
         found["samples"] = settings.samples  # the size of a round
     return found
 
 
 class SampleFile:
-    """A context manager around the writing of `settings.out`; does nothing for stdout and for files that are not plain .jsonl."""
+    """A context manager around the writing of `settings.out`; does nothing for stdout and for files that are not plain .jsonl.
+
+    drawn_with: what decides the rows, for the manifest.
+    """
 
     def __init__(self, settings: SampleSettings) -> None:
         self._settings = settings
@@ -63,6 +80,7 @@ class SampleFile:
         self.continues = settings.out.endswith(".jsonl") and (not self._out.exists() or self._out.is_file())
         self._drawing = self._out.with_name(f".{self._out.name}.drawing")
         self._lock: IO[str] | None = None
+        self.drawn_with = described(settings)
         if settings.resume and settings.force:
             raise R1Error("--resume keeps the output and --force replaces it", hint="leave one of them out", code=Exit.USAGE)
         if settings.resume and not self.continues:
@@ -85,10 +103,26 @@ class SampleFile:
             ) from None
         if self._settings.resume and self._out.exists():
             self._check()
-        self._lock.truncate(0)
-        json.dump(described(self._settings), self._lock, ensure_ascii=False)
-        self._lock.flush()
+        self._note()
         return self
+
+    def _note(self) -> None:
+        if self._lock is not None:
+            self._lock.truncate(0)
+            json.dump(self.drawn_with, self._lock, ensure_ascii=False)
+            self._lock.flush()
+
+    def drawn_by(self, weights: str) -> None:
+        """Called before the model draws what is missing. Raises `R1Error` (exit 2) when another one has drawn the rows that are there.
+
+        They may all be there, and their model be another by now: nobody asks it anything then, so that is no error.
+        """
+        before = self.drawn_with.get(WEIGHTS)
+        if before not in (None, weights):
+            raise other_weights(self._out, self._settings.model)
+        if before is None:
+            self.drawn_with[WEIGHTS] = weights
+            self._note()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._lock is not None:
@@ -105,9 +139,11 @@ class SampleFile:
             before = json.loads(self._lock.read())
         if not before:
             before = (manifest.read(self._out) or {}).get("drawn_with") or {}
-        for name, value in described(self._settings).items():
+        for name, value in self.drawn_with.items():
             if name in before and before[name] != value:
                 raise self._other(name, before[name])
+        if WEIGHTS in before and self._out.stat().st_size:  # of a file without a row nothing was drawn
+            self.drawn_with[WEIGHTS] = before[WEIGHTS]
 
     def _other(self, name: str, value: object) -> R1Error:
         return R1Error(

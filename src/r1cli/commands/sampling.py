@@ -19,6 +19,7 @@ from r1cli.engines.protocol import Engine, SamplingParams
 from r1cli.errors import Exit, R1Error
 from r1cli.guard import Context
 from r1cli.io.hub import model_folder
+from r1cli.model_folder import fingerprint
 from r1cli.row import Row, require
 from r1cli.text.choices import shuffled
 from r1cli.text.prompts import PromptRenderer, WordRenderer
@@ -110,10 +111,11 @@ def _check_server(settings: Any) -> None:
 
 
 @contextmanager
-def open_sampler(settings: Any, context: Context, *, model: str, logprobs: bool = False) -> Iterator[Sampler]:
+def open_sampler(settings: Any, context: Context, *, model: str, folder: str | None = None, logprobs: bool = False) -> Iterator[Sampler]:
     """Load `model` and what is around it by the command's settings (engine, prompt and sampling flags), and free it at a regular end.
 
     settings: any with the flags of `EngineSettings` and `PromptSettings`, and how to sample; what a command has no flag for is off
+    folder: what `resolve_model` has made of the model, where that is known
     """
     keep = getattr(settings, "logprobs", False)
     params = SamplingParams(
@@ -125,7 +127,8 @@ def open_sampler(settings: Any, context: Context, *, model: str, logprobs: bool 
         logprobs=logprobs or keep,
     )
     examples = read_examples(settings.few_shot, settings.shots) if getattr(settings, "few_shot", None) else []
-    engine = _engine(settings, context, resolve_model(model, settings, context.console.info), logprobs=params.logprobs)
+    folder = resolve_model(model, settings, context.console.info) if folder is None else folder
+    engine = _engine(settings, context, folder, logprobs=params.logprobs)
     words: dict[str, Any] = {
         "template": settings.template,
         "system": settings.system,
@@ -191,16 +194,17 @@ def draw(
     skip: frozenset[Pair] = frozenset(),
     on_bad: Callable[[R1Error], None] | None = None,
     totals: Totals | None = None,
+    on_weights: Callable[[str], None] | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> Generator[Row, None, None]:
     """Completion rows of prompt rows, in the order in which they end.
 
     The model (`settings.model` by default) is loaded when the first row that needs it is there, and freed at the end: no rows, or none
-    that are missing, load nothing. `totals` is filled on the way, `on_ready` is called once the model is loaded; the other arguments
-    are those of `Sampler.draw`.
+    that are missing, load nothing. `totals` is filled on the way, `on_weights` is given the fingerprint of the weights before they are
+    loaded (not of a server's, nor of a hub name's), `on_ready` is called once they are; the other arguments are those of `Sampler.draw`.
     """
     tasks = ((row, missing(row, settings.samples, skip)) for row in rows)
-    return draw_tasks(tasks, settings, context, model=model, on_bad=on_bad, totals=totals, on_ready=on_ready)
+    return draw_tasks(tasks, settings, context, model=model, on_bad=on_bad, totals=totals, on_weights=on_weights, on_ready=on_ready)
 
 
 def draw_tasks(
@@ -212,6 +216,7 @@ def draw_tasks(
     on_bad: Callable[[R1Error], None] | None = None,
     on_none: Callable[[Row, int], None] = lambda row, sample: None,
     totals: Totals | None = None,
+    on_weights: Callable[[str], None] | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> Generator[Row, None, None]:
     """The same for chosen samples of each row; see `Sampler.draw_tasks`."""
@@ -225,7 +230,11 @@ def draw_tasks(
         return
     if on_bad is None:
         require(first[0], "prompt", str, list)  # the wrong column: better said now than when the model is loaded
-    with open_sampler(settings, context, model=settings.model if model is None else model) as sampler:
+    model = settings.model if model is None else model
+    folder = resolve_model(model, settings, context.console.info)  # once: a run that trains on has another newest checkpoint soon
+    if on_weights is not None and not uses_server(settings) and Path(folder).is_dir():
+        on_weights(fingerprint(folder))
+    with open_sampler(settings, context, model=model, folder=folder) as sampler:
         totals.started, totals.engine = monotonic(), sampler.engine.name
         on_ready()
         draws = sampler.draw_tasks(chain([first], wanted), seed=settings.seed, on_bad=on_bad, on_none=on_none)

@@ -16,17 +16,16 @@ from r1cli.commands.stopping import Stopper, raised_alarm, say_unfinished, secon
 from r1cli.commands.training import Training, optimiser_config, spent
 from r1cli.errors import R1Error
 from r1cli.guard import Context
-from r1cli.io.manifest import read_json
 from r1cli.io.run_dir import RunDir
 from r1cli.io.stream import RowReader
 from r1cli.report.console import Progress as Bar
 from r1cli.row import Row
 from r1cli.settings import SftSettings
-from r1cli.train.alarms import SFT_SIGNS, Memory, look
+from r1cli.train.alarms import MEMORY, SFT_SIGNS, Memory, look
 from r1cli.train.batches import Sample
 from r1cli.train.sft import PACK_LENGTH, SftConfig, SftHooks, train_sft
+from r1cli.train.state_files import read_object
 
-MEMORY = "alarms.json"  # in a checkpoint
 ALARM_STEPS = 10  # of commands without --alarm-steps
 
 
@@ -40,9 +39,9 @@ def train(
     directory: RunDir | None = None,
     held_out: Sequence[Row] = (),
     held_out_reader: RowReader | None = None,
-) -> None:
-    """Tokenise, train and save; `settings` is those of sft or distill, `directory` the run's when it is open already, `held_out_reader`
-    that of the file with the held-out rows."""
+) -> bool:
+    """Tokenise, train and save; whether the run is done: not where the time limit came first. `settings` is those of sft or distill,
+    `directory` the run's when it is open already, `held_out_reader` that of the file with the held-out rows."""
     console, before = context.console, reader.bad
     lessons = checked(rows, settings, context, folder, reader)
     measured = checked(held_out, settings, context, folder, held_out_reader, held_out=True) if held_out else []
@@ -59,7 +58,8 @@ def train(
         return {"inputs": inputs, "counts": counts | held_counts}
 
     if training.done:
-        return say_done(training, facts)
+        say_done(training, facts)
+        return True
     config = sft_config(settings, training.pad_id, training.own_policy)
     with (
         console.progress(total, "steps", context.command) as bar,
@@ -82,10 +82,11 @@ def train(
         )
     if done < total:
         say_unfinished(stopper, context, done, total, spent(started), before=training.start_step)
-        return
+        return False
     training.finish(started=started, **facts())
     steps = max(total, training.start_step)
     console.summary(_summary(training, len(lessons), steps, wiring.figures(), started, reader))
+    return True
 
 
 def _summary(training: Training, lessons: int, steps: int, figures: str, started: float, reader: RowReader) -> list[str]:
@@ -146,7 +147,7 @@ def _remember(accelerator: Any, folder: Path, memory: Memory) -> None:
 
 def _remembered(checkpoint: Path | None) -> Memory:
     path = checkpoint / MEMORY if checkpoint else None
-    return read_json(path) if path is not None and path.is_file() else {}
+    return read_object(path) if path is not None and path.is_file() else {}
 
 
 def sft_config(settings: Any, pad_id: int, policy: Any = None) -> SftConfig:

@@ -8,6 +8,7 @@ from typing import Any
 
 from r1cli.errors import Exit, R1Error
 from r1cli.io import manifest
+from r1cli.io.whole_folder import is_whole
 
 CONFIG = "config.json"  # what makes a folder a run directory: there first, and never removed
 _MODELS = ("model", "student")  # settings that make a run another one
@@ -50,6 +51,15 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
     return {name: (old.get(name), new.get(name)) for name in names}
 
 
+def done_by(path: str | Path, command: str, settings: Any) -> dict[str, Any] | None:
+    """The manifest of a run that is done and that these very settings made; None with others, which may ask for more of it. Settings are
+    compared with those of the start that ended it: one that was killed since then has left its own in config.json."""
+    if not settings.resume or not is_whole(Path(path)) or not is_whole(Path(path) / "final"):
+        return None
+    made = manifest.read(path)
+    return None if made is None or differences(made, asked_for(command, settings)) else made
+
+
 def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse (`R1Error`, exit 2) a run directory of another command, or of a run of another model.
 
@@ -61,7 +71,7 @@ def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) ->
             hint="give -o another name; --force throws that run away",
             code=Exit.USAGE,
         )
-    for name in _MODELS:
+    for name in (*_MODELS, "teacher") if now["settings"].get("on_policy") else _MODELS:  # traces know who drew them
         old, new = (side["settings"].get(name) for side in (before, now))
         if old is None or new is None or _same(_names(old), _names(new), before, now):
             continue

@@ -18,6 +18,7 @@ RULES = ("accuracy", "math", "choice", "code")
 COMPARING = ("entropy", "reward-length", "reward-hacking")  # of `SIGNS`: the last rollouts with the first, so twice as many are needed
 
 Memory = dict[str, list[float]]  # what is remembered of earlier steps; plain numbers, saved with a checkpoint
+MEMORY = "alarms.json"  # in a checkpoint of SFT (GRPO has it in its progress)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """torch's files in a checkpoint: written or an `OSError`, read without executing anything in them (`weights_only`) or an `R1Error`."""
 
+import json
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,6 +63,17 @@ def read(path: Path, *names: str, mmap: bool = False) -> dict[str, Any]:
     if lacking:
         raise _refusal(path, f"it has no `{lacking[0]}`")
     return state
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint. Raises `R1Error` (exit 2) for a file that is torn, or no such thing."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise _refusal(path, str(error)) from error
+    if not isinstance(value, dict):
+        raise _refusal(path, "it is not a JSON object")
+    return value
 
 
 def of_process(folder: Path, file_name: Callable[[int], str], process: int, processes: int, *names: str) -> dict[str, Any]:
